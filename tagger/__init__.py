@@ -1,0 +1,28 @@
+"""Tag the product images of a Parquet manifest.
+
+    import tagger
+    summary = tagger.run("manifest.parquet", labels=["shirt", "dress", "shoes"])
+    print(summary.evaluation.to_text())
+
+`run` and `evaluate` are imported when first used, so that `tagger --help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tagger.job import RunSummary, evaluate, run
+
+__all__ = ["RunSummary", "__version__", "evaluate", "run"]
+
+__version__ = version("tagger")
+
+
+def __getattr__(name: str) -> Any:  # the type of whichever name is asked for
+    if name in __all__:
+        from tagger import job
+
+        return getattr(job, name)
+    raise AttributeError(f"module 'tagger' has no attribute {name!r}")

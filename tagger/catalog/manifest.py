@@ -1,0 +1,238 @@
+"""Parquet in: a manifest of one or many files, validated, cut into shards and read as a stream."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tagger.catalog.schemas import IMAGE_COLUMNS, is_bytes, is_image, is_text, tagger_metadata
+from tagger.errors import ManifestError
+from tagger.types import ImageRef
+
+SHARD_BYTES = 32 << 20  # of uncompressed columns; a few shards are in memory at a time
+READ_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Rows start..stop-1 of the manifest: the unit of work."""
+
+    number: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An opened manifest; `schema` is its columns without the tag columns that an earlier run of tagger added."""
+
+    name: str
+    files: tuple[Path, ...]
+    file_rows: tuple[int, ...]
+    schema: pa.Schema
+    image_column: str
+    bytes_per_row: int
+
+    @property
+    def folder(self) -> Path:
+        return self.files[0].parent
+
+    @property
+    def rows(self) -> int:
+        return sum(self.file_rows)
+
+    @cached_property
+    def shard_rows(self) -> int:
+        """Rows of a shard: about SHARD_BYTES of them, a multiple of 64, from 64 to 4,096."""
+        return min(max(SHARD_BYTES // max(self.bytes_per_row, 1) // 64 * 64, 64), 4096)
+
+    def shards(self, limit: int | None = None) -> Iterator[Shard]:
+        rows = self.rows if limit is None else min(limit, self.rows)
+        for number, start in enumerate(range(0, rows, self.shard_rows)):
+            yield Shard(number, start, min(start + self.shard_rows, rows))
+
+    def read(self, limit: int | None = None) -> Iterator[tuple[Shard, pa.Table]]:
+        """Every shard with its rows, in order, in one pass; memory is a few shards whatever the number of rows."""
+        stream = self._batches(self.schema.names)
+        waiting: list[pa.RecordBatch] = []
+        for shard in self.shards(limit):
+            wanted, parts = shard.stop - shard.start, []
+            while wanted:
+                batch = waiting.pop() if waiting else next(stream, None)
+                if batch is None:
+                    raise ManifestError(
+                        f"{self.name}: expected {self.rows} rows, found only {shard.stop - wanted}; was it changed "
+                        "while it was read? run again"
+                    )
+                part = batch.slice(0, wanted)
+                parts.append(part)
+                wanted -= len(part)
+                if len(part) < len(batch):
+                    waiting.append(batch.slice(len(part)))
+            yield shard, pa.Table.from_batches(parts, self.schema)
+
+    def column(self, name: str) -> Iterator[pa.Array]:
+        """One column as a stream of arrays."""
+        return (batch.column(0) for batch in self._batches([name]))
+
+    def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        schema = pa.schema([self.schema.field(name) for name in names], metadata=self.schema.metadata)
+        for path in self.files:
+            try:
+                # A buffered stream reads a column chunk page by page: one huge row group does not fill the memory.
+                with pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
+                    stored = None if len(names) == len(file.schema_arrow) else _leaves(file, names)
+                    for batch in file.iter_batches(self.shard_rows, columns=stored):
+                        yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], schema=schema)
+            except (pa.ArrowException, OSError) as error:
+                raise unreadable(path, error) from error
+
+
+def _leaves(file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
+    """The Parquet paths under these top-level columns (a name with a dot in it would be taken for a path)."""
+    wanted = set(names)
+    paths = [file.schema.column(index).path for index in range(len(file.schema))]
+    return [path for path in paths if path in wanted or path.split(".", 1)[0] in wanted]
+
+
+def image_refs(table: pa.Table, image_column: str, first_row: int) -> list[ImageRef]:
+    """The image references of a shard's rows; `first_row` is the manifest row of the first."""
+    column = table[image_column]
+    rows = zip(range(first_row, first_row + len(column)), column.to_pylist(), strict=True)
+    if is_bytes(column.type):
+        return [ImageRef(row, data=value) for row, value in rows]
+    if is_text(column.type):
+        return [ImageRef(row, path=value) for row, value in rows]
+    return [ImageRef(row) if value is None else ImageRef(row, value["path"], value["bytes"]) for row, value in rows]
+
+
+def open_manifest(name: str, image_column: str | None = None, id_column: str | None = None) -> Manifest:
+    """Open a Parquet file, a folder of them or a glob, and check all that can be checked without reading the images.
+
+    Raises ManifestError: no file, not Parquet, files whose columns differ, no usable image column or several, an
+    `id_column` whose values repeat.
+    """
+    files = _find_files(name)
+    schemas, rows, size = [], [], 0
+    for path in files:
+        try:
+            with pq.ParquetFile(path) as file:
+                schemas.append(file.schema_arrow)
+                rows.append(file.metadata.num_rows)
+                size += sum(file.metadata.row_group(index).total_byte_size for index in range(file.num_row_groups))
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(path, error) from error
+    earlier = set(tagger_metadata(schemas[0]).get("tag_columns", ()))
+    schema = pa.schema([field for field in schemas[0] if field.name not in earlier], metadata=schemas[0].metadata)
+    for path, other in zip(files, schemas, strict=True):
+        _same_columns(files[0], schemas[0], path, other)
+    repeated = sorted({column for column in schema.names if len(schema.get_all_field_indices(column)) > 1})
+    if repeated:
+        raise ManifestError(f"{name}: expected every column once, found {', '.join(repeated)} repeated; rename one")
+    manifest = Manifest(
+        name=name,
+        files=files,
+        file_rows=tuple(rows),
+        schema=schema,
+        image_column=_choose_image_column(name, schema, image_column),
+        bytes_per_row=size // max(sum(rows), 1),
+    )
+    if id_column is not None:
+        _check_ids(manifest, id_column)
+    return manifest
+
+
+def unreadable(path: Path, error: Exception) -> ManifestError:
+    reason = " ".join(str(error).split()).rstrip(".")
+    return ManifestError(f"{path}: expected a readable Parquet file, found: {reason}; write the file again")
+
+
+def _find_files(name: str) -> tuple[Path, ...]:
+    path = Path(name)
+    if path.is_file():
+        return (path,)
+    if path.is_dir():
+        found = sorted(file for file in path.glob("*.parquet") if not file.name.startswith((".", "_")))
+    else:
+        found = sorted(Path(match) for match in glob.glob(name) if Path(match).is_file())
+    if found:
+        return tuple(found)
+    if path.is_dir():
+        raise ManifestError(f"{name}: expected Parquet files in this folder, found no *.parquet; name the manifest file")
+    raise ManifestError(f"{name}: expected a Parquet file, a folder of them or a glob, found none; check the path")
+
+
+def _same_columns(first_path: Path, first: pa.Schema, path: Path, other: pa.Schema) -> None:
+    if other.equals(first):
+        return
+    for mine, theirs in zip(first, other, strict=False):
+        if not theirs.equals(mine):
+            found = f"{theirs.name} {theirs.type} instead of {mine.name} {mine.type}"
+            break
+    else:
+        found = f"{len(other)} columns instead of {len(first)}"
+    raise ManifestError(f"{path}: expected the columns of {first_path}, found {found}; write both with one schema")
+
+
+def _choose_image_column(name: str, schema: pa.Schema, wanted: str | None) -> str:
+    remedy = "name it with --image-column or [manifest] image_column"
+    if wanted is None:
+        candidates = [column for column in IMAGE_COLUMNS if column in schema.names]
+        usable = [column for column in candidates if is_image(schema.field(column).type)] or candidates
+        if not usable:
+            listed = ", ".join(schema.names) or "no columns"
+            raise ManifestError(
+                f"{name}: no image column: looked for {', '.join(IMAGE_COLUMNS)}, found {listed}; {remedy}"
+            )
+        if len(usable) > 1:
+            raise ManifestError(f"{name}: expected one image column, found {' and '.join(usable)}; {remedy}")
+        wanted = usable[0]
+    elif wanted not in schema.names:
+        raise ManifestError(f"{name}: expected the image column {wanted}, found {', '.join(schema.names)}; {remedy}")
+    kind = schema.field(wanted).type
+    if not is_image(kind):
+        raise ManifestError(
+            f"{name}: image column {wanted}: expected strings, binary or struct<bytes, path>, found {kind}; {remedy}"
+        )
+    return wanted
+
+
+def _check_ids(manifest: Manifest, column: str) -> None:
+    """Require `column` to exist and its values to differ, at 8 bytes of memory a row."""
+    if column not in manifest.schema.names:
+        raise ManifestError(
+            f"{manifest.name}: expected the id column {column}, found {', '.join(manifest.schema.names)}; correct "
+            "[manifest] id_column"
+        )
+    try:
+        texts = (pc.cast(part, pa.string()) for part in manifest.column(column))
+        hashes = [pd.util.hash_array(part.to_numpy(zero_copy_only=False)) for part in texts]
+    except pa.ArrowNotImplementedError as error:
+        kind = manifest.schema.field(column).type
+        raise ManifestError(
+            f"{manifest.name}: id column {column}: expected strings or numbers, found {kind}; name another"
+        ) from error
+    values, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *hashes]), return_counts=True)
+    if not (suspects := set(values[counts > 1].tolist())):
+        return
+    seen: dict[str | None, int] = {}
+    row = 0
+    for part, digests in zip(manifest.column(column), hashes, strict=True):
+        for index in np.flatnonzero(np.isin(digests, list(suspects))).tolist():
+            value = str(part[index].as_py())
+            if value in seen:
+                raise ManifestError(
+                    f"{manifest.name}: id column {column}: expected every value once, found {value!r} in rows "
+                    f"{seen[value]} and {row + index} (counted from 0); remove one, or do not set id_column"
+                )
+            seen[value] = row + index
+        row += len(part)

@@ -1,0 +1,63 @@
+"""Arrow schemas: which manifest columns hold images, and which columns tagging adds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+IMAGE_COLUMNS = ("image_path", "image", "path", "file_name")
+TRUTH_COLUMNS = ("category", "label")
+METADATA_KEY = b"tagger"
+
+TOP_TYPE = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("confidence", pa.float32())]))
+
+
+def tag_fields(attributes: Sequence[str]) -> list[pa.Field]:
+    """The columns that a run adds for these attribute names, in order."""
+    fields = []
+    for name in attributes:
+        fields += [
+            pa.field(f"{name}_label", pa.string()),
+            pa.field(f"{name}_confidence", pa.float32()),
+            pa.field(f"{name}_top", TOP_TYPE),
+            pa.field(f"{name}_source", pa.string()),
+        ]
+    return [*fields, pa.field("tag_status", pa.string()), pa.field("tag_reason", pa.string())]
+
+
+def result_schema(manifest: pa.Schema, attributes: Sequence[str], metadata: dict[str, Any]) -> pa.Schema:
+    """The manifest's schema, untouched, then the tag columns; `metadata` is kept as JSON under the key "tagger"."""
+    fields = tag_fields(attributes)
+    described = {**metadata, "tag_columns": [field.name for field in fields]}
+    kept = {**(manifest.metadata or {}), METADATA_KEY: json.dumps(described, ensure_ascii=False).encode()}
+    return pa.schema([*manifest, *fields], metadata=kept)
+
+
+def tagger_metadata(schema: pa.Schema) -> dict[str, Any]:
+    """What a run of tagger wrote into the file that has this schema; empty if none did."""
+    try:
+        described = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
+def is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def is_image(kind: pa.DataType) -> bool:
+    """Paths, embedded bytes, or the struct<bytes, path> of Hugging Face datasets."""
+    if pa.types.is_struct(kind):
+        names = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
+        return names.keys() >= {"bytes", "path"} and is_bytes(names["bytes"]) and is_text(names["path"])
+    return is_text(kind) or is_bytes(kind)

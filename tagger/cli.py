@@ -1,0 +1,162 @@
+"""The command line: options -> settings -> one library call -> an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from tagger.errors import StoppedError, TaggerError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tagger")
+def cli() -> None:
+    """Tag the product images of a Parquet manifest with CLIP.
+
+    \b
+    Example:
+      tagger run manifest.parquet --labels shirt,dress,shoes
+    """
+
+
+@cli.command()
+@click.argument("manifest")
+@click.option("--output", type=click.Path(path_type=Path), help="Result file; default: MANIFEST's name + .tagged.parquet.")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here.")
+@click.option("--labels", help="Labels to choose between, separated by commas.")
+@click.option("--model", help="CLIP checkpoint: a hub id or a local folder.")
+@click.option("--revision", help="Hub commit, tag or branch of --model.")
+@click.option("--image-column", help="Column with paths or embedded images; found by itself if named as usual.")
+@click.option("--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder.")
+@click.option("--device", help="cpu, cuda, cuda:1, mps …; default: an accelerator if there is one.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images encoded at once.")
+@click.option("--workers", type=click.IntRange(0), help="Processes that decode images; default: by the machine.")
+@click.option("--limit", type=click.IntRange(0), help="Tag only the first N rows.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing result file.")
+@click.option("--in-place", is_flag=True, help="Write the tags into MANIFEST itself, replacing those of an earlier run.")
+@click.option("--quiet", is_flag=True, help="Print only errors and the result's path.")
+def run(
+    manifest: str,
+    output: Path | None,
+    config: Path | None,
+    labels: str | None,
+    model: str | None,
+    revision: str | None,
+    image_column: str | None,
+    image_root: Path | None,
+    device: str | None,
+    batch_size: int,
+    workers: int | None,
+    limit: int | None,
+    overwrite: bool,
+    in_place: bool,
+    quiet: bool,
+) -> None:
+    """Tag the images of MANIFEST: a Parquet file, a folder of them, or a glob in quotes.
+
+    Every row of the manifest comes back, in order, with its tags; a row whose image cannot be read says why. Rows with
+    ground truth evaluate the run. Prints the path of the results last.
+
+    \b
+    Examples:
+      tagger run manifest.parquet
+      tagger run manifest.parquet --labels shirt,dress,shoes --image-root photos
+      tagger run 'catalogue/*.parquet' --output tagged.parquet --model ./clip
+    """
+    _log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    import tagger
+
+    summary = tagger.run(
+        manifest,
+        config,
+        output=output,
+        labels=None if labels is None else [label.strip() for label in labels.split(",")],
+        model=model,
+        revision=revision,
+        image_column=image_column,
+        image_root=image_root,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        limit=limit,
+        overwrite=overwrite,
+        in_place=in_place,
+        progress=not quiet,
+    )
+    if not quiet:
+        click.echo(summary.to_text())
+    click.echo(summary.output)
+
+
+@cli.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--attribute", multiple=True, help="Only this attribute; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(results: Path, attribute: tuple[str, ...], as_json: bool) -> None:
+    """Evaluate the rows of RESULTS that carry ground truth.
+
+    \b
+    Example:
+      tagger evaluate manifest.tagged.parquet --attribute category
+    """
+    import tagger
+
+    evaluation = tagger.evaluate(results, attribute)
+    click.echo(evaluation.to_json() if as_json else evaluation.to_text())
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+def init(folder: Path) -> None:
+    """Write a commented tagger.toml into FOLDER (default: here).
+
+    \b
+    Example:
+      tagger init catalogue
+    """
+    from tagger.config import write_starter
+
+    click.echo(write_starter(folder))
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("tagger: %(message)s"))
+    logger = logging.getLogger("tagger")
+    logger.handlers = [handler]
+    logger.setLevel(level)
+
+
+def main() -> None:
+    """Run the command line; errors become one line on stderr and the exit code of errors.py."""
+    # A scheduler's SIGTERM ends a run as Ctrl-C does: workers stopped, nothing published.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("tagger: stopped; nothing was published; run again", err=True)
+        sys.exit(StoppedError.exit_code)
+    except TaggerError as error:
+        for line in str(error).splitlines():
+            click.echo(f"tagger: {line}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of stdout has gone; Python would complain once more while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("TAGGER_DEBUG"):
+            raise
+        click.echo(
+            f"tagger: unexpected {type(error).__name__}: {' '.join(str(error).split())}; nothing was published; this is a "
+            "fault of tagger: set TAGGER_DEBUG=1 to see where, and report it",
+            err=True,
+        )
+        sys.exit(1)

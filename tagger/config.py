@@ -1,0 +1,147 @@
+"""tagger.toml and options -> frozen, validated settings."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from tagger.errors import ConfigError, UsageError
+from tagger.tagging.taxonomy import Attribute, Frozen, Text, duplicates
+
+FILE_NAME = "tagger.toml"
+DEFAULT_MODEL = "openai/clip-vit-base-patch32"
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class ModelSettings(Frozen):
+    """`name` is a folder (relative to the file that names it) or a hub id; `precision` "auto" is fp32."""
+
+    name: Text = DEFAULT_MODEL
+    revision: Text | None = None
+    precision: Precision = "auto"
+
+
+class ManifestSettings(Frozen):
+    """`image_root` is relative to the file that names it; without one, image paths start at the manifest's folder."""
+
+    image_column: Text | None = None
+    id_column: Text | None = None
+    image_root: Text | None = None
+
+
+class Settings(Frozen):
+    model: ModelSettings = ModelSettings()
+    manifest: ManifestSettings = ManifestSettings()
+    attributes: tuple[Attribute, ...] = Field(default=(), alias="attribute", strict=False)
+
+    @field_validator("attributes")
+    @classmethod
+    def _attributes_differ(cls, attributes: tuple[Attribute, ...]) -> tuple[Attribute, ...]:
+        if repeated := duplicates(attribute.name for attribute in attributes):
+            raise ValueError(f"expected every attribute name once, found {', '.join(repeated)} more than once; rename one")
+        return attributes
+
+
+def find_settings_file(manifest_folder: Path) -> Path | None:
+    """tagger.toml beside the manifest, else in the working directory, else None."""
+    places = (manifest_folder / FILE_NAME, Path(FILE_NAME))
+    return next((place for place in places if place.is_file()), None)
+
+
+def read_settings(path: Path) -> Settings:
+    """Read tagger.toml, its relative paths made relative to the working directory; ConfigError names key and fix."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable file, found: {error.strerror}; see --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML, found: {error}; correct it there") from error
+    settings = parse_settings(content, where=str(path))
+    model, manifest = settings.model, settings.manifest
+    if (path.parent / model.name).is_dir():
+        model = model.model_copy(update={"name": str(path.parent / model.name)})
+    if manifest.image_root is not None:
+        manifest = manifest.model_copy(update={"image_root": str(path.parent / manifest.image_root)})
+    return settings.model_copy(update={"model": model, "manifest": manifest})
+
+
+def parse_settings(content: Mapping[str, Any], where: str) -> Settings:
+    """Validate the content of a tagger.toml; `where` opens each line of the ConfigError."""
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{where}: {_explain(problem, content)}" for problem in error.errors()]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _explain(problem: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """One pydantic problem in the words of the file: the key, what is wrong, what was found, what to do."""
+    *parents, last = problem["loc"] or ("",)
+    key = ".".join(str(part) for part in problem["loc"]) or "the whole file"
+    if len(problem["loc"]) > 1 and problem["loc"][0] == "attribute":
+        number = problem["loc"][1]
+        name = content["attribute"][number].get("name", number) if isinstance(content["attribute"][number], dict) else number
+        key = f'attribute "{name}"' + "".join(f": {part}" for part in problem["loc"][2:3])
+        key += "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"][3:])
+    if problem["type"] == "extra_forbidden":
+        known = _keys(parents)
+        close = difflib.get_close_matches(str(last), known, n=1)
+        remedy = f'did you mean "{close[0]}"?' if close else f"known keys: {', '.join(known)}"
+        return f"{key}: unknown key; {remedy}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{key}: {message}"
+    if problem["type"] == "missing":
+        return f"{key}: expected this key, found none; add it"
+    return f"{key}: {message[0].lower()}{message[1:]}, found {problem['input']!r}; correct it"
+
+
+def _keys(parents: list[str | int]) -> list[str]:
+    """The keys that are known at a place in the file."""
+    from tagger.tagging.taxonomy import Label
+
+    models: dict[str, type[BaseModel]] = {"model": ModelSettings, "manifest": ManifestSettings, "attribute": Attribute}
+    model = Label if "labels" in parents else models[str(parents[0])] if parents else Settings
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+STARTER = """\
+# Settings of `tagger run`; options on the command line beat this file. Everything commented out is the default.
+
+[model]
+# name = "openai/clip-vit-base-patch32"   # a hub id, or a folder (relative to this file)
+# revision = "main"                       # pin a hub commit, so that every night uses the same weights
+# precision = "auto"                      # auto (= fp32), fp32, bf16, fp16
+
+[manifest]
+# image_column = "image_path"             # found by itself: image_path, image, path or file_name
+# id_column = "product_id"                # named here, it must be unique
+# image_root = "images"                   # where relative image paths start; default: the manifest's folder
+
+[[attribute]]                             # one question about each image; repeat the block for more
+name = "category"
+labels = ["shirt", "dress", "shoes"]
+# labels may have prompts of their own: {name = "shoes", prompts = ["A photo of a pair of shoes."]}
+templates = ["A photo of a {label}."]
+# truth_column = "category"               # rows that have a value here evaluate the run
+# review_below = 0.5                      # tag, but mark for review, what is less certain than this
+"""
+
+
+def write_starter(folder: Path) -> Path:
+    """Write a commented tagger.toml; UsageError if there is one."""
+    path = folder / FILE_NAME
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(STARTER)
+    except FileExistsError as error:
+        raise UsageError(f"{path}: expected no file, found one; edit it, or remove it first") from error
+    except OSError as error:
+        raise UsageError(f"{path}: expected to write it, found: {error.strerror}; choose another folder") from error
+    return path

@@ -1,0 +1,138 @@
+"""Shards on this machine: one process that encodes, and worker processes that read and decode ahead of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from tagger.catalog.manifest import Manifest, Shard, image_refs
+from tagger.catalog.results import tag_columns
+from tagger.errors import ImageError
+from tagger.images.loader import load_images
+from tagger.predictor import Predictor
+from tagger.types import Decision, ImageRef
+
+
+@dataclass
+class Stages:
+    """Seconds that the main process spent waiting for images and encoding them."""
+
+    wait_for_images: float = 0.0
+    encode: float = 0.0
+
+
+@dataclass(frozen=True)
+class TaggedShard:
+    """A shard's rows with their tag columns appended, and how its images fared."""
+
+    table: pa.Table
+    encoded: int
+    review: int
+    errors: list[ImageError]
+
+
+@dataclass
+class _Open:
+    """A shard whose images are on their way."""
+
+    shard: Shard
+    table: pa.Table
+    tagged: list[np.ndarray] = field(default_factory=list)
+    decisions: list[list[Decision]] = field(default_factory=list)
+    errors: dict[int, ImageError] = field(default_factory=dict)
+    done: int = 0
+
+
+def tag_shards(
+    manifest: Manifest,
+    schema: pa.Schema,
+    predictor: Predictor,
+    root: Path,
+    workers: int,
+    rows: int,
+    stages: Stages,
+    advance: Callable[[int], object],
+) -> Iterator[TaggedShard]:
+    """Tag the first `rows` rows shard by shard, in order; a few shards are in memory at a time, whatever their number.
+
+    schema: the result's. workers: processes that decode. stages: where seconds are added up. advance: called with the
+    number of rows of every batch that is done.
+    """
+    open_shards: deque[_Open] = deque()
+
+    def batches() -> Iterator[list[ImageRef]]:
+        # The loader takes batches ahead of the encoder; a batch never spans two shards.
+        for shard, table in manifest.read(rows):
+            open_shards.append(_Open(shard, table))
+            refs = image_refs(table, manifest.image_column, shard.start)
+            for start in range(0, len(refs), predictor.batch_size):
+                yield refs[start : start + predictor.batch_size]
+
+    images = load_images(
+        batches(),
+        root=root,
+        preprocessing=predictor.encoder.preprocessing,
+        workers=workers,
+        pin_memory=predictor.encoder.device.type == "cuda",
+    )
+    while True:
+        began = time.perf_counter()
+        batch = next(images, None)
+        if batch is None:
+            return
+        arrived = time.perf_counter()
+        current = open_shards[0]
+        current.errors |= {row - current.shard.start: error for row, error in batch.errors.items()}
+        if len(batch.rows):
+            current.tagged.append(batch.rows - current.shard.start)
+            current.decisions.append(predictor.predict(batch))
+        rows_done = len(batch.rows) + len(batch.errors)
+        current.done += rows_done
+        advance(rows_done)
+        stages.wait_for_images += arrived - began
+        stages.encode += time.perf_counter() - arrived
+        if current.done == len(current.table):
+            open_shards.popleft()
+            yield _close(current, schema, predictor)
+
+
+def choose_workers(rows: int, batch_size: int, device: torch.device) -> int:
+    """Decoding processes for this machine; none for a run so short that starting them takes longer than it gains."""
+    if rows <= 4 * batch_size:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # On a CPU the encoder itself wants the cores: one process in four decodes.
+    return min(cores, 16) if device.type != "cpu" else max(cores // 4, 1)
+
+
+def _close(shard: _Open, schema: pa.Schema, predictor: Predictor) -> TaggedShard:
+    rows = len(shard.table)
+    tagged = np.concatenate([np.empty(0, np.int64), *shard.tagged])
+    decisions = {
+        attribute.name: (attribute.label_names, _join([batch[index] for batch in shard.decisions]))
+        for index, attribute in enumerate(predictor.attributes)
+    }
+    columns = tag_columns(rows, tagged, decisions, shard.errors)
+    table = pa.table([*shard.table.columns, *columns], schema=schema)
+    review = int(pc.sum(pc.equal(table["tag_status"], "review")).as_py())
+    return TaggedShard(table, len(tagged), review, list(shard.errors.values()))
+
+
+def _join(parts: list[Decision]) -> Decision:
+    if not parts:
+        return Decision(np.empty((0, 1), np.int64), np.empty((0, 1), np.float32), (), "")
+    return Decision(
+        top=np.concatenate([part.top for part in parts]),
+        confidence=np.concatenate([part.confidence for part in parts]),
+        review=tuple(reason for part in parts for reason in part.review),
+        source=parts[0].source,
+    )

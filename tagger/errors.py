@@ -1,0 +1,48 @@
+"""Every error a user can cause, and its exit code.
+
+    TaggerError             1   unexpected
+    ├── UsageError          2   the command cannot mean what it says
+    ├── ManifestError      65   the manifest, or a result file, is not what is expected
+    ├── ModelError         69   the model cannot be had
+    ├── StoppedError       75   stopped before the end; run again
+    ├── ConfigError        78   tagger.toml or the labels are wrong
+    └── ImageError          -   one image; costs its row the tags and never ends a run
+
+A message is one line: what was expected, what was found, where, and what to do about it.
+"""
+
+
+class TaggerError(Exception):
+    exit_code = 1
+
+
+class UsageError(TaggerError):
+    exit_code = 2
+
+
+class ManifestError(TaggerError):
+    exit_code = 65
+
+
+class ModelError(TaggerError):
+    exit_code = 69
+
+
+class StoppedError(TaggerError):
+    exit_code = 75
+
+
+class ConfigError(TaggerError):
+    exit_code = 78
+
+
+class ImageError(TaggerError):
+    """One image that could not be tagged; `code` is from the lists in images/sources.py and images/decode.py."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"

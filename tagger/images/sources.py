@@ -1,0 +1,58 @@
+"""From a reference to encoded bytes, inside the image root.
+
+Codes: missing (null, or no such file), forbidden-path (leads out of the image root), unreadable (not a regular file, no
+permission, a failing disk), too-large (more than MAX_FILE_BYTES), not-an-image (nothing in it).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from tagger.errors import ImageError
+from tagger.types import ImageRef
+
+MAX_FILE_BYTES = 128 << 20
+
+
+def read_bytes(ref: ImageRef, root: Path) -> bytes:
+    """The encoded image; `root` is an absolute, resolved folder. Raises ImageError."""
+    if ref.data is not None:
+        if len(ref.data) > MAX_FILE_BYTES:
+            raise _too_large(len(ref.data))
+        data = ref.data
+    elif ref.path is None:
+        raise ImageError("missing", "the manifest has no image here")
+    else:
+        data = _read_file(ref.path, root)
+    if not data:
+        raise ImageError("not-an-image", f"{ref.path or 'embedded image'} is empty")
+    return data
+
+
+def _read_file(name: str, root: Path) -> bytes:
+    if "\0" in name or "://" in name:
+        raise ImageError("forbidden-path", f"{name!r} is not a local path")
+    # realpath follows symlinks, so neither ".." nor a link leads out of the root.
+    path = os.path.realpath(root / name)
+    if not Path(path).is_relative_to(root):
+        raise ImageError("forbidden-path", f"{name} leads out of the image root")
+    try:
+        # Non-blocking: opening a FIFO that nobody writes to would wait for ever.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise ImageError("unreadable", f"{name} is not a regular file")
+            if found.st_size > MAX_FILE_BYTES:
+                raise _too_large(found.st_size)
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageError("missing", f"no file {name}") from error
+    except OSError as error:
+        raise ImageError("unreadable", f"{name}: {error.strerror}") from error
+
+
+def _too_large(size: int) -> ImageError:
+    return ImageError("too-large", f"{size:,} bytes; at most {MAX_FILE_BYTES:,} are read")

@@ -1,0 +1,25 @@
+"""Heads: embeddings -> one logit per label of an attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ZeroShotHead:
+    """Scores an image against the prompts of every label (Radford et al. 2021, figure 3 and section 3.1.4).
+
+    prompt_embeddings: for each of K labels float32 (P, D), its prompts' L2-normalised embeddings; a label is their mean,
+    normalised again. logit_scale: the model's own.
+    """
+
+    def __init__(self, prompt_embeddings: Sequence[Tensor], logit_scale: float) -> None:
+        self.label_embeddings = F.normalize(torch.stack([prompts.mean(0) for prompts in prompt_embeddings]), dim=1)
+        self.logit_scale = logit_scale
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        """float32 (N, D), L2-normalised -> float32 (N, K)."""
+        return self.logit_scale * embeddings @ self.label_embeddings.T

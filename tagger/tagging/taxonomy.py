@@ -1,0 +1,78 @@
+"""Attributes, their labels and the prompts that stand for a label."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+DEFAULT_TEMPLATES = ("A photo of a {label}.",)
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Label(Frozen):
+    """A label; with `prompts` of its own, these stand for it instead of the attribute's templates."""
+
+    name: Text
+    prompts: tuple[Text, ...] = Field(default=(), strict=False)
+
+
+def _label(value: Any) -> Any:  # whatever the TOML holds: pydantic judges it
+    return Label(name=value) if isinstance(value, str) else value
+
+
+class Attribute(Frozen):
+    """One question about an image: which of `labels` is it?
+
+    `truth_column` names the manifest column with the right answer, where a row has one. A row whose confidence is under
+    `review_below` is tagged all the same and marked for review.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    labels: Annotated[tuple[Annotated[Label, BeforeValidator(_label)], ...], Field(strict=False)]
+    templates: tuple[Text, ...] = Field(default=DEFAULT_TEMPLATES, strict=False, min_length=1)
+    truth_column: Text | None = None
+    review_below: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+        if len(labels) < 2:
+            raise ValueError(f"expected at least 2 labels, found {len(labels)}; add labels to choose between")
+        if repeated := duplicates(label.name for label in labels):
+            raise ValueError(f"expected every label once, found {', '.join(repeated)} more than once; remove one")
+        return labels
+
+    @model_validator(mode="after")
+    def _templates_have_a_place_for_the_label(self) -> Attribute:
+        for template in self.templates:
+            if "{label}" not in template:
+                raise ValueError(f'template "{template}" has no {{label}}; write for example "{DEFAULT_TEMPLATES[0]}"')
+        return self
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+    def prompts(self, label: Label) -> tuple[str, ...]:
+        # replace, not format: a label or a template may hold braces of its own.
+        return label.prompts or tuple(template.replace("{label}", label.name) for template in self.templates)
+
+
+def duplicates(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, in order of first occurrence."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def taxonomy_hash(attributes: Iterable[Attribute]) -> str:
+    """SHA-256 of all that turns an embedding into tags: attributes, labels, prompts and thresholds."""
+    text = "\n".join(attribute.model_dump_json() for attribute in attributes)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,72 @@
+"""The value types that cross from one stage to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.errors import ImageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """Where one manifest row's image is: embedded bytes, else a path; neither when the manifest has null.
+
+    `row` is the row's number in the manifest, from 0.
+    """
+
+    row: int
+    path: str | None = None
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """How an encoder wants its pixels, as its checkpoint says.
+
+    `resize` is the short side, or (height, width); `crop` (height, width) from the centre, None for no crop.
+    `resample` is Pillow's number of the filter. `mean` and `std` are per channel, of values scaled by `rescale`.
+    """
+
+    resize: int | tuple[int, int]
+    crop: tuple[int, int] | None
+    resample: int
+    rescale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBatch:
+    """The images of some manifest rows, in order; a row is in `rows` or in `errors`, and none is lost.
+
+    rows: int64 (N,), the rows that decoded. pixels: uint8 (N, 3, H, W), resized and cropped, not yet normalised.
+    errors: row -> why its image cannot be tagged.
+    """
+
+    rows: NDArray[np.int64]
+    pixels: torch.Tensor
+    errors: dict[int, ImageError]
+
+    def pin_memory(self) -> ImageBatch:
+        return replace(self, pixels=self.pixels.pin_memory())
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one attribute's head says of N images.
+
+    top: int64 (N, k), indices of the attribute's labels, best first. confidence: float32 (N, k), their probabilities.
+    review: for each image, why a person should look at it, or None. source: who decided, for example "clip".
+    """
+
+    top: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    review: tuple[str | None, ...]
+    source: str
