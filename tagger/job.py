@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import resource
 import sys
 import time
@@ -99,9 +98,7 @@ def run(
     """
     name = str(manifest)
     settings = gather_settings(name, config, model, revision, image_column, image_root)
-    plan = make_plan(
-        name, settings, labels=labels, output=output, limit=limit, overwrite=overwrite, in_place=in_place
-    )
+    plan = make_plan(name, settings, labels=labels, output=output, limit=limit, overwrite=overwrite, in_place=in_place)
     summary = RunSummary(
         output=plan.output,
         settings=plan.settings.model_dump(mode="json", by_alias=True),
@@ -145,8 +142,7 @@ def evaluate(results: str | Path, attributes: Sequence[str] = ()) -> Evaluation:
         }
         if not chosen:
             raise UsageError(
-                f"{results}: expected an attribute with a truth column, found none; set truth_column in tagger.toml and "
-                "tag again"
+                f"{results}: expected an attribute with a truth column, found none; set truth_column in tagger.toml and tag again"
             )
         evaluator = Evaluator(chosen)
         columns = [column for name, (truth, _) in chosen.items() for column in (truth, f"{name}_label")]
@@ -155,9 +151,7 @@ def evaluate(results: str | Path, attributes: Sequence[str] = ()) -> Evaluation:
     return evaluator.result()
 
 
-def _tag(
-    plan: Plan, summary: RunSummary, device: str | None, batch_size: int, workers: int | None, progress: bool
-) -> None:
+def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, workers: int | None, progress: bool) -> None:
     """Load, tag, write and evaluate; fills in the summary."""
     # torch and transformers take seconds to import: only now that everything else is known to be right.
     from tagger.engines.local import Stages, choose_workers, tag_shards

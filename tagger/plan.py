@@ -13,7 +13,7 @@ from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
 from tagger.config import Settings, find_settings_file, parse_settings, read_settings
 from tagger.errors import ConfigError, ManifestError, UsageError
-from tagger.tagging.taxonomy import Attribute, duplicates
+from tagger.tagging.taxonomy import Attribute
 
 log = logging.getLogger(__name__)
 
@@ -159,13 +159,9 @@ def _check_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:
             f"{manifest.name}: expected no columns named like the tags, found {', '.join(clash)}; rename them in the "
             "manifest, or rename the attribute in tagger.toml"
         )
-    if clash := duplicates(added):
-        raise ConfigError(f"attributes: expected different tag columns, found {', '.join(clash)} twice; rename one attribute")
 
 
-def _output(
-    name: str, manifest: Manifest, output: str | Path | None, limit: int | None, overwrite: bool, in_place: bool
-) -> Path:
+def _output(name: str, manifest: Manifest, output: str | Path | None, limit: int | None, overwrite: bool, in_place: bool) -> Path:
     """Where the results go; UsageError where they must not."""
     path = Path(name)
     inputs = {file.resolve() for file in manifest.files}

@@ -37,7 +37,7 @@ class Manifest:
 
     name: str
     files: tuple[Path, ...]
-    file_rows: tuple[int, ...]
+    rows: int
     schema: pa.Schema
     image_column: str
     bytes_per_row: int
@@ -45,10 +45,6 @@ class Manifest:
     @property
     def folder(self) -> Path:
         return self.files[0].parent
-
-    @property
-    def rows(self) -> int:
-        return sum(self.file_rows)
 
     @cached_property
     def shard_rows(self) -> int:
@@ -122,13 +118,12 @@ def open_manifest(name: str, image_column: str | None = None, id_column: str | N
     `id_column` whose values repeat.
     """
     files = _find_files(name)
-    schemas, rows, size = [], [], 0
+    schemas, footers = [], []
     for path in files:
         try:
             with pq.ParquetFile(path) as file:
                 schemas.append(file.schema_arrow)
-                rows.append(file.metadata.num_rows)
-                size += sum(file.metadata.row_group(index).total_byte_size for index in range(file.num_row_groups))
+                footers.append(file.metadata)
         except (pa.ArrowException, OSError) as error:
             raise unreadable(path, error) from error
     earlier = set(tagger_metadata(schemas[0]).get("tag_columns", ()))
@@ -138,13 +133,18 @@ def open_manifest(name: str, image_column: str | None = None, id_column: str | N
     repeated = sorted({column for column in schema.names if len(schema.get_all_field_indices(column)) > 1})
     if repeated:
         raise ManifestError(f"{name}: expected every column once, found {', '.join(repeated)} repeated; rename one")
+    image_column = _choose_image_column(name, schema, image_column)
+    groups = [footer.row_group(index) for footer in footers for index in range(footer.num_row_groups)]
+    rows = sum(footer.num_rows for footer in footers)
+    if rows and all(_only_nulls(group, image_column) for group in groups):
+        raise ManifestError(f"{name}: expected images in column {image_column}, found only nulls; fill it or name another")
     manifest = Manifest(
         name=name,
         files=files,
-        file_rows=tuple(rows),
+        rows=rows,
         schema=schema,
-        image_column=_choose_image_column(name, schema, image_column),
-        bytes_per_row=size // max(sum(rows), 1),
+        image_column=image_column,
+        bytes_per_row=sum(group.total_byte_size for group in groups) // max(rows, 1),
     )
     if id_column is not None:
         _check_ids(manifest, id_column)
@@ -163,7 +163,7 @@ def _find_files(name: str) -> tuple[Path, ...]:
     if path.is_dir():
         found = sorted(file for file in path.glob("*.parquet") if not file.name.startswith((".", "_")))
     else:
-        found = sorted(Path(match) for match in glob.glob(name) if Path(match).is_file())
+        found = sorted(Path(match) for match in glob.glob(name) if Path(match).is_file())  # noqa: PTH207  # a Path has no absolute glob
     if found:
         return tuple(found)
     if path.is_dir():
@@ -190,9 +190,7 @@ def _choose_image_column(name: str, schema: pa.Schema, wanted: str | None) -> st
         usable = [column for column in candidates if is_image(schema.field(column).type)] or candidates
         if not usable:
             listed = ", ".join(schema.names) or "no columns"
-            raise ManifestError(
-                f"{name}: no image column: looked for {', '.join(IMAGE_COLUMNS)}, found {listed}; {remedy}"
-            )
+            raise ManifestError(f"{name}: no image column: looked for {', '.join(IMAGE_COLUMNS)}, found {listed}; {remedy}")
         if len(usable) > 1:
             raise ManifestError(f"{name}: expected one image column, found {' and '.join(usable)}; {remedy}")
         wanted = usable[0]
@@ -204,6 +202,16 @@ def _choose_image_column(name: str, schema: pa.Schema, wanted: str | None) -> st
             f"{name}: image column {wanted}: expected strings, binary or struct<bytes, path>, found {kind}; {remedy}"
         )
     return wanted
+
+
+def _only_nulls(group: pq.RowGroupMetaData, column: str) -> bool:
+    """What the footer says, without reading the column; False where it says nothing."""
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    leaves = [chunk for chunk in chunks if chunk.path_in_schema.split(".", 1)[0] == column or chunk.path_in_schema == column]
+    return all(
+        chunk.statistics is not None and chunk.statistics.has_null_count and chunk.statistics.null_count == chunk.num_values
+        for chunk in leaves
+    )
 
 
 def _check_ids(manifest: Manifest, column: str) -> None:

@@ -23,7 +23,10 @@ MAX_REASON = 300  # characters of an error's message that are kept
 
 
 def tag_columns(
-    rows: int, tagged: NDArray[np.int64], decisions: Mapping[str, tuple[Sequence[str], Decision]], errors: Mapping[int, ImageError]
+    rows: int,
+    tagged: NDArray[np.int64],
+    decisions: Mapping[str, tuple[Sequence[str], Decision]],
+    errors: Mapping[int, ImageError],
 ) -> list[pa.Array]:
     """The arrays of schemas.tag_fields for `rows` rows.
 
@@ -47,7 +50,7 @@ def tag_columns(
             names.take(pa.array(decision.top[:, 0])).take(where),
             pa.array(decision.confidence[:, 0], pa.float32()).take(where),
             top.take(where),
-            pa.array(np.where(missing, None, decision.source), pa.string()),
+            pa.array([decision.source], pa.string()).take(pa.array(np.zeros(rows, np.int64), mask=missing)),
         ]
     reasons: list[str | None] = [None] * rows
     status = ["tagged"] * rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer, PreTrainedConfig
-from transformers.utils import logging
+from transformers.utils.logging import disable_progress_bar
 
 from tagger.errors import ConfigError, ModelError
 from tagger.types import Preprocessing
@@ -69,16 +69,17 @@ def load_clip(name: str, revision: str | None, device: torch.device, precision: 
 
     ModelError when it cannot be had: no such folder, hub out of reach, damaged or pickled weights, not a CLIP.
     """
-    hub_logging.set_verbosity(hub_logging.CRITICAL)
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    for library in ("transformers", "huggingface_hub"):  # they log what the one line of a ModelError says better
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    disable_progress_bar()
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():
         raise ModelError(f"model {name}: expected a folder with a CLIP checkpoint, found none; correct --model or [model] name")
     common: dict[str, Any] = {"revision": revision or "main"}
     try:
         kind = PreTrainedConfig.get_config_dict(name, **common)[0].get("model_type")
         if kind != "clip":
-            raise ModelError(f'model {name}: expected a CLIP (model_type "clip"), found {kind!r}; name another model')
+            found = "no config.json" if kind is None else f"a {kind}"
+            raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found {found}; name another")
         model, loaded = CLIPModel.from_pretrained(
             name, **common, use_safetensors=True, dtype=DTYPES[precision], output_loading_info=True
         )
@@ -87,6 +88,9 @@ def load_clip(name: str, revision: str | None, device: torch.device, precision: 
     # What transformers raises for a file that is absent, of another kind, damaged or of the wrong shape.
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(_explain(name, error)) from error
+    # transformers makes up an empty tokenizer where the files lack one; a real one has a token for every byte.
+    if len(tokenizer) < 256:
+        raise ModelError(f"model {name}: expected a tokenizer (tokenizer.json), found {len(tokenizer)} tokens; get it again")
     # transformers would go on with random values for weights that the file lacks.
     if lacking := sorted(loaded["missing_keys"]):
         raise ModelError(

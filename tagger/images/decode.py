@@ -64,12 +64,12 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
     The arithmetic is that of transformers' torchvision back-end: antialiased interpolation on uint8, sizes cut to whole
     pixels, the crop's corner rounded down.
     """
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    original = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
     height, width = _resized(image.height, image.width, preprocessing.resize)
     if height * width > MAX_PIXELS:
-        raise ImageError("too-large", f"{image.width}×{image.height} would be resized to {width}×{height} pixels")
+        raise ImageError("too-large", f"{image.width} x {image.height} would become {width} x {height} pixels")
     mode = _INTERPOLATION[Image.Resampling(preprocessing.resample)]
-    pixels = transforms.resize(pixels, [height, width], interpolation=mode, antialias=True)
+    pixels: torch.Tensor = transforms.resize(original, [height, width], interpolation=mode, antialias=True)
     if preprocessing.crop is None:
         return pixels
     crop_height, crop_width = preprocessing.crop

@@ -41,7 +41,7 @@ def _read_file(name: str, root: Path) -> bytes:
     try:
         # Non-blocking: opening a FIFO that nobody writes to would wait for ever.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, "rb") as file:
+        with os.fdopen(handle, "rb") as file:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode):
                 raise ImageError("unreadable", f"{name} is not a regular file")

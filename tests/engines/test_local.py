@@ -1,0 +1,93 @@
+"""Row order and count, whatever the images, the shards and the workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tagger.catalog.manifest import open_manifest
+from tagger.catalog.schemas import result_schema
+from tagger.engines.local import Stages, TaggedShard, choose_workers, tag_shards
+from tagger.predictor import Predictor
+
+GOOD, MISSING, TRUNCATED, NO_IMAGE, NULL = "0000.png", "none.png", "truncated.png", "page.png", None
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    good = (pictures / GOOD).read_bytes()
+    (folder / GOOD).write_bytes(good)
+    (folder / TRUNCATED).write_bytes(good[: len(good) // 2])
+    (folder / NO_IMAGE).write_text("<html>")
+    return folder
+
+
+def tag(
+    images: list[str | None], root: Path, predictor: Predictor, workers: int = 0, rows: int | None = None
+) -> list[TaggedShard]:
+    path = root / "manifest.parquet"
+    pq.write_table(pa.table({"image": pa.array(images, pa.string()), "row": range(len(images))}), path)
+    manifest = dataclasses.replace(open_manifest(str(path)), bytes_per_row=1 << 30)  # shards of 64 rows
+    schema = result_schema(manifest.schema, ["category"], {})
+    done: list[int] = []
+    rows = len(images) if rows is None else rows
+    shards = list(tag_shards(manifest, schema, predictor, root, workers, rows, Stages(), done.append))
+    assert sum(done) == rows
+    return shards
+
+
+@given(
+    images=st.lists(st.sampled_from([GOOD, MISSING, TRUNCATED, NO_IMAGE, NULL]), min_size=1, max_size=150).filter(any),
+    limit=st.integers(1, 150),
+)
+@settings(max_examples=30, deadline=None)
+def test_one_row_out_for_every_row_in(root: Path, predictor: Predictor, images: list[str | None], limit: int):
+    rows = min(limit, len(images))
+    shards = tag(images, root, predictor, rows=rows)
+    table = pa.concat_tables([shard.table for shard in shards])
+    assert table["row"].to_pylist() == list(range(rows))
+    wanted = {GOOD: None, MISSING: "missing", TRUNCATED: "truncated", NO_IMAGE: "not-an-image", NULL: "missing"}
+    codes = [reason and reason.split(":")[0] for reason in table["tag_reason"].to_pylist()]
+    assert codes == [wanted[image] for image in images[:rows]]
+    labels = table["category_label"].to_pylist()
+    assert [label is None for label in labels] == [code is not None for code in codes]
+    assert sum(shard.encoded for shard in shards) == codes.count(None)
+    for top in table["category_top"].to_pylist():
+        if top is not None:
+            confidences = [item["confidence"] for item in top]
+            assert confidences == sorted(confidences, reverse=True)
+            assert abs(sum(confidences) - 1) < 1e-5
+
+
+def test_a_run_of_nothing_but_bad_images_is_a_normal_run(root: Path, predictor: Predictor):
+    (shard,) = tag([MISSING, TRUNCATED, NO_IMAGE] * 5, root, predictor)
+    assert shard.table["tag_status"].to_pylist() == ["error"] * 15
+    assert shard.table["category_top"].null_count == 15
+    assert shard.encoded == 0
+
+
+def test_an_images_tags_do_not_depend_on_its_company_or_the_workers(predictor: Predictor, pictures: Path, tmp_path: Path):
+    names = [f"{number:04d}.png" for number in range(70)]
+    for name in names:
+        (tmp_path / name).write_bytes((pictures / name).read_bytes())
+    together = pa.concat_tables([shard.table for shard in tag(names, tmp_path, predictor)])
+    helped = pa.concat_tables([shard.table for shard in tag(names, tmp_path, predictor, workers=2)])
+    assert helped.equals(together)
+    mixed = [name for pair in zip(names, [MISSING] * 70, strict=True) for name in pair]
+    among_bad = pa.concat_tables([shard.table for shard in tag(mixed, tmp_path, predictor)])
+    assert among_bad["category_top"].combine_chunks().drop_null().equals(together["category_top"].combine_chunks())
+
+
+@pytest.mark.parametrize(("rows", "device", "fewest"), [(10, "cpu", 0), (10_000, "cpu", 1), (10_000, "cuda", 1)])
+def test_a_short_run_starts_no_workers(rows: int, device: str, fewest: int):
+    workers = choose_workers(rows, 32, torch.device(device))
+    assert workers >= fewest
+    assert (workers == 0) == (rows == 10)

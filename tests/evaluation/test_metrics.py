@@ -1,0 +1,89 @@
+"""Counting shard by shard gives what scikit-learn gives over all rows."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+from tagger.evaluation.metrics import AttributeEvaluation, Evaluator
+
+LABELS = ("hat", "bag", "shoes")
+
+
+def evaluate(truth: list[str | None], tags: list[str | None], cut: int = 1_000) -> AttributeEvaluation:
+    evaluator = Evaluator({"kind": ("truth", LABELS)})
+    table = pa.table({"truth": pa.array(truth, pa.string()), "kind_label": pa.array(tags, pa.string())})
+    for start in range(0, len(table), cut):
+        evaluator.update(table.slice(start, cut))
+    return evaluator.result().attributes["kind"]
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from([*LABELS, None, "gown"]), st.sampled_from([*LABELS, None])), max_size=60),
+    cut=st.integers(1, 60),
+)
+@settings(deadline=None)
+def test_every_row_is_counted_once_and_scored_as_scikit_learn_does(rows: list[tuple[str | None, str | None]], cut: int):
+    evaluation = evaluate([truth for truth, _ in rows], [tag for _, tag in rows], cut)
+    scored = [(truth, tag) for truth, tag in rows if truth in LABELS and tag is not None]
+    assert evaluation.labelled_rows == len(scored)
+    assert evaluation.error_rows == sum(truth in LABELS and tag is None for truth, tag in rows)
+    assert evaluation.unknown_rows == evaluation.unknown_truth.get("gown", 0) == sum(truth == "gown" for truth, _ in rows)
+    if not scored:
+        assert (evaluation.accuracy, evaluation.macro_f1, evaluation.weighted_f1) == (None, None, None)
+        return
+    truths, tags = zip(*scored, strict=True)
+    assert evaluation.accuracy == pytest.approx(accuracy_score(truths, tags))
+    assert evaluation.macro_f1 == pytest.approx(f1_score(truths, tags, average="macro", zero_division=0))
+    assert evaluation.weighted_f1 == pytest.approx(f1_score(truths, tags, average="weighted", zero_division=0))
+    assert evaluation.confusion_matrix == confusion_matrix(truths, tags, labels=LABELS).tolist()
+
+
+def test_the_text_is_a_small_table():
+    evaluator = Evaluator({"kind": ("truth", LABELS)})
+    truth = ["hat"] * 3 + ["shoes", "gown", "gown", "cape", None, "hat"]
+    tags = ["hat", "hat", "bag", "shoes", "hat", "hat", "hat", "hat", None]
+    evaluator.update(pa.table({"truth": truth, "kind_label": tags}))
+    assert evaluator.result().to_text() == (
+        "kind: accuracy 75.0%, macro F1 0.600, weighted F1 0.850 on 4 labelled rows\n"
+        "         precision  recall     F1  support\n"
+        "  hat        1.000   0.667  0.800        3\n"
+        "  bag        0.000   0.000  0.000        0\n"
+        "  shoes      1.000   1.000  1.000        1\n"
+        "  confusion matrix (rows: truth, columns: tags, in the same order)\n"
+        "           1   2   3\n"
+        "  hat      2   1   0  1\n"
+        "  bag      0   0   0  2\n"
+        "  shoes    0   0   1  3\n"
+        "  1 labelled rows have errors and are not in these figures\n"
+        "  3 rows have a truth value that is not a label and are not in these figures: gown (2), cape (1)"
+    )
+
+
+def test_nothing_to_evaluate_is_said():
+    evaluator = Evaluator({"kind": ("truth", LABELS)})
+    evaluator.update(pa.table({"truth": pa.array([None], pa.string()), "kind_label": ["hat"]}))
+    assert evaluator.result().to_text() == "kind: no row with a truth value in truth was tagged, nothing to evaluate"
+
+
+def test_many_labels_show_the_commonest_confusions():
+    labels = tuple(f"label {number}" for number in range(20))
+    evaluator = Evaluator({"kind": ("truth", labels)})
+    evaluator.update(pa.table({"truth": labels, "kind_label": ["label 3"] * 18 + ["label 18", "label 18"]}))
+    text = evaluator.result().to_text()
+    assert "  label 0 tagged label 3: 1\n" in text
+    assert "confusion matrix" not in text
+
+
+def test_truth_of_a_dictionary_column_is_read(tmp_path):
+    evaluator = Evaluator({"kind": ("truth", LABELS)})
+    evaluator.update(pa.table({"truth": pa.array(["hat", "bag"]).dictionary_encode(), "kind_label": ["hat", "hat"]}))
+    assert evaluator.result().attributes["kind"].accuracy == 0.5
+
+
+def test_the_different_unknown_values_that_are_kept_are_bounded():
+    evaluation = evaluate([f"stranger {number}" for number in range(5_000)], ["hat"] * 5_000)
+    assert (evaluation.unknown_rows, len(evaluation.unknown_truth)) == (5_000, 1_000)

@@ -1,0 +1,45 @@
+"""References -> batches: every row in its place, whatever the image and the number of workers."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from tagger.errors import ImageError
+from tagger.images.loader import load_images
+from tagger.types import ImageBatch, ImageRef, Preprocessing
+
+SHAPE = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def load(names: list[list[str]], root: Path, workers: int) -> list[ImageBatch]:
+    row = iter(range(1000))
+    batches = [[ImageRef(next(row), name) for name in batch] for batch in names]
+    return list(load_images(batches, root=root, preprocessing=SHAPE, workers=workers, pin_memory=False))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_and_errors_keep_their_places(pictures: Path, workers: int):
+    batches = load([["0000.png", "none.png", "0001.png"], ["none.png", "none.png"], ["0002.png"]], pictures, workers)
+    assert [batch.rows.tolist() for batch in batches] == [[0, 2], [], [5]]
+    assert [len(batch.pixels) for batch in batches] == [2, 0, 1]
+    assert [{row: error.code for row, error in batch.errors.items()} for batch in batches] == [
+        {1: "missing"},
+        {3: "missing", 4: "missing"},
+        {},
+    ]
+
+
+def test_workers_give_the_same_pixels(pictures: Path):
+    names = [[f"{number:04d}.png" for number in range(start, start + 5)] for start in range(0, 30, 5)]
+    for alone, helped in zip(load(names, pictures, 0), load(names, pictures, 2), strict=True):
+        assert torch.equal(alone.pixels, helped.pixels)
+        assert alone.rows.tolist() == helped.rows.tolist()
+
+
+def test_an_image_error_survives_the_way_from_a_worker():
+    error = pickle.loads(pickle.dumps(ImageError("missing", "no file x")))
+    assert (error.code, error.message, str(error)) == ("missing", "no file x", "missing: no file x")

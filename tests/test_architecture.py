@@ -1,0 +1,66 @@
+"""Imports point one way: the rule of the design, read off the code."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tagger"
+
+# Who may import whom inside the package. A stage folder may always import itself, types and errors.
+ALLOWED = {
+    "cli": {"job", "config", "errors", ""},
+    "job": {"plan", "engines", "predictor", "catalog", "evaluation", "tagging", "config", ""},
+    "plan": {"catalog", "tagging", "config"},
+    "config": {"tagging"},
+    "engines": {"predictor", "catalog", "images"},
+    "predictor": {"images", "encoders", "tagging"},
+    "evaluation": {"catalog"},
+    "catalog": set(),
+    "images": set(),
+    "encoders": set(),
+    "tagging": set(),
+    "types": set(),
+    "errors": set(),
+    "": {"job"},  # tagger/__init__.py
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def stage(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def imported_modules(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "tagger"}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_flow(path: Path):
+    own = stage(path)
+    used = {
+        module.split(".")[1] if "." in module else "" for module in imported_modules(path) if module.split(".")[0] == "tagger"
+    }
+    if any(module.startswith("tagger.") for module in imported_modules(path)):
+        used.discard("")  # `from tagger import job` is judged by the job
+    assert used - {own, "types", "errors", "__version__"} <= ALLOWED[own]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_is_one_stage(path: Path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_every_stage_has_its_rule():
+    assert {stage(path) for path in FILES} <= set(ALLOWED)

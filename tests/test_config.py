@@ -1,0 +1,118 @@
+"""tagger.toml: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tagger.config import STARTER, Settings, find_settings_file, read_settings, write_starter
+from tagger.errors import ConfigError
+
+ATTRIBUTE = '[[attribute]]\nname = "kind"\nlabels = ["hat", "bag"]\n'
+
+
+def read(folder: Path, text: str) -> Settings:
+    path = folder / "tagger.toml"
+    path.write_text(text)
+    return read_settings(path)
+
+
+def test_the_example_of_the_design_is_read(tmp_path: Path):
+    settings = read(
+        tmp_path,
+        """
+        [model]
+        name = "openai/clip-vit-base-patch32"
+        revision = "main"
+        precision = "auto"
+
+        [manifest]
+        image_column = "image_path"
+        id_column = "product_id"
+        image_root = "images"
+
+        [[attribute]]
+        name = "category"
+        labels = ["shirt", "dress", {name = "shoes", prompts = ["A photo of a pair of shoes."]}]
+        templates = ["A photo of a {label}."]
+        truth_column = "category"
+        review_below = 0.5
+        """,
+    )
+    (attribute,) = settings.attributes
+    assert attribute.label_names == ("shirt", "dress", "shoes")
+    assert attribute.prompts(attribute.labels[2]) == ("A photo of a pair of shoes.",)
+    assert (settings.model.name, settings.manifest.image_root) == ("openai/clip-vit-base-patch32", str(tmp_path / "images"))
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path):
+    assert read(tmp_path, "") == Settings()
+
+
+def test_the_starter_file_is_valid_and_all_of_it_is_known(tmp_path: Path):
+    assert read_settings(write_starter(tmp_path)).attributes[0].label_names == ("shirt", "dress", "shoes")
+    everything = [line.removeprefix("# ") if " = " in line else line for line in STARTER.splitlines()[1:]]
+    (tmp_path / "tagger.toml").write_text("\n".join(everything).replace("labels may have", "#"))
+    assert read_settings(tmp_path / "tagger.toml").attributes[0].review_below == 0.5
+
+
+def test_a_folder_beside_the_file_is_the_model(tmp_path: Path):
+    (tmp_path / "clip").mkdir()
+    assert read(tmp_path, '[model]\nname = "clip"\n').model.name == str(tmp_path / "clip")
+
+
+def test_the_file_beside_the_manifest_comes_before_the_one_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "catalogue").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_settings_file(tmp_path / "catalogue") is None
+    (tmp_path / "tagger.toml").touch()
+    assert find_settings_file(tmp_path / "catalogue") == Path("tagger.toml")
+    (tmp_path / "catalogue" / "tagger.toml").touch()
+    assert find_settings_file(tmp_path / "catalogue") == tmp_path / "catalogue" / "tagger.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[modle]\n", 'modle: unknown key; did you mean "model"?'),
+        ("[model]\nfoo = 1\n", "model.foo: unknown key; known keys: name, revision, precision"),
+        (
+            '[model]\nprecision = "fp8"\n',
+            "model.precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', found 'fp8'; correct it",
+        ),
+        ("[model]\nname = 3\n", "model.name: input should be a valid string, found 3; correct it"),
+        ("[[attribute]]\nlabels = []\n", 'attribute "0": name: expected this key, found none; add it'),
+        ('[[attribute]]\nname = "kind"\n', 'attribute "kind": labels: expected this key, found none; add it'),
+        (
+            '[[attribute]]\nname = "kind"\nlabels = []\n',
+            'attribute "kind": labels: expected at least 2 labels, found 0; add labels to choose between',
+        ),
+        (
+            '[[attribute]]\nname = "kind"\nlabels = ["hat", "bag", "hat"]\n',
+            'attribute "kind": labels: expected every label once, found hat more than once; remove one',
+        ),
+        (
+            ATTRIBUTE + 'templates = ["A photo of a shirt."]\n',
+            'attribute "kind": template "A photo of a shirt." has no {label}; write for example "A photo of a {label}."',
+        ),
+        (ATTRIBUTE + 'trut_column = "x"\n', 'attribute "kind": trut_column: unknown key; did you mean "truth_column"?'),
+        (
+            ATTRIBUTE + "review_below = 2\n",
+            'attribute "kind": review_below: input should be less than or equal to 1, found 2; correct it',
+        ),
+        (ATTRIBUTE + ATTRIBUTE, "attribute: expected every attribute name once, found kind more than once; rename one"),
+        (
+            '[[attribute]]\nname = "kind"\nlabels = ["hat", {name = "bag", prompt = ["a bag"]}]\n',
+            'attribute "kind": labels[1].prompt: unknown key; did you mean "prompts"?',
+        ),
+        ("[[attribute]]\nname = 'my kind'\n" + 'labels = ["a", "b"]\n', 'attribute "my kind": name: string should match pattern'),
+        ("attribute = 3\n", "attribute: input should be a valid tuple, found 3; correct it"),
+        ("attribute = [3]\n", 'attribute "0": input should be'),
+        ("model = 3\n", "model: input should be"),
+    ],
+)
+def test_a_mistake_names_file_key_and_fix(tmp_path: Path, text: str, line: str):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).splitlines()[0].startswith(f"{tmp_path / 'tagger.toml'}: {line}")
