@@ -31,7 +31,7 @@ def write_manifest(path: Path, rows: int, size: int) -> None:
         group: list[dict[str, object]] = []
         for row in range(rows):
             # A small random picture enlarged: cheap to make, different in every row.
-            tile = Image.fromarray(random.integers(0, 256, (4, 4, 3), np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
+            tile = Image.fromarray(random.integers(0, 256, (4, 4, 3), np.uint8)).resize((size, size))
             buffer = io.BytesIO()
             tile.save(buffer, "PNG", compress_level=1)
             group.append({"image": buffer.getvalue(), "title": f"row {row}", "category": ("shirt", "dress", "shoes")[row % 3]})

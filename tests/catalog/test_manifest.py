@@ -171,7 +171,7 @@ def test_a_malformed_column_is_an_error_of_the_manifest_when_it_is_read(shared_d
 
 def test_a_file_cut_off_is_refused(tmp_path: Path):
     name = write(tmp_path / "m.parquet", pa.table({"image": ["a"] * 1000}))
-    os.truncate(name, os.path.getsize(name) // 2)
+    os.truncate(name, Path(name).stat().st_size // 2)
     with pytest.raises(ManifestError, match="expected a readable Parquet file"):
         open_manifest(name)
 
