@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,11 +176,12 @@ def _output(name: str, manifest: Manifest, output: str | Path | None, limit: int
     if output is None:
         if not path.exists():
             raise UsageError(f"--output: expected where to write the results of {name}, found nothing; name a file")
-        output = path.resolve().with_name(f"{path.resolve().stem if path.is_file() else path.resolve().name}.tagged.parquet")
+        whole = Path(os.path.abspath(path))  # noqa: PTH100  # "." has no name; resolve() would follow a link
+        output = whole.with_name(f"{whole.stem if path.is_file() else whole.name}.tagged.parquet")
     target = Path(output).absolute()
     if target.resolve() in inputs:
         raise UsageError(f"{output}: expected results beside the manifest, found the manifest itself; use --in-place")
-    as_next_input = target.parent == path.resolve() if path.is_dir() else fnmatch.fnmatch(str(output), name)
+    as_next_input = target.resolve().parent == path.resolve() if path.is_dir() else target.match(os.path.abspath(name))  # noqa: PTH100
     if as_next_input and not path.is_file():
         raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
     if target.is_dir() or not target.parent.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ import pyarrow.parquet as pq
 from tagger.catalog.schemas import IMAGE_COLUMNS, is_bytes, is_image, is_text, tagger_metadata
 from tagger.errors import ManifestError
 from tagger.types import ImageRef
+
+log = logging.getLogger(__name__)
 
 SHARD_BYTES = 32 << 20  # of uncompressed columns; a few shards are in memory at a time
 READ_BUFFER = 1 << 20
@@ -136,8 +139,11 @@ def open_manifest(name: str, image_column: str | None = None, id_column: str | N
     image_column = _choose_image_column(name, schema, image_column)
     groups = [footer.row_group(index) for footer in footers for index in range(footer.num_row_groups)]
     rows = sum(footer.num_rows for footer in footers)
-    if rows and all(_only_nulls(group, image_column) for group in groups):
+    nulls = _nulls(groups, image_column)
+    if rows and nulls == rows:
         raise ManifestError(f"{name}: expected images in column {image_column}, found only nulls; fill it or name another")
+    if nulls:
+        log.warning("%s: %d of %d rows have no %s; they will be errors", name, nulls, rows, image_column)
     manifest = Manifest(
         name=name,
         files=files,
@@ -204,14 +210,11 @@ def _choose_image_column(name: str, schema: pa.Schema, wanted: str | None) -> st
     return wanted
 
 
-def _only_nulls(group: pq.RowGroupMetaData, column: str) -> bool:
-    """What the footer says, without reading the column; False where it says nothing."""
-    chunks = [group.column(index) for index in range(group.num_columns)]
-    leaves = [chunk for chunk in chunks if chunk.path_in_schema.split(".", 1)[0] == column or chunk.path_in_schema == column]
-    return all(
-        chunk.statistics is not None and chunk.statistics.has_null_count and chunk.statistics.null_count == chunk.num_values
-        for chunk in leaves
-    )
+def _nulls(groups: Sequence[pq.RowGroupMetaData], column: str) -> int:
+    """The nulls of a flat column as the footers count them, without reading it; 0 where they do not."""
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    counts = [chunk.statistics for chunk in chunks if chunk.path_in_schema == column and chunk.statistics is not None]
+    return sum(statistics.null_count for statistics in counts if statistics.has_null_count)
 
 
 def _check_ids(manifest: Manifest, column: str) -> None:

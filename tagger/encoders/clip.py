@@ -138,4 +138,7 @@ def _explain(name: str, error: Exception) -> str:
             f"model {name}: expected it in the local cache or on the hub, found no connection; download it where there is "
             "one, or name a local folder with --model or [model] name"
         )
-    return f"model {name}: expected a CLIP checkpoint in transformers' format with safetensors weights, found: {reason}"
+    return (
+        f"model {name}: expected a CLIP checkpoint in transformers' format with safetensors weights, found: "
+        f"{reason.rstrip('.')}; get it again, or name another with --model or [model] name"
+    )
