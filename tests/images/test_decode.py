@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import CLIPImageProcessor
+from transformers import AutoImageProcessor, BaseImageProcessor, CLIPImageProcessor
 
 from tagger.encoders.clip import read_preprocessing
 from tagger.errors import ImageError
@@ -34,18 +34,24 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(values)
 
 
-PROCESSORS = {
-    "clip": CLIPImageProcessor(),
-    "square": CLIPImageProcessor(size={"height": 96, "width": 64}, do_center_crop=False),
-    "bilinear": CLIPImageProcessor(resample=Image.Resampling.BILINEAR, crop_size={"height": 200, "width": 180}),
-    "crop wider than the resize": CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 48, "width": 47}),
+PROCESSORS: dict[str, dict[str, object]] = {
+    "clip": {},
+    "square": {"size": {"height": 96, "width": 64}, "do_center_crop": False},
+    "bilinear": {"resample": Image.Resampling.BILINEAR, "crop_size": {"height": 200, "width": 180}},
+    "crop wider than the resize": {"size": {"shortest_edge": 32}, "crop_size": {"height": 48, "width": 47}},
 }
+
+
+def make_processor(folder: Path, **values: object) -> BaseImageProcessor:
+    """The processor that transformers picks for a CLIP checkpoint with these values."""
+    CLIPImageProcessor(**values).save_pretrained(folder)
+    return AutoImageProcessor.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_pixels_equal_the_checkpoints_own_processor(name: str, size: tuple[int, int]):
-    processor, image = PROCESSORS[name], noise(*size)
+def test_pixels_equal_the_checkpoints_own_processor(tmp_path: Path, name: str, size: tuple[int, int]):
+    processor, image = make_processor(tmp_path, **PROCESSORS[name]), noise(*size)
     expected = processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
     pixels = to_pixels(image, read_preprocessing(processor, name))
     assert pixels.dtype == torch.uint8
@@ -59,8 +65,8 @@ def test_pixels_always_have_the_encoders_shape(width: int, height: int):
     assert to_pixels(Image.new("RGB", (width, height)), shape).shape == (3, 32, 24)
 
 
-def test_photos_equal_the_checkpoints_own_processor(shared_data: Path):
-    processor = PROCESSORS["clip"]
+def test_photos_equal_the_checkpoints_own_processor(tmp_path: Path, shared_data: Path):
+    processor = make_processor(tmp_path)
     for path in sorted((shared_data / "clothing" / "validation" / "shoes").iterdir())[:20]:
         with Image.open(path) as photo:
             expected = processor(photo, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]

@@ -39,7 +39,8 @@ def test_confidences_are_probabilities_of_the_five_best(logits: list[float]):
     assert decision.confidence.shape == (1, min(5, len(logits)))
     assert decision.confidence.dtype == np.float32
     assert decision.confidence.sum() <= 1 + 1e-5
-    assert logits[decision.top[0, 0]] == max(logits)
+    # Logits closer than float32 can tell apart after the softmax tie.
+    assert logits[decision.top[0, 0]] >= max(logits) - 1e-5
 
 
 def test_prompts_of_a_label_replace_the_templates():
