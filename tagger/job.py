@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ import filelock
 import pyarrow as pa
 from tqdm import tqdm
 
-import tagger
 from tagger.catalog.results import ResultsWriter, open_results, write_text
 from tagger.catalog.schemas import result_schema, tagger_metadata
 from tagger.errors import StoppedError, UsageError
@@ -196,5 +196,5 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
 def _result_schema(plan: Plan, model: Mapping[str, Any]) -> pa.Schema:
     attributes = [{"name": a.name, "labels": a.label_names, "truth_column": a.truth_column} for a in plan.attributes]
     taxonomy = taxonomy_hash(plan.attributes)
-    described = {"version": tagger.__version__, "model": dict(model), "taxonomy": taxonomy, "attributes": attributes}
+    described = {"version": version("tagger"), "model": dict(model), "taxonomy": taxonomy, "attributes": attributes}
     return result_schema(plan.manifest.schema, [a.name for a in plan.attributes], described)

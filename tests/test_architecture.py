@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 # Who may import whom inside the package. A stage folder may always import itself, types and errors.
 ALLOWED = {
     "cli": {"job", "config", "errors", ""},
-    "job": {"plan", "engines", "predictor", "catalog", "evaluation", "tagging", "config", ""},
+    "job": {"plan", "engines", "predictor", "catalog", "evaluation", "tagging"},
     "plan": {"catalog", "tagging", "config"},
     "config": {"tagging"},
     "engines": {"predictor", "catalog", "images"},
