@@ -44,7 +44,13 @@ def main() -> None:
         paths = sorted(options.photos.glob("*/*.jpg"))
         photos = Path(folder) / "photos.parquet"
         pq.write_table(
-            pa.table({"image": [str(path) for path in paths], "category": [path.parent.name for path in paths]}), photos
+            pa.table(
+                {
+                    "image": [str(path.relative_to(options.photos)) for path in paths],
+                    "category": [path.parent.name for path in paths],
+                }
+            ),
+            photos,
         )
 
         for title, manifest, labels in (

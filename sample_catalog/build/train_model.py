@@ -26,6 +26,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
+CARD = """\
+# A sample model
+
+This CLIP is for trying Tagger out, not for tagging a real catalogue: it has seen 62,048 pictures of clothing and knows
+some thirty words. `../README.md` says how it was made and what it reaches.
+"""
 SIZE = 64
 PHOTO_CLASSES = ("dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt")
 # The classes of both sources in one list: 0-9 are Fashion-MNIST's, 10-19 the photos'.
@@ -259,6 +265,7 @@ def save(folder: Path, model: CLIPModel, tokenizer: CLIPTokenizer, processor: CL
     half.load_state_dict(model.state_dict())
     half.save_pretrained(folder)
     CLIPProcessor(image_processor=processor, tokenizer=tokenizer).save_pretrained(folder)
+    (folder / "README.md").write_text(CARD, encoding="utf-8")
 
 
 if __name__ == "__main__":
