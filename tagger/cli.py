@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -39,6 +40,7 @@ def cli() -> None:
 @click.option("--limit", type=click.IntRange(0), help="Tag only the first N rows.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing result file.")
 @click.option("--in-place", is_flag=True, help="Write the tags into MANIFEST itself, replacing those of an earlier run.")
+@click.option("--fresh", is_flag=True, help="Start over instead of continuing an interrupted run.")
 @click.option("--quiet", is_flag=True, help="Print only errors and the result's path.")
 def run(
     manifest: str,
@@ -55,6 +57,7 @@ def run(
     limit: int | None,
     overwrite: bool,
     in_place: bool,
+    fresh: bool,
     quiet: bool,
 ) -> None:
     """Tag the images of MANIFEST: a Parquet file, a folder of them, or a glob in quotes.
@@ -86,6 +89,7 @@ def run(
         limit=limit,
         overwrite=overwrite,
         in_place=in_place,
+        fresh=fresh,
         progress=not quiet,
     )
     if not quiet:
@@ -132,17 +136,24 @@ def _log_to_stderr(level: int) -> None:
     logger.setLevel(level)
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    for again in (signal.SIGINT, signal.SIGTERM):  # who asks twice does not want to wait; what is on the disk is safe
+        signal.signal(again, lambda *_: os._exit(StoppedError.exit_code))
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; errors become one line on stderr and the exit code of errors.py."""
-    # A scheduler's SIGTERM ends a run as Ctrl-C does: workers stopped, nothing published.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A scheduler's SIGTERM ends a run as Ctrl-C does: workers stopped, nothing published, the finished shards kept.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("tagger: stopped; nothing was published; run again", err=True)
+        click.echo("tagger: stopped; nothing was published; run the same command again to continue", err=True)
         sys.exit(StoppedError.exit_code)
     except TaggerError as error:
         for line in str(error).splitlines():

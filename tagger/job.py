@@ -10,22 +10,27 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import filelock
 import pyarrow as pa
 from tqdm import tqdm
 
-from tagger.catalog.results import ResultsWriter, open_results, write_text
+from tagger.catalog.lock import hold
+from tagger.catalog.manifest import Shard
+from tagger.catalog.results import Results, discard_parts, open_results, write_text
 from tagger.catalog.schemas import result_schema, tagger_metadata
+from tagger.catalog.tags import status_counts
 from tagger.errors import StoppedError, UsageError
 from tagger.evaluation.metrics import Evaluation, Evaluator
 from tagger.plan import Plan, gather_settings, make_plan
 from tagger.tagging.taxonomy import taxonomy_hash
+
+if TYPE_CHECKING:
+    from tagger.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +93,14 @@ def run(
     limit: int | None = None,
     overwrite: bool = False,
     in_place: bool = False,
+    fresh: bool = False,
     progress: bool = False,
 ) -> RunSummary:
     """Tag every row of `manifest` (a Parquet file, a folder of them or a glob) and write the results to `output`.
 
     config: a tagger.toml or its content; the other options beat it. limit: only the first rows. in_place: write the tags
-    into the manifest file itself. workers: processes that decode images, chosen where None. Until the end nothing appears
-    at `output`. Raises the errors of errors.py.
+    into the manifest file itself. fresh: throw away what an interrupted run left instead of continuing. workers: processes
+    that decode images, chosen where None. Until the end nothing appears at `output`. Raises the errors of errors.py.
     """
     name = str(manifest)
     settings = gather_settings(name, config, model, revision, image_column, image_root)
@@ -107,20 +113,15 @@ def run(
     )
     try:
         plan.run_folder.mkdir(exist_ok=True)
-        with filelock.FileLock(plan.run_folder / "lock", timeout=0):
-            if plan.rows:
-                _tag(plan, summary, device, batch_size, workers, progress)
-            else:
-                log.warning("%s: no rows; the results are empty", name)
-                with ResultsWriter(plan.output, plan.run_folder, _result_schema(plan, summary.model)) as writer:
-                    writer.commit()
+        with hold(plan.run_folder):
+            if fresh:
+                discard_parts(plan.run_folder)
+            _tag(plan, summary, device, batch_size, workers, progress)
             write_text(plan.run_folder / "summary.json", summary.to_json())
-    except filelock.Timeout as error:
-        raise StoppedError(f"{plan.output}: another run is writing it; run again when that has ended") from error
     except OSError as error:
         raise StoppedError(
             f"{plan.output}: expected to write results, found: {error.strerror or error}; nothing was published; free the "
-            "disk, or correct the permissions of its folder, and run again"
+            "disk, or correct the permissions of its folder, and run again to continue"
         ) from error
     return summary
 
@@ -152,7 +153,13 @@ def evaluate(results: str | Path, attributes: Sequence[str] = ()) -> Evaluation:
 
 
 def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, workers: int | None, progress: bool) -> None:
-    """Load, tag, write and evaluate; fills in the summary."""
+    """Load, tag what an earlier run has not, publish and evaluate; fills in the summary."""
+    shards = list(plan.manifest.shards(plan.rows))
+    if not shards:
+        log.warning("%s: no rows; the results are empty", plan.manifest.name)
+        results = Results(plan.output, plan.run_folder, _result_schema(plan, summary.model), job={})
+        _publish(results, shards, plan, summary)
+        return
     # torch and transformers take seconds to import: only now that everything else is known to be right.
     from tagger.engines.local import Stages, choose_workers, tag_shards
     from tagger.predictor import load_predictor
@@ -163,34 +170,65 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     summary.model["fingerprint"] = predictor.encoder.fingerprint
     schema = _result_schema(plan, summary.model)
     summary.model["device"] = str(predictor.encoder.device)
+    results = Results(plan.output, plan.run_folder, schema, _job(plan, predictor))
+    waiting = [shard for shard in shards if not results.is_done(shard)]
+    if len(waiting) < len(shards):
+        log.info("continuing: %d of %d shards are there from an interrupted run", len(shards) - len(waiting), len(shards))
+    rows = sum(shard.stop - shard.start for shard in waiting)
     if workers is None:
-        workers = choose_workers(plan.rows, batch_size, predictor.encoder.device)
-    truths = {a.name: (a.truth_column, a.label_names) for a in plan.attributes if a.truth_column}
-    evaluator, stages, writing = Evaluator(truths), Stages(), 0.0
+        workers = choose_workers(rows, batch_size, predictor.encoder.device)
+    stages, writing = Stages(), 0.0
     ready = time.perf_counter()
-    with (
-        ResultsWriter(plan.output, plan.run_folder, schema) as writer,
-        tqdm(total=plan.rows, unit="image", disable=not (progress and sys.stderr.isatty())) as bar,
-    ):
-        for shard in tag_shards(plan.manifest, schema, predictor, plan.root, workers, plan.rows, stages, bar.update):
+    with tqdm(total=plan.rows, initial=plan.rows - rows, unit="image", disable=not (progress and sys.stderr.isatty())) as bar:
+        for shard, table in tag_shards(plan.manifest, schema, predictor, plan.root, workers, waiting, stages, bar.update):
             start = time.perf_counter()
-            writer.write(shard.table)
-            evaluator.update(shard.table)
-            summary.encoded_images += shard.encoded
-            summary.review += shard.review
-            summary.errors.update(error.code for error in shard.errors)
-            bar.set_postfix(errors=summary.errors.total(), refresh=False)
+            results.write(shard, table)
             writing += time.perf_counter() - start
-        start = time.perf_counter()
-        writer.commit()
-        writing += time.perf_counter() - start
+    start = time.perf_counter()
+    _publish(results, shards, plan, summary)
+    writing += time.perf_counter() - start
     seconds = time.perf_counter() - ready
-    summary.tagged = plan.rows - summary.review - summary.errors.total()
-    summary.images_per_second = plan.rows / seconds
-    summary.stage_seconds = {"load_model": ready - began, **asdict(stages), "write": writing, "total": seconds}
+    summary.encoded_images = stages.encoded_images
+    summary.images_per_second = rows / seconds
+    summary.stage_seconds = {
+        "load_model": ready - began,
+        "wait_for_images": stages.wait_for_images,
+        "encode": stages.encode,
+        "write": writing,
+        "total": seconds,
+    }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     summary.peak_memory_bytes = peak if sys.platform == "darwin" else peak * 1024  # kilobytes, but on macOS
+
+
+def _publish(results: Results, shards: Sequence[Shard], plan: Plan, summary: RunSummary) -> None:
+    """Publish the results, counting and evaluating exactly what is published."""
+    truths = {a.name: (a.truth_column, a.label_names) for a in plan.attributes if a.truth_column}
+    evaluator = Evaluator(truths)
+    for table in results.publish(shards):
+        evaluator.update(table)
+        counts = status_counts(table)
+        summary.tagged += counts.pop("tagged", 0)
+        summary.review += counts.pop("review", 0)
+        summary.errors.update(counts)
     summary.evaluation = evaluator.result() if truths else None
+
+
+def _job(plan: Plan, predictor: Predictor) -> dict[str, str]:
+    """All that the tags depend on, by the names that a person would give it."""
+    libraries = ("tagger", "torch", "torchvision", "transformers", "pillow", "pyarrow")
+    return {
+        "manifest": plan.manifest.content_hash(),
+        "rows": str(plan.rows),
+        "image column": plan.manifest.image_column,
+        "image root": str(plan.root.resolve()),
+        "attributes": taxonomy_hash(plan.attributes),
+        "model weights": predictor.encoder.fingerprint,
+        "model name": f"{plan.settings.model.name} {plan.settings.model.revision}",
+        "device": predictor.encoder.device.type,
+        "batch size": str(predictor.batch_size),
+        **{f"version of {library}": version(library) for library in libraries},
+    }
 
 
 def _result_schema(plan: Plan, model: Mapping[str, Any]) -> pa.Schema:

@@ -197,19 +197,19 @@ def test_sigterm_stops_a_run_and_publishes_nothing(small_clip, pictures, write_m
     command = [sys.executable, "-c", "from tagger.cli import main; main()", "run", str(manifest)]
     command += ["--model", str(small_clip), "--image-root", str(pictures), "--workers", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    temporary = tmp_path / "manifest.tagged.run" / "results.parquet.tmp"
+    parts = tmp_path / "manifest.tagged.run" / "parts"
     deadline = time.monotonic() + 120
-    while not (temporary.exists() and temporary.stat().st_size > 4) and time.monotonic() < deadline:
-        time.sleep(0.05)  # the first shard is being written
+    while not list(parts.glob("*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert errors.splitlines()[-1] == "tagger: stopped; nothing was published; run again"
+    assert errors.splitlines()[-1] == "tagger: stopped; nothing was published; run the same command again to continue"
     assert "Traceback" not in errors
     assert output == ""
     assert not manifest.with_name("manifest.tagged.parquet").exists()
-    assert not temporary.exists()
+    assert list(parts.glob("*.parquet"))
 
 
 def test_the_console_script_is_installed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tagger
+from tagger.catalog.lock import hold
 from tagger.errors import ConfigError, ManifestError, StoppedError, UsageError
 
 TAGS = ["kind_label", "kind_confidence", "kind_top", "kind_source", "tag_status", "tag_reason"]
@@ -196,16 +198,12 @@ def test_evaluate_wants_results_and_their_attributes(catalogue: tagger.RunSummar
         tagger.evaluate(untold.output)
 
 
-def test_a_second_run_on_the_same_output_ends_at_once(write_manifest, small_clip, pictures, tmp_path):
-    import filelock
-
+def test_a_second_run_on_the_same_output_ends_at_once_and_says_who_is_there(write_manifest, small_clip, pictures, tmp_path):
     manifest = write_manifest(["0000.png"])
     (tmp_path / "manifest.tagged.run").mkdir()
-    with (
-        filelock.FileLock(tmp_path / "manifest.tagged.run" / "lock"),
-        pytest.raises(StoppedError, match="another run is writing it"),
-    ):
+    with hold(tmp_path / "manifest.tagged.run"), pytest.raises(StoppedError, match=f"found process {os.getpid()} on "):
         tagger.run(manifest, KIND, model=small_clip, image_root=pictures)
+    assert tagger.run(manifest, KIND, model=small_clip, image_root=pictures).rows == 1
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(write_manifest, small_clip, pictures, tmp_path):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from tagger.types import ImageRef
 log = logging.getLogger(__name__)
 
 SHARD_BYTES = 32 << 20  # of uncompressed columns; a few shards are in memory at a time
+MIN_SHARD_ROWS, MAX_SHARD_ROWS = 64, 4096
 READ_BUFFER = 1 << 20
 
 
@@ -49,34 +51,45 @@ class Manifest:
     def folder(self) -> Path:
         return self.files[0].parent
 
+    def content_hash(self) -> str:
+        """SHA-256 of the files' bytes, in order."""
+        digest = hashlib.sha256()
+        for path in self.files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
     @cached_property
     def shard_rows(self) -> int:
-        """Rows of a shard: about SHARD_BYTES of them, a multiple of 64, from 64 to 4,096."""
-        return min(max(SHARD_BYTES // max(self.bytes_per_row, 1) // 64 * 64, 64), 4096)
+        """Rows of a shard: about SHARD_BYTES of them, a multiple of MIN_SHARD_ROWS."""
+        rows = SHARD_BYTES // max(self.bytes_per_row, 1) // MIN_SHARD_ROWS * MIN_SHARD_ROWS
+        return min(max(rows, MIN_SHARD_ROWS), MAX_SHARD_ROWS)
 
     def shards(self, limit: int | None = None) -> Iterator[Shard]:
         rows = self.rows if limit is None else min(limit, self.rows)
         for number, start in enumerate(range(0, rows, self.shard_rows)):
             yield Shard(number, start, min(start + self.shard_rows, rows))
 
-    def read(self, limit: int | None = None) -> Iterator[tuple[Shard, pa.Table]]:
-        """Every shard with its rows, in order, in one pass; memory is a few shards whatever the number of rows."""
+    def read(self, shards: Iterable[Shard]) -> Iterator[tuple[Shard, pa.Table]]:
+        """These shards with their rows, in order, in one pass; memory is a few shards whatever the number of rows."""
         stream = self._batches(self.schema.names)
-        waiting: list[pa.RecordBatch] = []
-        for shard in self.shards(limit):
-            wanted, parts = shard.stop - shard.start, []
-            while wanted:
-                batch = waiting.pop() if waiting else next(stream, None)
+        batch: pa.RecordBatch | None = None
+        row = 0  # of the manifest, the first of `batch`
+        for shard in shards:
+            parts: list[pa.RecordBatch] = []
+            while row < shard.stop:
+                if batch is None:
+                    batch = next(stream, None)
                 if batch is None:
                     raise ManifestError(
-                        f"{self.name}: expected {self.rows} rows, found only {shard.stop - wanted}; was it changed "
-                        "while it was read? run again"
+                        f"{self.name}: expected {self.rows} rows, found only {row}; was it changed while it was read? run again"
                     )
-                part = batch.slice(0, wanted)
-                parts.append(part)
-                wanted -= len(part)
-                if len(part) < len(batch):
-                    waiting.append(batch.slice(len(part)))
+                # Up to the shard's first row, of which nothing is kept, or up to its last.
+                count = min(len(batch), (shard.start if row < shard.start else shard.stop) - row)
+                if row >= shard.start:
+                    parts.append(batch.slice(0, count))
+                batch = batch.slice(count) if count < len(batch) else None
+                row += count
             yield shard, pa.Table.from_batches(parts, self.schema)
 
     def column(self, name: str) -> Iterator[pa.Array]:

@@ -1,106 +1,156 @@
-"""Parquet out: tag columns, written shard by shard and published by one atomic rename."""
+"""Parquet out: shard parts that survive a crash, then one result that appears by an atomic rename.
+
+The protocol: every shard is written to a temporary file, flushed, re-opened and checked, and renamed to a name fixed by the
+job and the shard; when all are there they are joined the same way and renamed to the result. A run that died at any moment
+continues from the parts it left; parts of another job are thrown away, never mixed in. `failpoint` names the moments
+between these steps, so that tests can die at each of them.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from tagger.catalog.manifest import unreadable
-from tagger.catalog.schemas import TOP_TYPE, tagger_metadata
-from tagger.errors import ImageError, ManifestError
-from tagger.types import Decision
+from tagger.catalog.manifest import Shard, unreadable
+from tagger.catalog.schemas import tagger_metadata
+from tagger.errors import ManifestError
 
-MAX_REASON = 300  # characters of an error's message that are kept
+log = logging.getLogger(__name__)
 
+PUBLISHED = "published"
 
-def tag_columns(
-    rows: int,
-    tagged: NDArray[np.int64],
-    decisions: Mapping[str, tuple[Sequence[str], Decision]],
-    errors: Mapping[int, ImageError],
-) -> list[pa.Array]:
-    """The arrays of schemas.tag_fields for `rows` rows.
-
-    tagged: int64 (N,), the rows (from 0) that the decisions are about, ascending; decisions: attribute -> its label names
-    and its decision; errors: row -> error. Every row is in one of the two.
-    """
-    place = np.full(rows, -1, np.int64)
-    place[tagged] = np.arange(len(tagged))
-    missing = place < 0
-    where = pa.array(place, mask=missing)  # taking with a null index gives a null
-    columns: list[pa.Array] = []
-    for labels, decision in decisions.values():
-        names = pa.array(labels, pa.string())
-        width = decision.top.shape[1]
-        flat = pa.StructArray.from_arrays(
-            [names.take(pa.array(decision.top.ravel())), pa.array(decision.confidence.ravel(), pa.float32())],
-            fields=list(TOP_TYPE.value_type),
-        )
-        top = pa.ListArray.from_arrays(np.arange(len(tagged) + 1, dtype=np.int32) * width, flat, type=TOP_TYPE)
-        columns += [
-            names.take(pa.array(decision.top[:, 0])).take(where),
-            pa.array(decision.confidence[:, 0], pa.float32()).take(where),
-            top.take(where),
-            pa.array([decision.source], pa.string()).take(pa.array(np.zeros(rows, np.int64), mask=missing)),
-        ]
-    reasons: list[str | None] = [None] * rows
-    status = ["tagged"] * rows
-    for reviews in zip(*(decision.review for _, decision in decisions.values()), tagged.tolist(), strict=True):
-        if given := "; ".join(reason for reason in reviews[:-1] if reason is not None):
-            reasons[reviews[-1]], status[reviews[-1]] = given, "review"
-    for row, error in errors.items():
-        reasons[row], status[row] = str(error)[:MAX_REASON], "error"
-    return [*columns, pa.array(status, pa.string()), pa.array(reasons, pa.string())]
+FAILPOINTS = (
+    "job-described",
+    "part-written",
+    "part-flushed",
+    "part-renamed",
+    "result-written",
+    "result-flushed",
+    "result-renamed",
+    "parts-removed",
+)
 
 
-class ResultsWriter:
-    """Writes shards to a temporary file; `commit` renames it to `output`, which until then is not touched.
+class Results:
+    """The results of one job on their way to `output`, in the run folder beside it.
 
-    The temporary file lies in `folder`, on the file system of `output`; it is gone after the `with` block. Raises OSError
-    when the disk is full or cannot be written.
+    job: what the result depends on, name -> value; its hash is the job's id. Raises OSError when the disk is full or cannot
+    be written.
     """
 
-    def __init__(self, output: Path, folder: Path, schema: pa.Schema) -> None:
-        self.output, self.rows = output, 0
-        self._temporary = folder / "results.parquet.tmp"
-        self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+    def __init__(self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str]) -> None:
+        text = json.dumps(job, sort_keys=True, indent=2)
+        self.job_id = hashlib.sha256(text.encode()).hexdigest()
+        self._output, self._folder, self._parts = output, folder, folder / "parts"
+        self._schema = schema
+        description = self._parts / "job.json"
+        if self._published():  # the run ended between publishing and tidying up
+            discard_parts(folder)
+        elif self._parts.exists() and (changed := _changes(description, job)):
+            log.warning("%s: starting over, not continuing an interrupted run: %s changed", output, ", ".join(changed))
+            discard_parts(folder)
+        self._parts.mkdir(parents=True, exist_ok=True)
+        write_text(description, text)
+        failpoint("job-described")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def write(self, table: pa.Table) -> None:
-        """Append one shard, as one row group."""
-        self._writer.write_table(table, row_group_size=max(len(table), 1))
-        self.rows += len(table)
-
-    def commit(self) -> None:
-        """Publish: close, flush to the disk, check, rename, flush the folder."""
-        self._writer.close()
-        flush(self._temporary)
-        if (written := pq.read_metadata(self._temporary).num_rows) != self.rows:
-            raise OSError(f"{self.rows} rows were written, {written} are in the file")
-        if self.output.exists():
-            shutil.copymode(self.output, self._temporary)
-        self._temporary.replace(self.output)
-        flush(self.output.parent)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def is_done(self, shard: Shard) -> bool:
+        """Whether an earlier run left this shard's part, whole."""
         try:
-            self._writer.close()
+            with pq.ParquetFile(self._part(shard)) as part:
+                return bool(part.metadata.num_rows == shard.stop - shard.start and part.schema_arrow.equals(self._schema))
+        except (OSError, pa.ArrowException):
+            return False
+
+    def write(self, shard: Shard, table: pa.Table) -> None:
+        """Commit one shard, as a file of one row group."""
+        part = self._part(shard)
+        temporary = part.with_suffix(".tmp")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=max(len(table), 1))
+        failpoint("part-written")
+        _check(temporary, len(table))
+        failpoint("part-flushed")
+        temporary.replace(part)
+        flush(self._parts)
+        failpoint("part-renamed")
+
+    def publish(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
+        """Join the parts, yielding each, and publish the result after the last."""
+        temporary = self._folder / "results.parquet.tmp"
+        rows = 0
+        with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
+            for shard in shards:
+                with pq.ParquetFile(self._part(shard)) as part:
+                    table = part.read()
+                writer.write_table(table, row_group_size=max(len(table), 1))
+                rows += len(table)
+                yield table
+        failpoint("result-written")
+        _check(temporary, rows)
+        failpoint("result-flushed")
+        if self._output.exists():
+            shutil.copymode(self._output, temporary)
+        # A rename keeps these: whoever finds them at the output knows that this job was published.
+        write_text(self._parts / PUBLISHED, _identity(temporary))
+        temporary.replace(self._output)
+        flush(self._output.parent)
+        failpoint("result-renamed")
+        discard_parts(self._folder)
+        failpoint("parts-removed")
+
+    def _part(self, shard: Shard) -> Path:
+        return self._parts / f"{self.job_id[:16]}-{shard.number:06d}.parquet"
+
+    def _published(self) -> bool:
+        try:
+            return _identity(self._output) == (self._parts / PUBLISHED).read_text(encoding="utf-8")
         except OSError:
-            if error is None:  # else the first error is the one to hear of
-                raise
-        finally:
-            self._temporary.unlink(missing_ok=True)
+            return False
+
+
+def discard_parts(folder: Path) -> None:
+    """Throw away what a run left in this run folder; dying on the way leaves nothing that could be taken for its parts."""
+    parts, discarded = folder / "parts", folder / "discarded"
+    for _ in range(2):  # first what an earlier call may have left
+        if discarded.exists():
+            shutil.rmtree(discarded)
+        if parts.exists():
+            parts.rename(discarded)
+
+
+def _identity(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+
+
+def _changes(description: Path, job: Mapping[str, str]) -> list[str]:
+    """The names whose values differ from the described job's; all of them if the description cannot be read."""
+    try:
+        earlier = json.loads(description.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ["its description"]
+    return [name for name in sorted({*earlier, *job}) if earlier.get(name) != job.get(name)]
+
+
+def _check(path: Path, rows: int) -> None:
+    """Flush a Parquet file to the disk, open it again and count its rows."""
+    flush(path)
+    if (found := pq.read_metadata(path).num_rows) != rows:
+        raise OSError(f"{rows} rows were written, {found} are in {path}")
+
+
+def failpoint(name: str) -> None:
+    """Die here as if the power failed, if the environment names this moment (tests/reliability)."""
+    if os.environ.get("TAGGER_FAILPOINT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def write_text(path: Path, text: str) -> None:

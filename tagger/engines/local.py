@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from tagger.catalog.manifest import Manifest, Shard, image_refs
-from tagger.catalog.results import tag_columns
+from tagger.catalog.tags import tag_columns
 from tagger.errors import ImageError
 from tagger.images.loader import load_images
 from tagger.predictor import Predictor
@@ -24,20 +23,11 @@ from tagger.types import Decision, ImageRef
 
 @dataclass
 class Stages:
-    """Seconds that the main process spent waiting for images and encoding them."""
+    """Seconds that the main process spent waiting for images and encoding them, and the number of these."""
 
     wait_for_images: float = 0.0
     encode: float = 0.0
-
-
-@dataclass(frozen=True)
-class TaggedShard:
-    """A shard's rows with their tag columns appended, and how its images fared."""
-
-    table: pa.Table
-    encoded: int
-    review: int
-    errors: list[ImageError]
+    encoded_images: int = 0
 
 
 @dataclass
@@ -58,20 +48,20 @@ def tag_shards(
     predictor: Predictor,
     root: Path,
     workers: int,
-    rows: int,
+    shards: Iterable[Shard],
     stages: Stages,
     advance: Callable[[int], object],
-) -> Iterator[TaggedShard]:
-    """Tag the first `rows` rows shard by shard, in order; a few shards are in memory at a time, whatever their number.
+) -> Iterator[tuple[Shard, pa.Table]]:
+    """Tag these shards, in order: their rows with the tag columns appended. Few are in memory at a time.
 
-    schema: the result's. workers: processes that decode. stages: where seconds are added up. advance: called with the
-    number of rows of every batch that is done.
+    schema: the result's. workers: processes that decode. stages: where seconds and images are added up. advance: called
+    with the number of rows of every batch that is done.
     """
     open_shards: deque[_Open] = deque()
 
     def batches() -> Iterator[list[ImageRef]]:
         # The loader takes batches ahead of the encoder; a batch never spans two shards.
-        for shard, table in manifest.read(rows):
+        for shard, table in manifest.read(shards):
             open_shards.append(_Open(shard, table))
             refs = image_refs(table, manifest.image_column, shard.start)
             for start in range(0, len(refs), predictor.batch_size):
@@ -95,6 +85,7 @@ def tag_shards(
         if len(batch.rows):
             current.tagged.append(batch.rows - current.shard.start)
             current.decisions.append(predictor.predict(batch))
+            stages.encoded_images += len(batch.rows)
         rows_done = len(batch.rows) + len(batch.errors)
         current.done += rows_done
         advance(rows_done)
@@ -102,7 +93,7 @@ def tag_shards(
         stages.encode += time.perf_counter() - arrived
         if current.done == len(current.table):
             open_shards.popleft()
-            yield _close(current, schema, predictor)
+            yield current.shard, _close(current, schema, predictor)
 
 
 def choose_workers(rows: int, batch_size: int, device: torch.device) -> int:
@@ -114,7 +105,7 @@ def choose_workers(rows: int, batch_size: int, device: torch.device) -> int:
     return min(cores, 16) if device.type != "cpu" else max(cores // 4, 1)
 
 
-def _close(shard: _Open, schema: pa.Schema, predictor: Predictor) -> TaggedShard:
+def _close(shard: _Open, schema: pa.Schema, predictor: Predictor) -> pa.Table:
     rows = len(shard.table)
     tagged = np.concatenate([np.empty(0, np.int64), *shard.tagged])
     decisions = {
@@ -122,9 +113,7 @@ def _close(shard: _Open, schema: pa.Schema, predictor: Predictor) -> TaggedShard
         for index, attribute in enumerate(predictor.attributes)
     }
     columns = tag_columns(rows, tagged, decisions, shard.errors)
-    table = pa.table([*shard.table.columns, *columns], schema=schema)
-    review = int(pc.sum(pc.equal(table["tag_status"], "review")).as_py())
-    return TaggedShard(table, len(tagged), review, list(shard.errors.values()))
+    return pa.table([*shard.table.columns, *columns], schema=schema)
 
 
 def _join(parts: list[Decision]) -> Decision:

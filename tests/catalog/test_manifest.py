@@ -26,7 +26,7 @@ def write(path: Path, table: pa.Table, **options: object) -> str:
 
 
 def read(manifest: Manifest, limit: int | None = None) -> pa.Table:
-    return pa.concat_tables([table for _, table in manifest.read(limit)] or [manifest.schema.empty_table()])
+    return pa.concat_tables([table for _, table in manifest.read(manifest.shards(limit))] or [manifest.schema.empty_table()])
 
 
 @pytest.mark.parametrize("name", ["image_path", "image", "path", "file_name"])
@@ -51,21 +51,21 @@ def test_only_a_usable_column_is_found(tmp_path: Path):
 )
 def test_paths_of_every_string_type_become_references(tmp_path: Path, array: pa.Array):
     manifest = open_manifest(write(tmp_path / "m.parquet", pa.table({"image": array})))
-    refs = [ref for shard, table in manifest.read() for ref in image_refs(table, "image", shard.start)]
+    refs = [ref for shard, table in manifest.read(manifest.shards()) for ref in image_refs(table, "image", shard.start)]
     assert [(ref.row, ref.path, ref.data) for ref in refs] == [(0, "a", None), (1, None, None)]
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
 def test_embedded_bytes_become_references(tmp_path: Path, kind: pa.DataType):
     manifest = open_manifest(write(tmp_path / "m.parquet", pa.table({"image": pa.array([b"x", None], kind)})))
-    refs = [ref for shard, table in manifest.read() for ref in image_refs(table, "image", shard.start)]
+    refs = [ref for shard, table in manifest.read(manifest.shards()) for ref in image_refs(table, "image", shard.start)]
     assert [(ref.path, ref.data) for ref in refs] == [(None, b"x"), (None, None)]
 
 
 def test_the_struct_of_hugging_face_datasets_becomes_references(tmp_path: Path):
     values = [{"bytes": b"x", "path": "a"}, {"bytes": None, "path": "b"}, None]
     manifest = open_manifest(write(tmp_path / "m.parquet", pa.table({"image": pa.array(values, STRUCT)})))
-    refs = [ref for shard, table in manifest.read() for ref in image_refs(table, "image", shard.start)]
+    refs = [ref for shard, table in manifest.read(manifest.shards()) for ref in image_refs(table, "image", shard.start)]
     assert [(ref.path, ref.data) for ref in refs] == [("a", b"x"), ("b", None), (None, None)]
 
 
@@ -118,11 +118,25 @@ def test_shards_hold_every_row_once_and_in_order(tmp_path_factory: pytest.TempPa
                 row += size
     manifest = dataclasses.replace(open_manifest(str(folder)), bytes_per_row=1 << 30)
     wanted = row if limit is None else min(limit, row)
-    shards = list(manifest.read(limit))
+    shards = list(manifest.read(manifest.shards(limit)))
     assert [value for _, table in shards for value in table["row"].to_pylist()] == list(range(wanted))
     assert [(shard.number, shard.start, shard.stop) for shard, _ in shards] == [
         (number, start, min(start + 64, wanted)) for number, start in enumerate(range(0, wanted, 64))
     ]
+
+
+def test_some_of_the_shards_hold_their_own_rows(tmp_path: Path):
+    table = pa.table({"image": ["x"] * 300, "row": range(300)})
+    manifest = dataclasses.replace(open_manifest(write(tmp_path / "m.parquet", table, row_group_size=70)), bytes_per_row=1 << 30)
+    wanted = [shard for shard in manifest.shards() if shard.number in (1, 4)]
+    assert [table["row"].to_pylist() for _, table in manifest.read(wanted)] == [list(range(64, 128)), list(range(256, 300))]
+
+
+def test_the_content_hash_tells_manifests_apart(tmp_path: Path):
+    first = open_manifest(write(tmp_path / "a.parquet", pa.table({"image": ["x"]})))
+    same = open_manifest(write(tmp_path / "b.parquet", pa.table({"image": ["x"]})))
+    other = open_manifest(write(tmp_path / "c.parquet", pa.table({"image": ["y"]})))
+    assert first.content_hash() == same.content_hash() != other.content_hash()
 
 
 def test_tags_of_an_earlier_run_are_not_part_of_the_manifest(tmp_path: Path):
@@ -178,4 +192,4 @@ def test_a_file_cut_off_is_refused(tmp_path: Path):
 
 def test_an_empty_manifest_has_no_shards(tmp_path: Path):
     manifest = open_manifest(write(tmp_path / "m.parquet", pa.table({"image": pa.array([], pa.string())})))
-    assert (manifest.rows, list(manifest.read())) == (0, [])
+    assert (manifest.rows, list(manifest.read(manifest.shards()))) == (0, [])

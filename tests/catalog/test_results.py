@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tagger.catalog.results import ResultsWriter, open_results, tag_columns, write_text
+from tagger.catalog.manifest import Shard
+from tagger.catalog.results import Results, open_results, write_text
 from tagger.catalog.schemas import result_schema, tag_fields
+from tagger.catalog.tags import status_counts, tag_columns
 from tagger.errors import ImageError, ManifestError
 from tagger.types import Decision
 
 SCHEMA = pa.schema([("row", pa.int64())])
+SHARDS = (Shard(0, 0, 10), Shard(1, 10, 20), Shard(2, 20, 25))
 
 
 def test_tags_land_on_their_rows():
@@ -48,41 +54,86 @@ def test_tags_land_on_their_rows():
     assert table["tag_status"].to_pylist() == ["error", "tagged", "error", "review"]
     assert table["tag_reason"][3].as_py() == "low-confidence: kind 0.500 is below 0.6"
     assert len(table["tag_reason"][2].as_py()) == 300
+    assert status_counts(table) == {"tagged": 1, "review": 1, "missing": 1, "corrupt": 1}
 
 
-def test_nothing_is_published_before_the_commit(tmp_path: Path):
-    output = tmp_path / "out.parquet"
-    with ResultsWriter(output, tmp_path, SCHEMA) as writer:
-        for start in range(0, 30, 10):
-            writer.write(pa.table({"row": list(range(start, start + 10))}))
-        assert not output.exists()
-        writer.commit()
-    assert pq.read_table(output)["row"].to_pylist() == list(range(30))
-    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+def results(folder: Path, **job: str) -> Results:
+    return Results(folder / "out.parquet", folder, SCHEMA, {"manifest": "a", "weights": "b", **job})
 
 
-def test_a_failed_run_leaves_the_earlier_result(tmp_path: Path):
-    output = tmp_path / "out.parquet"
-    output.write_text("earlier")
+def write_shards(results: Results, shards: Sequence[Shard]) -> None:
+    for shard in shards:
+        results.write(shard, pa.table({"row": list(range(shard.start, shard.stop))}))
 
-    def fail() -> None:
-        with ResultsWriter(output, tmp_path, SCHEMA) as writer:
-            writer.write(pa.table({"row": [1]}))
-            raise RuntimeError("on the way")
 
-    with pytest.raises(RuntimeError, match="on the way"):
-        fail()
-    assert output.read_text() == "earlier"
-    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+def published(folder: Path) -> list[int]:
+    assert sorted(path.name for path in folder.iterdir()) == ["out.parquet"]
+    return pq.read_table(folder / "out.parquet")["row"].to_pylist()
+
+
+def test_nothing_is_published_before_the_last_part_is_joined(tmp_path: Path):
+    job = results(tmp_path)
+    write_shards(job, SHARDS)
+    for _ in job.publish(SHARDS):
+        assert not (tmp_path / "out.parquet").exists()
+    assert published(tmp_path) == list(range(25))
+
+
+def test_a_later_run_of_the_job_finds_the_parts(tmp_path: Path):
+    write_shards(results(tmp_path), SHARDS[1:])
+    job = results(tmp_path)
+    assert [job.is_done(shard) for shard in SHARDS] == [False, True, True]
+    write_shards(job, SHARDS[:1])
+    assert [table.num_rows for table in job.publish(SHARDS)] == [10, 10, 5]
+    assert published(tmp_path) == list(range(25))
+
+
+def test_another_job_starts_over_and_says_what_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write_shards(results(tmp_path), SHARDS)
+    job = results(tmp_path, weights="c")
+    assert [job.is_done(shard) for shard in SHARDS] == [False, False, False]
+    assert caplog.messages == [f"{tmp_path / 'out.parquet'}: starting over, not continuing an interrupted run: weights changed"]
+
+
+@pytest.mark.parametrize("size", [0, 4, 100, -1])
+def test_a_torn_part_is_not_done(tmp_path: Path, size: int):
+    write_shards(results(tmp_path), SHARDS)
+    (part,) = (tmp_path / "parts").glob("*-000001.parquet")
+    os.truncate(part, size if size >= 0 else part.stat().st_size - 1)
+    assert [results(tmp_path).is_done(shard) for shard in SHARDS] == [True, False, True]
+
+
+def test_a_part_of_other_rows_is_not_done(tmp_path: Path):
+    write_shards(results(tmp_path), SHARDS)
+    assert not results(tmp_path).is_done(Shard(1, 10, 19))
+
+
+def test_a_run_that_died_after_publishing_is_not_continued(tmp_path: Path):
+    job = results(tmp_path)
+    write_shards(job, SHARDS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda _: None)  # it died before tidying up
+        list(job.publish(SHARDS))
+    assert (tmp_path / "parts").exists()
+    assert not results(tmp_path).is_done(SHARDS[0])
+
+
+def test_a_failed_run_leaves_the_earlier_result_and_its_parts(tmp_path: Path):
+    (tmp_path / "out.parquet").write_text("earlier")
+    job = results(tmp_path)
+    write_shards(job, SHARDS[:2])
+    with pytest.raises(FileNotFoundError):
+        list(job.publish(SHARDS))
+    assert (tmp_path / "out.parquet").read_text() == "earlier"
+    assert [results(tmp_path).is_done(shard) for shard in SHARDS] == [True, True, False]
 
 
 def test_the_permissions_of_the_replaced_file_are_kept(tmp_path: Path):
-    output = tmp_path / "out.parquet"
-    output.touch()
-    output.chmod(0o640)
-    with ResultsWriter(output, tmp_path, SCHEMA) as writer:
-        writer.commit()
-    assert output.stat().st_mode & 0o777 == 0o640
+    (tmp_path / "out.parquet").touch()
+    (tmp_path / "out.parquet").chmod(0o640)
+    list(results(tmp_path).publish([]))
+    assert (tmp_path / "out.parquet").stat().st_mode & 0o777 == 0o640
+    assert published(tmp_path) == []
 
 
 def test_small_files_are_replaced_whole(tmp_path: Path):

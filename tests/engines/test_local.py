@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tagger.catalog.manifest import open_manifest
 from tagger.catalog.schemas import result_schema
-from tagger.engines.local import Stages, TaggedShard, choose_workers, tag_shards
+from tagger.engines.local import Stages, choose_workers, tag_shards
 from tagger.predictor import Predictor
 
 GOOD, MISSING, TRUNCATED, NO_IMAGE, NULL = "0000.png", "none.png", "truncated.png", "page.png", None
@@ -31,17 +31,20 @@ def root(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
 
 
 def tag(
-    images: list[str | None], root: Path, predictor: Predictor, workers: int = 0, rows: int | None = None
-) -> list[TaggedShard]:
+    images: list[str | None], root: Path, predictor: Predictor, workers: int = 0, limit: int | None = None
+) -> tuple[pa.Table, Stages]:
     path = root / "manifest.parquet"
     pq.write_table(pa.table({"image": pa.array(images, pa.string()), "row": range(len(images))}), path)
     manifest = dataclasses.replace(open_manifest(str(path)), bytes_per_row=1 << 30)  # shards of 64 rows
     schema = result_schema(manifest.schema, ["category"], {})
     done: list[int] = []
-    rows = len(images) if rows is None else rows
-    shards = list(tag_shards(manifest, schema, predictor, root, workers, rows, Stages(), done.append))
-    assert sum(done) == rows
-    return shards
+    stages = Stages()
+    shards = list(manifest.shards(limit))
+    tagged = list(tag_shards(manifest, schema, predictor, root, workers, shards, stages, done.append))
+    assert [shard for shard, _ in tagged] == shards
+    table = pa.concat_tables([table for _, table in tagged])
+    assert sum(done) == len(table)
+    return table, stages
 
 
 @given(
@@ -51,15 +54,14 @@ def tag(
 @settings(max_examples=30, deadline=None)
 def test_one_row_out_for_every_row_in(root: Path, predictor: Predictor, images: list[str | None], limit: int):
     rows = min(limit, len(images))
-    shards = tag(images, root, predictor, rows=rows)
-    table = pa.concat_tables([shard.table for shard in shards])
+    table, stages = tag(images, root, predictor, limit=limit)
     assert table["row"].to_pylist() == list(range(rows))
     wanted = {GOOD: None, MISSING: "missing", TRUNCATED: "truncated", NO_IMAGE: "not-an-image", NULL: "missing"}
     codes = [reason and reason.split(":")[0] for reason in table["tag_reason"].to_pylist()]
     assert codes == [wanted[image] for image in images[:rows]]
     labels = table["category_label"].to_pylist()
     assert [label is None for label in labels] == [code is not None for code in codes]
-    assert sum(shard.encoded for shard in shards) == codes.count(None)
+    assert stages.encoded_images == codes.count(None)
     for top in table["category_top"].to_pylist():
         if top is not None:
             confidences = [item["confidence"] for item in top]
@@ -68,21 +70,21 @@ def test_one_row_out_for_every_row_in(root: Path, predictor: Predictor, images: 
 
 
 def test_a_run_of_nothing_but_bad_images_is_a_normal_run(root: Path, predictor: Predictor):
-    (shard,) = tag([MISSING, TRUNCATED, NO_IMAGE] * 5, root, predictor)
-    assert shard.table["tag_status"].to_pylist() == ["error"] * 15
-    assert shard.table["category_top"].null_count == 15
-    assert shard.encoded == 0
+    table, stages = tag([MISSING, TRUNCATED, NO_IMAGE] * 5, root, predictor)
+    assert table["tag_status"].to_pylist() == ["error"] * 15
+    assert table["category_top"].null_count == 15
+    assert stages.encoded_images == 0
 
 
 def test_an_images_tags_do_not_depend_on_its_company_or_the_workers(predictor: Predictor, pictures: Path, tmp_path: Path):
     names = [f"{number:04d}.png" for number in range(70)]
     for name in names:
         (tmp_path / name).write_bytes((pictures / name).read_bytes())
-    together = pa.concat_tables([shard.table for shard in tag(names, tmp_path, predictor)])
-    helped = pa.concat_tables([shard.table for shard in tag(names, tmp_path, predictor, workers=2)])
+    together, _ = tag(names, tmp_path, predictor)
+    helped, _ = tag(names, tmp_path, predictor, workers=2)
     assert helped.equals(together)
     mixed = [name for pair in zip(names, [MISSING] * 70, strict=True) for name in pair]
-    among_bad = pa.concat_tables([shard.table for shard in tag(mixed, tmp_path, predictor)])
+    among_bad, _ = tag(mixed, tmp_path, predictor)
     assert among_bad["category_top"].combine_chunks().drop_null().equals(together["category_top"].combine_chunks())
 
 

@@ -1,0 +1,27 @@
+"""One run at a time on a result: who comes second is told who is there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from tagger.catalog.results import write_text
+from tagger.errors import StoppedError
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold the run folder's lock, which the system drops with the process; StoppedError if another run has it."""
+    owner = folder / "lock.owner"
+    try:
+        with filelock.FileLock(folder / "lock", timeout=0):
+            write_text(owner, f"process {os.getpid()} on {socket.gethostname()}")
+            yield
+    except filelock.Timeout as error:
+        who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        raise StoppedError(f"{folder}: expected no other run on this result, found {who}; run again when it has ended") from error

@@ -1,0 +1,65 @@
+"""Decisions and errors -> the tag columns of a shard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tagger.catalog.schemas import TOP_TYPE
+from tagger.errors import ImageError
+from tagger.types import Decision
+
+MAX_REASON = 300  # characters of an error's message that are kept
+
+
+def tag_columns(
+    rows: int,
+    tagged: NDArray[np.int64],
+    decisions: Mapping[str, tuple[Sequence[str], Decision]],
+    errors: Mapping[int, ImageError],
+) -> list[pa.Array]:
+    """The arrays of schemas.tag_fields for `rows` rows.
+
+    tagged: int64 (N,), the rows (from 0) that the decisions are about, ascending; decisions: attribute -> its label names
+    and its decision; errors: row -> error. Every row is in one of the two.
+    """
+    place = np.full(rows, -1, np.int64)
+    place[tagged] = np.arange(len(tagged))
+    missing = place < 0
+    where = pa.array(place, mask=missing)  # taking with a null index gives a null
+    columns: list[pa.Array] = []
+    for labels, decision in decisions.values():
+        names = pa.array(labels, pa.string())
+        width = decision.top.shape[1]
+        flat = pa.StructArray.from_arrays(
+            [names.take(pa.array(decision.top.ravel())), pa.array(decision.confidence.ravel(), pa.float32())],
+            fields=list(TOP_TYPE.value_type),
+        )
+        top = pa.ListArray.from_arrays(np.arange(len(tagged) + 1, dtype=np.int32) * width, flat, type=TOP_TYPE)
+        columns += [
+            names.take(pa.array(decision.top[:, 0])).take(where),
+            pa.array(decision.confidence[:, 0], pa.float32()).take(where),
+            top.take(where),
+            pa.array([decision.source], pa.string()).take(pa.array(np.zeros(rows, np.int64), mask=missing)),
+        ]
+    reasons: list[str | None] = [None] * rows
+    status = ["tagged"] * rows
+    for reviews in zip(*(decision.review for _, decision in decisions.values()), tagged.tolist(), strict=True):
+        if given := "; ".join(reason for reason in reviews[:-1] if reason is not None):
+            reasons[reviews[-1]], status[reviews[-1]] = given, "review"
+    for row, error in errors.items():
+        reasons[row], status[row] = str(error)[:MAX_REASON], "error"
+    return [*columns, pa.array(status, pa.string()), pa.array(reasons, pa.string())]
+
+
+def status_counts(table: pa.Table) -> Counter[str]:
+    """Rows by "tagged", "review" and the codes of errors."""
+    reasons = table["tag_reason"]
+    codes = pc.list_element(pc.split_pattern(pc.fill_null(reasons, ""), ":", max_splits=1), 0)
+    outcomes = pc.if_else(pc.equal(table["tag_status"], "error"), codes, table["tag_status"])
+    return Counter({item["values"]: item["counts"] for item in pc.value_counts(outcomes).to_pylist()})
