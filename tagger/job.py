@@ -24,6 +24,7 @@ from tagger.catalog.manifest import Shard
 from tagger.catalog.results import Results, discard_parts, open_results, write_text
 from tagger.catalog.schemas import result_schema, tagger_metadata
 from tagger.catalog.tags import status_counts
+from tagger.engines.workers import choose_workers, start_early
 from tagger.errors import StoppedError, UsageError
 from tagger.evaluation.metrics import Evaluation, Evaluator
 from tagger.plan import Plan, gather_settings, make_plan
@@ -160,8 +161,9 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
         results = Results(plan.output, plan.run_folder, _result_schema(plan, summary.model), job={})
         _publish(results, shards, plan, summary)
         return
+    start_early(plan.rows, batch_size, workers)
     # torch and transformers take seconds to import: only now that everything else is known to be right.
-    from tagger.engines.local import Stages, choose_workers, tag_shards
+    from tagger.engines.local import Stages, tag_shards
     from tagger.predictor import load_predictor
 
     began = time.perf_counter()
@@ -176,7 +178,7 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
         log.info("continuing: %d of %d shards are there from an interrupted run", len(shards) - len(waiting), len(shards))
     rows = sum(shard.stop - shard.start for shard in waiting)
     if workers is None:
-        workers = choose_workers(rows, batch_size, predictor.encoder.device)
+        workers = choose_workers(rows, batch_size, predictor.encoder.device.type)
     stages, writing = Stages(), 0.0
     ready = time.perf_counter()
     with tqdm(total=plan.rows, initial=plan.rows - rows, unit="image", disable=not (progress and sys.stderr.isatty())) as bar:

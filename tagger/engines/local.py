@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from tagger.catalog.manifest import Manifest, Shard, image_refs
 from tagger.catalog.tags import tag_columns
+from tagger.engines.workers import start_method
 from tagger.errors import ImageError
 from tagger.images.loader import load_images
 from tagger.predictor import Predictor
@@ -72,6 +71,7 @@ def tag_shards(
         root=root,
         preprocessing=predictor.encoder.preprocessing,
         workers=workers,
+        start_method=start_method(),
         pin_memory=predictor.encoder.device.type == "cuda",
     )
     while True:
@@ -94,15 +94,6 @@ def tag_shards(
         if current.done == len(current.table):
             open_shards.popleft()
             yield current.shard, _close(current, schema, predictor)
-
-
-def choose_workers(rows: int, batch_size: int, device: torch.device) -> int:
-    """Decoding processes for this machine; none for a run so short that starting them takes longer than it gains."""
-    if rows <= 4 * batch_size:
-        return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # On a CPU the encoder itself wants the cores: one process in four decodes.
-    return min(cores, 16) if device.type != "cpu" else max(cores // 4, 1)
 
 
 def _close(shard: _Open, schema: pa.Schema, predictor: Predictor) -> pa.Table:

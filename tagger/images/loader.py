@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -41,7 +40,13 @@ def collate(items: Sequence[_Item]) -> ImageBatch:
 
 
 def load_images(
-    batches: Iterable[list[ImageRef]], *, root: Path, preprocessing: Preprocessing, workers: int, pin_memory: bool
+    batches: Iterable[list[ImageRef]],
+    *,
+    root: Path,
+    preprocessing: Preprocessing,
+    workers: int,
+    start_method: str,
+    pin_memory: bool,
 ) -> Iterator[ImageBatch]:
     """Read and decode batches of references with `workers` processes (0: in this one), in the order they came.
 
@@ -53,16 +58,10 @@ def load_images(
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin_memory,
-        multiprocessing_context=_context() if workers else None,
+        multiprocessing_context=start_method if workers else None,
         worker_init_fn=_ignore_interrupts,
     )
     return iter(loader)
-
-
-def _context() -> str:
-    """Workers are forked from a small clean process where the system has that: forking this one, with its threads, may
-    deadlock, and would count its memory in every worker's."""
-    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def _ignore_interrupts(worker: int) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagger.catalog.manifest import open_manifest
 from tagger.catalog.schemas import result_schema
-from tagger.engines.local import Stages, choose_workers, tag_shards
+from tagger.engines.local import Stages, tag_shards
 from tagger.predictor import Predictor
 
 GOOD, MISSING, TRUNCATED, NO_IMAGE, NULL = "0000.png", "none.png", "truncated.png", "page.png", None
@@ -86,10 +85,3 @@ def test_an_images_tags_do_not_depend_on_its_company_or_the_workers(predictor: P
     mixed = [name for pair in zip(names, [MISSING] * 70, strict=True) for name in pair]
     among_bad, _ = tag(mixed, tmp_path, predictor)
     assert among_bad["category_top"].combine_chunks().drop_null().equals(together["category_top"].combine_chunks())
-
-
-@pytest.mark.parametrize(("rows", "device", "fewest"), [(10, "cpu", 0), (10_000, "cpu", 1), (10_000, "cuda", 1)])
-def test_a_short_run_starts_no_workers(rows: int, device: str, fewest: int):
-    workers = choose_workers(rows, 32, torch.device(device))
-    assert workers >= fewest
-    assert (workers == 0) == (rows == 10)

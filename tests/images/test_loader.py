@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tagger.engines.workers import start_method
 from tagger.errors import ImageError
 from tagger.images.loader import load_images
 from tagger.types import ImageBatch, ImageRef, Preprocessing
@@ -18,7 +19,9 @@ SHAPE = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mea
 def load(names: list[list[str]], root: Path, workers: int) -> list[ImageBatch]:
     row = iter(range(1000))
     batches = [[ImageRef(next(row), name) for name in batch] for batch in names]
-    return list(load_images(batches, root=root, preprocessing=SHAPE, workers=workers, pin_memory=False))
+    return list(
+        load_images(batches, root=root, preprocessing=SHAPE, workers=workers, start_method=start_method(), pin_memory=False)
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
