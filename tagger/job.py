@@ -182,7 +182,12 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     stages, writing = Stages(), 0.0
     ready = time.perf_counter()
     with tqdm(total=plan.rows, initial=plan.rows - rows, unit="image", disable=not (progress and sys.stderr.isatty())) as bar:
-        for shard, table in tag_shards(plan.manifest, schema, predictor, plan.root, workers, waiting, stages, bar.update):
+
+        def advance(count: int) -> None:
+            bar.set_postfix(errors=stages.errors, refresh=False)
+            bar.update(count)
+
+        for shard, table in tag_shards(plan.manifest, schema, predictor, plan.root, workers, waiting, stages, advance):
             start = time.perf_counter()
             results.write(shard, table)
             writing += time.perf_counter() - start

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -69,6 +75,29 @@ def test_quiet_prints_only_the_path(small_clip, pictures, write_manifest):
     done = tagger("run", manifest, "--quiet", "--model", small_clip, "--image-root", pictures)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{manifest.with_name('manifest.tagged.parquet')}\n"
+
+
+def test_a_terminal_sees_a_bar_with_the_speed_and_the_errors(small_clip, pictures, write_manifest):
+    manifest = write_manifest(["0000.png", "none.png", "0001.png"])
+    command = [sys.executable, "-c", "from tagger.cli import main; main()", "run", str(manifest)]
+    command += ["--model", str(small_clip), "--image-root", str(pictures)]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        while chunk := read_terminal(ours):
+            seen += chunk
+    os.close(ours)
+    assert process.returncode == 0
+    assert re.search(rb"100%.* 3/3 .*image/s, errors=1\]", seen)
+
+
+def read_terminal(handle: int) -> bytes:
+    try:
+        return os.read(handle, 1 << 16)
+    except OSError:  # Linux says so when the other side has closed
+        return b""
 
 
 def test_rows_without_an_image_are_said_at_the_start(small_clip, pictures, write_manifest):

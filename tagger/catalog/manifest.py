@@ -171,6 +171,9 @@ def open_manifest(name: str, image_column: str | None = None, id_column: str | N
 
 
 def unreadable(path: Path, error: Exception) -> ManifestError:
+    """What to say of a file that pyarrow could not open or read."""
+    if isinstance(error, FileNotFoundError):
+        return ManifestError(f"{path}: expected a Parquet file, found no such file; check the path")
     reason = " ".join(str(error).split()).rstrip(".")
     return ManifestError(f"{path}: expected a readable Parquet file, found: {reason}; write the file again")
 

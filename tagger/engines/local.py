@@ -22,11 +22,12 @@ from tagger.types import Decision, ImageRef
 
 @dataclass
 class Stages:
-    """Seconds that the main process spent waiting for images and encoding them, and the number of these."""
+    """Seconds that the main process spent waiting for images and encoding them; images encoded, and images with errors."""
 
     wait_for_images: float = 0.0
     encode: float = 0.0
     encoded_images: int = 0
+    errors: int = 0
 
 
 @dataclass
@@ -88,6 +89,7 @@ def tag_shards(
             stages.encoded_images += len(batch.rows)
         rows_done = len(batch.rows) + len(batch.errors)
         current.done += rows_done
+        stages.errors += len(batch.errors)
         advance(rows_done)
         stages.wait_for_images += arrived - began
         stages.encode += time.perf_counter() - arrived

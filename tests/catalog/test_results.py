@@ -148,7 +148,7 @@ def test_only_results_are_opened_as_results(tmp_path: Path):
     pq.write_table(pa.table({"row": [1]}), path)
     with pytest.raises(ManifestError, match="expected results of tagger, found a Parquet file without them"):
         open_results(path)
-    with pytest.raises(ManifestError, match="expected a readable Parquet file"):
+    with pytest.raises(ManifestError, match="expected a Parquet file, found no such file; check the path"):
         open_results(tmp_path / "none.parquet")
 
 
