@@ -140,13 +140,13 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
     else:
         lines.append(f"{name}: no row with a truth value in {evaluation.truth_column} was tagged, nothing to evaluate")
     if evaluation.error_rows:
-        lines.append(f"  {evaluation.error_rows} labelled rows have errors and are not in these figures")
+        lines.append(f"  labelled rows with errors, not in these figures: {evaluation.error_rows}")
     if evaluation.unknown_rows:
-        shown = ", ".join(f"{value} ({rows})" for value, rows in list(evaluation.unknown_truth.items())[:UNKNOWN_SHOWN])
+        shown = ", ".join(f"{rows} {value}" for value, rows in list(evaluation.unknown_truth.items())[:UNKNOWN_SHOWN])
         more = len(evaluation.unknown_truth) - UNKNOWN_SHOWN
         lines.append(
-            f"  {evaluation.unknown_rows} rows have a truth value that is not a label and are not in these "
-            f"figures: {shown}{f' and {more} more values' if more > 0 else ''}"
+            f"  rows whose truth value is no label, not in these figures: {evaluation.unknown_rows} "
+            f"({shown}{f' and {more} more values' if more > 0 else ''})"
         )
     return "\n".join(lines)
 

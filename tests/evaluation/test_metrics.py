@@ -58,8 +58,8 @@ def test_the_text_is_a_small_table():
         "  hat      2   1   0  1\n"
         "  bag      0   0   0  2\n"
         "  shoes    0   0   1  3\n"
-        "  1 labelled rows have errors and are not in these figures\n"
-        "  3 rows have a truth value that is not a label and are not in these figures: gown (2), cape (1)"
+        "  labelled rows with errors, not in these figures: 1\n"
+        "  rows whose truth value is no label, not in these figures: 3 (2 gown, 1 cape)"
     )
 
 
