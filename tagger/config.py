@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tagger.errors import ConfigError, UsageError
-from tagger.tagging.taxonomy import Attribute, Frozen, Text, duplicates
+from tagger.tagging.taxonomy import Attribute, Frozen, Label, Text, duplicates
 
 FILE_NAME = "tagger.toml"
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
@@ -104,8 +104,6 @@ def _explain(problem: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 
 def _keys(parents: list[str | int]) -> list[str]:
     """The keys that are known at a place in the file."""
-    from tagger.tagging.taxonomy import Label
-
     models: dict[str, type[BaseModel]] = {"model": ModelSettings, "manifest": ManifestSettings, "attribute": Attribute}
     model = Label if "labels" in parents else models[str(parents[0])] if parents else Settings
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -118,7 +118,7 @@ def run(
             if fresh:
                 discard_parts(plan.run_folder)
             _tag(plan, summary, device, batch_size, workers, progress)
-            write_text(plan.run_folder / "summary.json", summary.to_json())
+            _write_summary(plan, summary)
     except OSError as error:
         raise StoppedError(
             f"{plan.output}: expected to write results, found: {error.strerror or error}; nothing was published; free the "
@@ -206,6 +206,16 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     summary.peak_memory_bytes = peak if sys.platform == "darwin" else peak * 1024  # kilobytes, but on macOS
+
+
+def _write_summary(plan: Plan, summary: RunSummary) -> None:
+    try:
+        write_text(plan.run_folder / "summary.json", summary.to_json())
+    except OSError as error:
+        raise StoppedError(
+            f"{plan.run_folder}: expected to write summary.json, found: {error.strerror or error}; the results are published at "
+            f"{plan.output}; `tagger evaluate` prints their evaluation"
+        ) from error
 
 
 def _publish(results: Results, shards: Sequence[Shard], plan: Plan, summary: RunSummary) -> None:

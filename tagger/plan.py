@@ -164,6 +164,7 @@ def _check_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:
 def _output(name: str, manifest: Manifest, output: str | Path | None, limit: int | None, overwrite: bool, in_place: bool) -> Path:
     """Where the results go; UsageError where they must not."""
     path = Path(name)
+    absolute = os.path.abspath(path)  # noqa: PTH100  # "." has no name, and resolve() would follow a link
     inputs = {file.resolve() for file in manifest.files}
     if in_place:
         if output is not None:
@@ -176,12 +177,12 @@ def _output(name: str, manifest: Manifest, output: str | Path | None, limit: int
     if output is None:
         if not path.exists():
             raise UsageError(f"--output: expected where to write the results of {name}, found nothing; name a file")
-        whole = Path(os.path.abspath(path))  # noqa: PTH100  # "." has no name; resolve() would follow a link
+        whole = Path(absolute)
         output = whole.with_name(f"{whole.stem if path.is_file() else whole.name}.tagged.parquet")
     target = Path(output).absolute()
     if target.resolve() in inputs:
         raise UsageError(f"{output}: expected results beside the manifest, found the manifest itself; use --in-place")
-    as_next_input = target.resolve().parent == path.resolve() if path.is_dir() else target.match(os.path.abspath(name))  # noqa: PTH100
+    as_next_input = target.resolve().parent == path.resolve() if path.is_dir() else target.match(absolute)
     if as_next_input and not path.is_file():
         raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
     if target.is_dir() or not target.parent.is_dir():

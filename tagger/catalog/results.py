@@ -176,6 +176,6 @@ def open_results(path: Path) -> pq.ParquetFile:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
-    if not tagger_metadata(file.schema_arrow):
+    if "attributes" not in tagger_metadata(file.schema_arrow):
         raise ManifestError(f"{path}: expected results of tagger, found a Parquet file without them; tag it with tagger run")
     return file

@@ -23,6 +23,7 @@ from tagger.errors import ConfigError, ModelError
 from tagger.types import Preprocessing
 
 DTYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+RESAMPLES = (0, 2, 3)  # Pillow's numbers; images/decode.py has no others
 
 
 class ClipEncoder:
@@ -111,6 +112,11 @@ def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessin
         raise ModelError(
             f"model {name}: expected an image processor that resizes, crops to one size, rescales and normalises, found "
             f"size {dict(size)} with do_resize, do_rescale, do_normalize = {steps}; correct its preprocessor_config.json"
+        )
+    if processor.resample not in RESAMPLES:
+        raise ModelError(
+            f"model {name}: expected an image processor that resamples nearest (0), bilinear (2) or bicubic (3), found "
+            f"{processor.resample}; correct its preprocessor_config.json"
         )
     crop = processor.crop_size if processor.do_center_crop else None
     return Preprocessing(

@@ -146,8 +146,10 @@ def test_small_files_are_replaced_whole(tmp_path: Path):
 def test_only_results_are_opened_as_results(tmp_path: Path):
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"row": [1]}), path)
-    with pytest.raises(ManifestError, match="expected results of tagger, found a Parquet file without them"):
-        open_results(path)
+    for metadata in ({}, {"tagger": "{}"}, {"tagger": "no JSON"}, {"tagger": '{"other": 1}'}):
+        pq.write_table(pa.table({"row": [1]}).replace_schema_metadata(metadata), path)
+        with pytest.raises(ManifestError, match="expected results of tagger, found a Parquet file without them"):
+            open_results(path)
     with pytest.raises(ManifestError, match="expected a Parquet file, found no such file; check the path"):
         open_results(tmp_path / "none.parquet")
 
