@@ -35,7 +35,19 @@ class ManifestSettings(Frozen):
     image_root: Text | None = None
 
 
+class ImageSettings(Frozen):
+    """Beside the image root and JPEG, PNG and WebP: what else may be read. Folders are relative to the file that names them."""
+
+    allow_roots: tuple[Text, ...] = Field(default=(), strict=False)
+    allow_formats: tuple[Text, ...] = Field(default=(), strict=False)
+    allow_hosts: tuple[Text, ...] = Field(default=(), strict=False)
+    allow_buckets: tuple[Text, ...] = Field(default=(), strict=False)
+    allow_private_networks: tuple[Text, ...] = Field(default=(), strict=False)
+    timeout: float = Field(default=60.0, gt=0)
+
+
 class Settings(Frozen):
+    images: ImageSettings = ImageSettings()
     model: ModelSettings = ModelSettings()
     manifest: ManifestSettings = ManifestSettings()
     attributes: tuple[Attribute, ...] = Field(default=(), alias="attribute", strict=False)
@@ -68,7 +80,9 @@ def read_settings(path: Path) -> Settings:
         model = model.model_copy(update={"name": str(path.parent / model.name)})
     if manifest.image_root is not None:
         manifest = manifest.model_copy(update={"image_root": str(path.parent / manifest.image_root)})
-    return settings.model_copy(update={"model": model, "manifest": manifest})
+    roots = tuple(str(path.parent / root) for root in settings.images.allow_roots)
+    images = settings.images.model_copy(update={"allow_roots": roots})
+    return settings.model_copy(update={"model": model, "manifest": manifest, "images": images})
 
 
 def parse_settings(content: Mapping[str, Any], where: str) -> Settings:
@@ -104,7 +118,12 @@ def _explain(problem: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 
 def _keys(parents: list[str | int]) -> list[str]:
     """The keys that are known at a place in the file."""
-    models: dict[str, type[BaseModel]] = {"model": ModelSettings, "manifest": ManifestSettings, "attribute": Attribute}
+    models: dict[str, type[BaseModel]] = {
+        "model": ModelSettings,
+        "manifest": ManifestSettings,
+        "images": ImageSettings,
+        "attribute": Attribute,
+    }
     model = Label if "labels" in parents else models[str(parents[0])] if parents else Settings
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -121,6 +140,14 @@ STARTER = """\
 # image_column = "image_path"             # found by itself: image_path, image, path or file_name
 # id_column = "product_id"                # named here, it must be unique
 # image_root = "images"                   # where relative image paths start; default: the manifest's folder
+
+[images]
+# allow_roots = []                        # other folders that image paths may lead into
+# allow_formats = []                      # beside JPEG, PNG and WebP, for example ["GIF", "BMP"]
+# allow_hosts = []                        # of https:// references, for example ["cdn.example.com"]
+# allow_buckets = []                      # of s3://, gs:// and az:// references
+# allow_private_networks = []             # addresses that are not public but may be reached: ["10.1.0.0/16"]
+# timeout = 60.0                          # seconds that one image may take
 
 [[attribute]]                             # one question about each image; repeat the block for more
 name = "category"

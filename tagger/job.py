@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -187,7 +187,7 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
             bar.set_postfix(errors=stages.errors, refresh=False)
             bar.update(count)
 
-        for shard, table in tag_shards(plan.manifest, schema, predictor, plan.root, workers, waiting, stages, advance):
+        for shard, table in tag_shards(plan.manifest, schema, predictor, plan.policy, workers, waiting, stages, advance):
             start = time.perf_counter()
             results.write(shard, table)
             writing += time.perf_counter() - start
@@ -238,7 +238,7 @@ def _job(plan: Plan, predictor: Predictor) -> dict[str, str]:
         "manifest": plan.manifest.content_hash(),
         "rows": str(plan.rows),
         "image column": plan.manifest.image_column,
-        "image root": str(plan.root.resolve()),
+        "images allowed": str(replace(plan.policy, timeout=0.0)),
         "attributes": taxonomy_hash(plan.attributes),
         "model weights": predictor.encoder.fingerprint,
         "model name": f"{plan.settings.model.name} {plan.settings.model.revision}",

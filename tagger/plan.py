@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
 from tagger.config import Settings, find_settings_file, parse_settings, read_settings
 from tagger.errors import ConfigError, ManifestError, UsageError
 from tagger.tagging.taxonomy import Attribute
+from tagger.types import ImagePolicy
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +24,11 @@ STUDY_LABELS = ("shirt", "dress", "shoes")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`rows` of the manifest are tagged with the settings' attributes; images lie in `root`, results go to `output`."""
+    """`rows` of the manifest are tagged with the settings' attributes, their images read by `policy`; results go to `output`."""
 
     manifest: Manifest
     settings: Settings
-    root: Path
+    policy: ImagePolicy
     output: Path
     rows: int
 
@@ -54,13 +55,10 @@ def make_plan(
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column)
     attributes = _attributes(manifest, settings, labels)
     _check_columns(manifest, attributes)
-    root = Path(settings.manifest.image_root or manifest.folder)
-    if not root.is_dir():
-        raise ConfigError(f"image root {root}: expected a folder, found none; correct --image-root or [manifest] image_root")
     return Plan(
         manifest=manifest,
         settings=settings.model_copy(update={"attributes": attributes}),
-        root=root,
+        policy=_policy(manifest, settings),
         output=_output(name, manifest, output, limit, overwrite, in_place),
         rows=manifest.rows if limit is None else min(limit, manifest.rows),
     )
@@ -92,6 +90,25 @@ def gather_settings(
     if image_root is not None:
         settings = _replace(settings, "manifest", image_root=str(image_root))
     return settings
+
+
+def _policy(manifest: Manifest, settings: Settings) -> ImagePolicy:
+    images = settings.images
+    root = Path(settings.manifest.image_root or manifest.folder)
+    if not root.is_dir():
+        raise ConfigError(f"image root {root}: expected a folder, found none; correct --image-root or [manifest] image_root")
+    for other in images.allow_roots:
+        if not Path(other).is_dir():
+            raise ConfigError(f"images.allow_roots: expected folders, found none at {other}; correct it")
+    policy = ImagePolicy(roots=tuple(Path(folder).resolve() for folder in (root, *images.allow_roots)))
+    return replace(
+        policy,
+        formats=(*policy.formats, *(name.upper() for name in images.allow_formats)),
+        timeout=images.timeout,
+        hosts=images.allow_hosts,
+        buckets=images.allow_buckets,
+        private_networks=images.allow_private_networks,
+    )
 
 
 def _replace(settings: Settings, table: str, **values: Any) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,26 @@ class ImageRef:
     row: int
     path: str | None = None
     data: bytes | None = None
+
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePolicy:
+    """Which images a run may read, and how much of its time and memory one of them may take.
+
+    roots: absolute, resolved folders; relative paths start at the first. formats: Pillow's names. timeout: seconds for one
+    image. hosts: names that https:// references may name. buckets: names that s3://, gs:// and az:// references may name.
+    private_networks: ranges (CIDR) of addresses that are not public and may be reached all the same.
+    """
+
+    roots: tuple[Path, ...]
+    formats: tuple[str, ...] = FORMATS
+    timeout: float = 60.0
+    hosts: tuple[str, ...] = ()
+    buckets: tuple[str, ...] = ()
+    private_networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ from tagger.engines.workers import start_method
 from tagger.errors import ImageError
 from tagger.images.loader import load_images
 from tagger.predictor import Predictor
-from tagger.types import Decision, ImageRef
+from tagger.types import Decision, ImagePolicy, ImageRef
 
 
 @dataclass
@@ -46,7 +45,7 @@ def tag_shards(
     manifest: Manifest,
     schema: pa.Schema,
     predictor: Predictor,
-    root: Path,
+    policy: ImagePolicy,
     workers: int,
     shards: Iterable[Shard],
     stages: Stages,
@@ -69,7 +68,7 @@ def tag_shards(
 
     images = load_images(
         batches(),
-        root=root,
+        policy=policy,
         preprocessing=predictor.encoder.preprocessing,
         workers=workers,
         start_method=start_method(),

@@ -1,13 +1,14 @@
 """From encoded bytes to uint8 RGB, resized and cropped as the encoder wants it.
 
-Codes: not-an-image (none of FORMATS), truncated (ends too early), corrupt (any other damage), too-large (more pixels than
-Pillow's limit for a decompression bomb, before or after the resize).
+Codes: not-an-image (none of the allowed formats), truncated (ends too early), corrupt (any other damage), too-large (more
+pixels than Pillow's limit for a decompression bomb, before or after the resize).
 """
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,9 +17,8 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from tagger.errors import ImageError
-from tagger.types import Preprocessing
+from tagger.types import FORMATS, Preprocessing
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
 
 _INTERPOLATION = {
@@ -28,18 +28,18 @@ _INTERPOLATION = {
 }
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
     """Decode the first frame to RGB, upright (EXIF), transparency on white. Raises ImageError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd but readable metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=formats) as image:
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
                 return _to_rgb(image)
     except UnidentifiedImageError as error:
-        raise ImageError("not-an-image", f"expected {', '.join(FORMATS)}, found other content") from error
+        raise ImageError("not-an-image", f"expected {', '.join(formats)}, found other content") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
     # A decoder fed with damaged data raises anything at all; whatever it is, it costs this row only.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from tagger.errors import ImageError
 from tagger.images.decode import decode, to_pixels
 from tagger.images.sources import read_bytes
-from tagger.types import ImageBatch, ImageRef, Preprocessing
+from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
 _Item = tuple[int, torch.Tensor | ImageError]
 
@@ -21,12 +20,12 @@ _Item = tuple[int, torch.Tensor | ImageError]
 class ImageDataset(Dataset[_Item]):
     """Indexed by the references themselves: it holds no list that workers would copy page by page as they touch it."""
 
-    def __init__(self, root: Path, preprocessing: Preprocessing) -> None:
-        self.root, self.preprocessing = root, preprocessing
+    def __init__(self, policy: ImagePolicy, preprocessing: Preprocessing) -> None:
+        self.policy, self.preprocessing = policy, preprocessing
 
     def __getitem__(self, ref: ImageRef) -> _Item:
         try:
-            return ref.row, to_pixels(decode(read_bytes(ref, self.root)), self.preprocessing)
+            return ref.row, to_pixels(decode(read_bytes(ref, self.policy), self.policy.formats), self.preprocessing)
         except ImageError as error:
             return ref.row, error.with_traceback(None)
 
@@ -42,7 +41,7 @@ def collate(items: Sequence[_Item]) -> ImageBatch:
 def load_images(
     batches: Iterable[list[ImageRef]],
     *,
-    root: Path,
+    policy: ImagePolicy,
     preprocessing: Preprocessing,
     workers: int,
     start_method: str,
@@ -53,7 +52,7 @@ def load_images(
     The references travel to the workers batch by batch, so memory does not grow with the manifest.
     """
     loader = DataLoader(
-        ImageDataset(root.resolve(), preprocessing),
+        ImageDataset(policy, preprocessing),
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,

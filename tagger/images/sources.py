@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from tagger.errors import ImageError
-from tagger.types import ImageRef
+from tagger.types import ImagePolicy, ImageRef
 
 MAX_FILE_BYTES = 128 << 20
 
 
-def read_bytes(ref: ImageRef, root: Path) -> bytes:
-    """The encoded image; `root` is an absolute, resolved folder. Raises ImageError."""
+def read_bytes(ref: ImageRef, policy: ImagePolicy) -> bytes:
+    """The encoded image. Raises ImageError."""
     if ref.data is not None:
         if len(ref.data) > MAX_FILE_BYTES:
             raise _too_large(len(ref.data))
@@ -25,18 +26,18 @@ def read_bytes(ref: ImageRef, root: Path) -> bytes:
     elif ref.path is None:
         raise ImageError("missing", "the manifest has no image here")
     else:
-        data = _read_file(ref.path, root)
+        data = _read_file(ref.path, policy.roots)
     if not data:
         raise ImageError("not-an-image", f"{ref.path or 'embedded image'} is empty")
     return data
 
 
-def _read_file(name: str, root: Path) -> bytes:
+def _read_file(name: str, roots: Sequence[Path]) -> bytes:
     if "\0" in name or "://" in name:
         raise ImageError("forbidden-path", f"{name!r} is not a local path")
-    # realpath follows symlinks, so neither ".." nor a link leads out of the root.
-    path = os.path.realpath(root / name)
-    if not Path(path).is_relative_to(root):
+    # realpath follows symlinks, so neither ".." nor a link leads out of the roots.
+    path = os.path.realpath(roots[0] / name)
+    if not any(Path(path).is_relative_to(root) for root in roots):
         raise ImageError("forbidden-path", f"{name} leads out of the image root")
     try:
         # Non-blocking: opening a FIFO that nobody writes to would wait for ever.

@@ -15,6 +15,7 @@ from tagger.catalog.manifest import open_manifest
 from tagger.catalog.schemas import result_schema
 from tagger.engines.local import Stages, tag_shards
 from tagger.predictor import Predictor
+from tagger.types import ImagePolicy
 
 GOOD, MISSING, TRUNCATED, NO_IMAGE, NULL = "0000.png", "none.png", "truncated.png", "page.png", None
 
@@ -39,7 +40,10 @@ def tag(
     done: list[int] = []
     stages = Stages()
     shards = list(manifest.shards(limit))
-    tagged = list(tag_shards(manifest, schema, predictor, root, workers, shards, stages, done.append))
+    policy = ImagePolicy(roots=(root.resolve(),))
+    tagged = list(
+        tag_shards(manifest, schema, predictor, policy, workers, shards, stages, done.append)
+    )
     assert [shard for shard, _ in tagged] == shards
     table = pa.concat_tables([table for _, table in tagged])
     assert sum(done) == len(table)

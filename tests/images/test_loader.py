@@ -11,7 +11,7 @@ import torch
 from tagger.engines.workers import start_method
 from tagger.errors import ImageError
 from tagger.images.loader import load_images
-from tagger.types import ImageBatch, ImageRef, Preprocessing
+from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
 SHAPE = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -19,8 +19,9 @@ SHAPE = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mea
 def load(names: list[list[str]], root: Path, workers: int) -> list[ImageBatch]:
     row = iter(range(1000))
     batches = [[ImageRef(next(row), name) for name in batch] for batch in names]
+    policy = ImagePolicy(roots=(root.resolve(),))
     return list(
-        load_images(batches, root=root, preprocessing=SHAPE, workers=workers, start_method=start_method(), pin_memory=False)
+        load_images(batches, policy=policy, preprocessing=SHAPE, workers=workers, start_method=start_method(), pin_memory=False)
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from tagger.errors import ImageError
 from tagger.images import sources
 from tagger.images.sources import read_bytes
-from tagger.types import ImageRef
+from tagger.types import ImagePolicy, ImageRef
 
 
 @pytest.fixture
@@ -29,15 +29,15 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", ["shoes/1.jpg", "./shoes/../shoes/1.jpg", "inside.jpg"])
 def test_a_file_under_the_root_is_read(root: Path, path: str):
-    assert read_bytes(ImageRef(0, path), root) == b"one"
+    assert read_bytes(ImageRef(0, path), ImagePolicy(roots=(root.resolve(),))) == b"one"
 
 
 def test_an_absolute_path_under_the_root_is_read(root: Path):
-    assert read_bytes(ImageRef(0, str(root / "shoes" / "1.jpg")), root) == b"one"
+    assert read_bytes(ImageRef(0, str(root / "shoes" / "1.jpg")), ImagePolicy(roots=(root.resolve(),))) == b"one"
 
 
 def test_embedded_bytes_come_before_the_path(root: Path):
-    assert read_bytes(ImageRef(0, "no-such.jpg", b"embedded"), root) == b"embedded"
+    assert read_bytes(ImageRef(0, "no-such.jpg", b"embedded"), ImagePolicy(roots=(root.resolve(),))) == b"embedded"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_embedded_bytes_come_before_the_path(root: Path):
 )
 def test_what_cannot_be_read_has_a_code(root: Path, path: str | None, code: str):
     with pytest.raises(ImageError) as caught:
-        read_bytes(ImageRef(0, path), root)
+        read_bytes(ImageRef(0, path), ImagePolicy(roots=(root.resolve(),)))
     assert caught.value.code == code
 
 
@@ -71,5 +71,5 @@ def test_the_size_limit_holds_for_files_and_for_embedded_bytes(root: Path, monke
     monkeypatch.setattr(sources, "MAX_FILE_BYTES", 2)
     for ref in (ImageRef(0, "shoes/1.jpg"), ImageRef(0, data=b"one")):
         with pytest.raises(ImageError, match="at most 2 are read") as caught:
-            read_bytes(ref, root)
+            read_bytes(ref, ImagePolicy(roots=(root.resolve(),)))
         assert caught.value.code == "too-large"
