@@ -8,10 +8,14 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
-from tagger.errors import StoppedError, TaggerError
+from tagger.errors import GateError, StoppedError, TaggerError
+
+if TYPE_CHECKING:
+    import tagger
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,6 +45,10 @@ def cli() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an existing result file.")
 @click.option("--in-place", is_flag=True, help="Write the tags into MANIFEST itself, replacing those of an earlier run.")
 @click.option("--fresh", is_flag=True, help="Start over instead of continuing an interrupted run.")
+@click.option("--image-timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one image; default: 60.")
+@click.option("--allow-formats", help="Image formats beside JPEG, PNG and WebP, for example GIF,TIFF.")
+@click.option("--max-errors", metavar="N|P%", help="Exit with 3 when more rows than this fail; results are written.")
+@click.option("--retry-errors", type=click.Path(path_type=Path), help="Try only the error rows of this result again.")
 @click.option("--quiet", is_flag=True, help="Print only errors and the result's path.")
 def run(
     manifest: str,
@@ -58,6 +66,10 @@ def run(
     overwrite: bool,
     in_place: bool,
     fresh: bool,
+    image_timeout: float | None,
+    allow_formats: str | None,
+    max_errors: str | None,
+    retry_errors: Path | None,
     quiet: bool,
 ) -> None:
     """Tag the images of MANIFEST: a Parquet file, a folder of them, or a glob in quotes.
@@ -74,27 +86,33 @@ def run(
     _log_to_stderr(logging.WARNING if quiet else logging.INFO)
     import tagger
 
-    summary = tagger.run(
-        manifest,
-        config,
-        output=output,
-        labels=None if labels is None else [label.strip() for label in labels.split(",")],
-        model=model,
-        revision=revision,
-        image_column=image_column,
-        image_root=image_root,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        limit=limit,
-        overwrite=overwrite,
-        in_place=in_place,
-        fresh=fresh,
-        progress=not quiet,
-    )
-    if not quiet:
-        click.echo(summary.to_text())
-    click.echo(summary.output)
+    try:
+        summary = tagger.run(
+            manifest,
+            config,
+            output=output,
+            labels=_split(labels),
+            model=model,
+            revision=revision,
+            image_column=image_column,
+            image_root=image_root,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            limit=limit,
+            overwrite=overwrite,
+            in_place=in_place,
+            fresh=fresh,
+            image_timeout=image_timeout,
+            allow_formats=_split(allow_formats),
+            max_errors=max_errors,
+            retry_errors=retry_errors,
+            progress=not quiet,
+        )
+    except GateError as error:
+        _show(error.summary, quiet)
+        raise
+    _show(summary, quiet)
 
 
 @cli.command()
@@ -126,6 +144,16 @@ def init(folder: Path) -> None:
     from tagger.config import write_starter
 
     click.echo(write_starter(folder))
+
+
+def _show(summary: tagger.RunSummary, quiet: bool) -> None:
+    if not quiet:
+        click.echo(summary.to_text())
+    click.echo(summary.output)
+
+
+def _split(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",")]
 
 
 def _log_to_stderr(level: int) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tagger.errors import ConfigError, UsageError
 from tagger.tagging.taxonomy import Attribute, Frozen, Label, Text, duplicates
+from tagger.types import MORE_FORMATS
 
 FILE_NAME = "tagger.toml"
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
@@ -44,6 +45,13 @@ class ImageSettings(Frozen):
     allow_buckets: tuple[Text, ...] = Field(default=(), strict=False)
     allow_private_networks: tuple[Text, ...] = Field(default=(), strict=False)
     timeout: float = Field(default=60.0, gt=0)
+
+    @field_validator("allow_formats")
+    @classmethod
+    def _formats_are_known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in formats if name not in MORE_FORMATS]:
+            raise ValueError(f"expected some of {', '.join(MORE_FORMATS)}, found {', '.join(unknown)}; correct it")
+        return formats
 
 
 class Settings(Frozen):

@@ -2,6 +2,7 @@
 
     TaggerError             1   unexpected
     ├── UsageError          2   the command cannot mean what it says
+    ├── GateError           3   the results are written, and are not good enough
     ├── ManifestError      65   the manifest, or a result file, is not what is expected
     ├── ModelError         69   the model cannot be had
     ├── StoppedError       75   stopped before the end; run again
@@ -11,6 +12,10 @@
 A message is one line: what was expected, what was found, where, and what to do about it.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class TaggerError(Exception):
     exit_code = 1
@@ -18,6 +23,16 @@ class TaggerError(Exception):
 
 class UsageError(TaggerError):
     exit_code = 2
+
+
+class GateError(TaggerError):
+    """The results are written; `summary` is the run's RunSummary, which this file, below all others, cannot name."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, summary: Any) -> None:
+        super().__init__(message)
+        self.summary = summary
 
 
 class ManifestError(TaggerError):

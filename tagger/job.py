@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from tqdm import tqdm
 
+from tagger.catalog.earlier import require_same_job
 from tagger.catalog.lock import hold
 from tagger.catalog.manifest import Shard
 from tagger.catalog.results import Results, discard_parts, open_results, write_text
 from tagger.catalog.schemas import result_schema, tagger_metadata
 from tagger.catalog.tags import status_counts
-from tagger.engines.workers import choose_workers, start_early
-from tagger.errors import StoppedError, UsageError
+from tagger.engines.workers import choose_workers, fit_shared_memory, start_early
+from tagger.errors import GateError, StoppedError, UsageError
 from tagger.evaluation.metrics import Evaluation, Evaluator
 from tagger.plan import Plan, gather_settings, make_plan
 from tagger.tagging.taxonomy import taxonomy_hash
@@ -95,17 +96,35 @@ def run(
     overwrite: bool = False,
     in_place: bool = False,
     fresh: bool = False,
+    image_timeout: float | None = None,
+    allow_formats: Sequence[str] | None = None,
+    max_errors: int | str | None = None,
+    retry_errors: str | Path | None = None,
     progress: bool = False,
 ) -> RunSummary:
     """Tag every row of `manifest` (a Parquet file, a folder of them or a glob) and write the results to `output`.
 
     config: a tagger.toml or its content; the other options beat it. limit: only the first rows. in_place: write the tags
     into the manifest file itself. fresh: throw away what an interrupted run left instead of continuing. workers: processes
-    that decode images, chosen where None. Until the end nothing appears at `output`. Raises the errors of errors.py.
+    that decode images, chosen where None; with 0, an image that kills its decoder kills the run. image_timeout: seconds for
+    one image. allow_formats: beside JPEG, PNG and WebP. max_errors: how many rows may fail, "2%" of all or a number.
+    retry_errors: an earlier result, of which only the error rows are tagged; replaced where there is no `output`. Until the
+    end nothing appears at `output`. Raises the errors of errors.py; GateError, that of `max_errors`, after the results are
+    written.
     """
     name = str(manifest)
-    settings = gather_settings(name, config, model, revision, image_column, image_root)
-    plan = make_plan(name, settings, labels=labels, output=output, limit=limit, overwrite=overwrite, in_place=in_place)
+    settings = gather_settings(name, config, model, revision, image_column, image_root, image_timeout, allow_formats)
+    plan = make_plan(
+        name,
+        settings,
+        labels=labels,
+        output=output,
+        limit=limit,
+        overwrite=overwrite,
+        in_place=in_place,
+        retry_errors=retry_errors,
+        max_errors=max_errors,
+    )
     summary = RunSummary(
         output=plan.output,
         settings=plan.settings.model_dump(mode="json", by_alias=True),
@@ -124,6 +143,12 @@ def run(
             f"{plan.output}: expected to write results, found: {error.strerror or error}; nothing was published; free the "
             "disk, or correct the permissions of its folder, and run again to continue"
         ) from error
+    if plan.max_errors is not None and summary.errors.total() > plan.max_errors:
+        raise GateError(
+            f"{manifest}: expected at most {plan.max_errors} rows with errors (--max-errors), found {summary.errors.total()} of "
+            f"{plan.rows}; the results are written to {plan.output}: see tag_reason there, then use --retry-errors",
+            summary,
+        )
     return summary
 
 
@@ -161,24 +186,28 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
         results = Results(plan.output, plan.run_folder, _result_schema(plan, summary.model), job={})
         _publish(results, shards, plan, summary)
         return
-    start_early(plan.rows, batch_size, workers)
+    if workers != 0:
+        start_early()
     # torch and transformers take seconds to import: only now that everything else is known to be right.
     from tagger.engines.local import Stages, tag_shards
     from tagger.predictor import load_predictor
 
     began = time.perf_counter()
     model = plan.settings.model
-    predictor = load_predictor(model.name, model.revision, model.precision, device, plan.attributes, batch_size)
+    predictor = load_predictor(model.name, model.revision, model.precision, device, plan.attributes)
     summary.model["fingerprint"] = predictor.encoder.fingerprint
     schema = _result_schema(plan, summary.model)
     summary.model["device"] = str(predictor.encoder.device)
     results = Results(plan.output, plan.run_folder, schema, _job(plan, predictor))
+    if plan.earlier is not None:
+        require_same_job(plan.earlier, schema)
     waiting = [shard for shard in shards if not results.is_done(shard)]
     if len(waiting) < len(shards):
         log.info("continuing: %d of %d shards are there from an interrupted run", len(shards) - len(waiting), len(shards))
     rows = sum(shard.stop - shard.start for shard in waiting)
-    if workers is None:
-        workers = choose_workers(rows, batch_size, predictor.encoder.device.type)
+    height, width = predictor.encoder.preprocessing.size
+    workers = choose_workers(predictor.encoder.device.type) if workers is None else workers
+    workers = fit_shared_memory(workers, 3 * batch_size * height * width)
     stages, writing = Stages(), 0.0
     ready = time.perf_counter()
     with tqdm(total=plan.rows, initial=plan.rows - rows, unit="image", disable=not (progress and sys.stderr.isatty())) as bar:
@@ -187,7 +216,9 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
             bar.set_postfix(errors=stages.errors, refresh=False)
             bar.update(count)
 
-        for shard, table in tag_shards(plan.manifest, schema, predictor, plan.policy, workers, waiting, stages, advance):
+        for shard, table in tag_shards(
+            plan.manifest, schema, predictor, plan.policy, batch_size, workers, waiting, stages, advance, plan.earlier
+        ):
             start = time.perf_counter()
             results.write(shard, table)
             writing += time.perf_counter() - start
@@ -243,7 +274,7 @@ def _job(plan: Plan, predictor: Predictor) -> dict[str, str]:
         "model weights": predictor.encoder.fingerprint,
         "model name": f"{plan.settings.model.name} {plan.settings.model.revision}",
         "device": predictor.encoder.device.type,
-        "batch size": str(predictor.batch_size),
+        "earlier result": plan.earlier.content_hash() if plan.earlier else "none",
         **{f"version of {library}": version(library) for library in libraries},
     }
 

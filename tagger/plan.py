@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tagger.catalog.earlier import open_earlier
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
 from tagger.config import Settings, find_settings_file, parse_settings, read_settings
@@ -24,13 +25,18 @@ STUDY_LABELS = ("shirt", "dress", "shoes")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`rows` of the manifest are tagged with the settings' attributes, their images read by `policy`; results go to `output`."""
+    """`rows` of the manifest are tagged with the settings' attributes, their images read by `policy`; results go to `output`.
+
+    earlier: the result whose error rows alone are tried again, with its tag columns. max_errors: rows; more fail the run.
+    """
 
     manifest: Manifest
     settings: Settings
     policy: ImagePolicy
     output: Path
     rows: int
+    earlier: Manifest | None
+    max_errors: int | None
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
@@ -50,18 +56,40 @@ def make_plan(
     limit: int | None,
     overwrite: bool,
     in_place: bool,
+    retry_errors: str | Path | None,
+    max_errors: int | str | None,
 ) -> Plan:
     """Open the manifest and check everything against it. Raises ManifestError, ConfigError, UsageError."""
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column)
     attributes = _attributes(manifest, settings, labels)
     _check_columns(manifest, attributes)
+    rows = manifest.rows if limit is None else min(limit, manifest.rows)
+    earlier = None
+    if retry_errors is not None:
+        if in_place or rows != manifest.rows:
+            raise UsageError(f"--retry-errors: expected it without {'--in-place' if in_place else '--limit'}; leave one out")
+        earlier = open_earlier(Path(retry_errors), manifest)
+        output, overwrite = output or retry_errors, overwrite or output is None
     return Plan(
         manifest=manifest,
         settings=settings.model_copy(update={"attributes": attributes}),
         policy=_policy(manifest, settings),
         output=_output(name, manifest, output, limit, overwrite, in_place),
-        rows=manifest.rows if limit is None else min(limit, manifest.rows),
+        rows=rows,
+        earlier=earlier,
+        max_errors=None if max_errors is None else _error_limit(str(max_errors), rows),
     )
+
+
+def _error_limit(text: str, rows: int) -> int:
+    """Rows that may fail, given as a number or as a percentage of all."""
+    try:
+        limit = float(text.removesuffix("%"))
+        if not 0 <= limit < float("inf") or not (text.endswith("%") or text.isdecimal()):
+            raise ValueError(text)
+    except ValueError as error:
+        raise UsageError(f"--max-errors: expected a number of rows or a percentage such as 2%, found {text}") from error
+    return int(limit * rows / 100) if text.endswith("%") else int(limit)
 
 
 def gather_settings(
@@ -71,6 +99,8 @@ def gather_settings(
     revision: str | None,
     image_column: str | None,
     image_root: str | Path | None,
+    image_timeout: float | None,
+    allow_formats: Sequence[str] | None,
 ) -> Settings:
     """The settings file, or the mapping, with the options on top."""
     if isinstance(config, Mapping):
@@ -89,6 +119,10 @@ def gather_settings(
         settings = _replace(settings, "manifest", image_column=image_column)
     if image_root is not None:
         settings = _replace(settings, "manifest", image_root=str(image_root))
+    images: dict[str, Any] = {"timeout": image_timeout, "allow_formats": allow_formats}
+    if given := {key: value for key, value in images.items() if value is not None}:
+        checked = parse_settings({"images": given}, where="options").images
+        settings = _replace(settings, "images", **{key: getattr(checked, key) for key in given})
     return settings
 
 
@@ -100,10 +134,10 @@ def _policy(manifest: Manifest, settings: Settings) -> ImagePolicy:
     for other in images.allow_roots:
         if not Path(other).is_dir():
             raise ConfigError(f"images.allow_roots: expected folders, found none at {other}; correct it")
-    policy = ImagePolicy(roots=tuple(Path(folder).resolve() for folder in (root, *images.allow_roots)))
+    policy = ImagePolicy(roots=tuple(Path(folder).resolve() for folder in (str(root), *images.allow_roots)))
     return replace(
         policy,
-        formats=(*policy.formats, *(name.upper() for name in images.allow_formats)),
+        formats=(*policy.formats, *images.allow_formats),
         timeout=images.timeout,
         hosts=images.allow_hosts,
         buckets=images.allow_buckets,

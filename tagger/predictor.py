@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
 
 from tagger.encoders.clip import ClipEncoder, load_clip
-from tagger.errors import ConfigError
+from tagger.errors import ConfigError, StoppedError
 from tagger.tagging.decisions import decide
 from tagger.tagging.heads import ZeroShotHead
 from tagger.tagging.taxonomy import Attribute
 from tagger.types import Decision, ImageBatch
 
+log = logging.getLogger(__name__)
+
+ENCODED_AT_ONCE = 32
+
 
 class Predictor:
     """An encoder and, for every attribute, a head; the prompts are encoded here, once."""
 
-    def __init__(self, encoder: ClipEncoder, attributes: Sequence[Attribute], batch_size: int) -> None:
-        self.encoder, self.attributes, self.batch_size = encoder, tuple(attributes), batch_size
+    def __init__(self, encoder: ClipEncoder, attributes: Sequence[Attribute]) -> None:
+        self.encoder, self.attributes = encoder, tuple(attributes)
+        self._at_once = ENCODED_AT_ONCE
         self._heads = [
             ZeroShotHead([encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale)
             for attribute in attributes
@@ -26,20 +32,58 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, batch: ImageBatch) -> list[Decision]:
-        """One Decision an attribute, about `batch.rows`.
-
-        The encoder always sees `batch_size` images, the last of them blank where there are fewer: kernels differ with the
-        shape, so this is what makes an image's embedding independent of its company.
-        """
-        count = len(batch.rows)
-        pixels = batch.pixels
-        if count < self.batch_size:
-            pixels = torch.nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.batch_size - count))
-        embeddings = self.encoder.encode(pixels)[:count]
+        """One Decision an attribute, about `batch.rows`. Raises StoppedError if the accelerator fails."""
+        embeddings = self._encode(batch.pixels)
         return [
             decide(head(embeddings), attribute, self.encoder.source)
             for attribute, head in zip(self.attributes, self._heads, strict=True)
         ]
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, 3, H, W) -> float32 (N, D), in pieces of one shape, the last one padded.
+
+        Kernels differ with the shape, in the last bits of fp32; that it is fixed makes an image's embedding independent of its
+        company and of the batch size. Only an accelerator's lack of memory changes it.
+        """
+        done: list[torch.Tensor] = []
+        start = 0
+        while start < len(pixels):
+            piece = pixels[start : start + self._at_once]
+            count = len(piece)
+            if count < self._at_once:
+                piece = torch.nn.functional.pad(piece, (0, 0, 0, 0, 0, 0, 0, self._at_once - count))
+            try:
+                done.append(self.encoder.encode(piece)[:count])
+                start += count
+                continue
+            except torch.OutOfMemoryError as error:
+                reason = str(error).splitlines()[0]
+            except RuntimeError as error:
+                if self.encoder.device.type == "cpu":
+                    raise
+                raise StoppedError(
+                    f"{self.encoder.device}: expected it to encode images, found: {str(error).splitlines()[0]}; nothing was "
+                    "published; run again to continue"
+                ) from error
+            # Here, not in the handler: while that runs, the error's traceback keeps what did not fit.
+            self._halve(reason)
+        return torch.cat(done)
+
+    def _halve(self, reason: str) -> None:
+        if self._at_once == 1:
+            raise StoppedError(
+                f"{self.encoder.device}: expected memory for one image, found: {reason}; free some, and run again to continue"
+            )
+        if self._at_once == ENCODED_AT_ONCE:
+            log.warning(
+                "%s: too little memory for %d images at once; going on with fewer, whose confidences may differ in the last "
+                "digits from those of a run that has more",
+                self.encoder.device,
+                self._at_once,
+            )
+        self._at_once //= 2
+        if self.encoder.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -57,7 +101,7 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def load_predictor(
-    model: str, revision: str | None, precision: str, device: str | None, attributes: Sequence[Attribute], batch_size: int
+    model: str, revision: str | None, precision: str, device: str | None, attributes: Sequence[Attribute]
 ) -> Predictor:
     """Load the encoder and encode the prompts. ModelError, ConfigError."""
-    return Predictor(load_clip(model, revision, choose_device(device), precision), attributes, batch_size)
+    return Predictor(load_clip(model, revision, choose_device(device), precision), attributes)

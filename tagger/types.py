@@ -28,6 +28,8 @@ class ImageRef:
 
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+# What may be allowed beside them. Not EPS, which runs a program, nor rare formats whose decoders few people look after.
+MORE_FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG2000", "PPM", "TGA", "TIFF")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,13 @@ class Preprocessing:
     rescale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what comes out."""
+        if self.crop is not None:
+            return self.crop
+        return self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
 
 
 @dataclass(frozen=True, slots=True)

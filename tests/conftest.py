@@ -54,7 +54,7 @@ def encoder(small_clip: Path) -> ClipEncoder:
 @pytest.fixture(scope="session")
 def predictor(encoder: ClipEncoder) -> Predictor:
     attribute = Attribute(name="category", labels=("shirt", "dress", "shoes"))
-    return Predictor(encoder, [attribute], batch_size=4)
+    return Predictor(encoder, [attribute])
 
 
 @pytest.fixture

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import shutil
 from multiprocessing import forkserver
 
-FEW_BATCHES = 4  # a run this short ends before workers would have started
+log = logging.getLogger(__name__)
+
+SHARED_MEMORY = "/dev/shm"  # where batches pass from the workers to the main process, on Linux
+BATCHES_PER_WORKER = 3  # two that a worker has to do, and one on its way
 
 
-def start_early(rows: int, batch_size: int, workers: int | None) -> None:
+def start_early() -> None:
     """Let the process that workers are forked from import torch while this one imports transformers and loads the model."""
-    needed = workers > 0 if workers is not None else rows > FEW_BATCHES * batch_size
-    if needed and start_method() == "forkserver":
+    if start_method() == "forkserver":
         multiprocessing.get_context("forkserver").set_forkserver_preload(["tagger.images.loader"])
         forkserver.ensure_running()
 
@@ -23,10 +27,28 @@ def start_method() -> str:
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-def choose_workers(rows: int, batch_size: int, device: str) -> int:
-    """Decoding processes for this machine and device type; none for a run so short that they do not pay."""
-    if rows <= FEW_BATCHES * batch_size:
-        return 0
+def choose_workers(device: str) -> int:
+    """Decoding processes for this machine and device type; at least one, so that no image can end the run."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # On a CPU the encoder itself wants the cores: one process in four decodes.
     return min(cores, 16) if device != "cpu" else max(cores // 4, 1)
+
+
+def fit_shared_memory(workers: int, batch_bytes: int, folder: str = SHARED_MEMORY) -> int:
+    """As many of these workers as have room in shared memory for their batches; says so where it is fewer."""
+    if not workers or not os.path.isdir(folder):  # noqa: PTH112
+        return workers
+    free = shutil.disk_usage(folder).free
+    fitting = min(workers, free // (BATCHES_PER_WORKER * batch_bytes))
+    if fitting < workers:
+        without = "" if fitting else "; images are decoded in the main process, which a hostile one may end"
+        log.warning(
+            "%s has %d MiB free, %d decoding processes want %d MiB: using %d%s; give it more (docker run --shm-size)",
+            folder,
+            free >> 20,
+            workers,
+            workers * BATCHES_PER_WORKER * batch_bytes >> 20,
+            fitting,
+            without,
+        )
+    return fitting

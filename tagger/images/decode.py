@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -28,8 +27,8 @@ _INTERPOLATION = {
 }
 
 
-def decode(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
-    """Decode the first frame to RGB, upright (EXIF), transparency on white. Raises ImageError."""
+def decode(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """Decode the first frame to RGB, upright (EXIF), transparency on white. Raises ImageError, MemoryError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd but readable metadata
@@ -42,6 +41,8 @@ def decode(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
         raise ImageError("not-an-image", f"expected {', '.join(formats)}, found other content") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
+    except MemoryError:
+        raise
     # A decoder fed with damaged data raises anything at all; whatever it is, it costs this row only.
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__

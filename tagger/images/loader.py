@@ -1,20 +1,38 @@
-"""A DataLoader from batches of references to batches of pixels, in order, with the bad images kept as errors."""
+"""DataLoaders from batches of references to batches of pixels, in order, with the bad images kept as errors."""
 
 from __future__ import annotations
 
+import resource
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tagger.errors import ImageError
 from tagger.images.decode import decode, to_pixels
 from tagger.images.sources import read_bytes
 from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
+WORKER_MEMORY = 3 << 30  # bytes of address space for one image: MAX_PIXELS of 16 bits pass through as int64
+CHECK_SECONDS = 1.0  # how often a loader looks whether its workers live
+
 _Item = tuple[int, torch.Tensor | ImageError]
+
+
+class WorkerDeathError(Exception):
+    """A decoding process is gone; `code` is its exit status, negative for the signal that ended it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"ended by {signal.Signals(-self.code).name}" if self.code < 0 else f"exited with status {self.code}"
 
 
 class ImageDataset(Dataset[_Item]):
@@ -24,10 +42,21 @@ class ImageDataset(Dataset[_Item]):
         self.policy, self.preprocessing = policy, preprocessing
 
     def __getitem__(self, ref: ImageRef) -> _Item:
+        # Nothing can interrupt a decoder in C but the end of its process, so the alarm of a worker ends it.
+        alone = get_worker_info() is not None
+        if alone:
+            signal.setitimer(signal.ITIMER_REAL, self.policy.timeout)
         try:
             return ref.row, to_pixels(decode(read_bytes(ref, self.policy), self.policy.formats), self.preprocessing)
         except ImageError as error:
             return ref.row, error.with_traceback(None)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):  # how torch says it
+                raise
+            return ref.row, ImageError("out-of-memory", "decoding it takes more memory than one image may use")
+        finally:
+            if alone:
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def collate(items: Sequence[_Item]) -> ImageBatch:
@@ -38,31 +67,68 @@ def collate(items: Sequence[_Item]) -> ImageBatch:
     return ImageBatch(np.array(rows, np.int64), stacked, errors)
 
 
-def load_images(
-    batches: Iterable[list[ImageRef]],
-    *,
-    policy: ImagePolicy,
-    preprocessing: Preprocessing,
-    workers: int,
-    start_method: str,
-    pin_memory: bool,
-) -> Iterator[ImageBatch]:
-    """Read and decode batches of references with `workers` processes (0: in this one), in the order they came.
+class ImageLoader:
+    """Reads and decodes batches of references with `workers` processes (0: in this one), in the order they came.
 
-    The references travel to the workers batch by batch, so memory does not grow with the manifest.
+    The references travel to the workers batch by batch, so memory does not grow with the manifest. Each worker has
+    `prefetch` batches to do. Iterating raises WorkerDeathError.
     """
-    loader = DataLoader(
-        ImageDataset(policy, preprocessing),
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        multiprocessing_context=start_method if workers else None,
-        worker_init_fn=_ignore_interrupts,
-    )
-    return iter(loader)
+
+    def __init__(
+        self,
+        batches: Iterable[list[ImageRef]],
+        *,
+        policy: ImagePolicy,
+        preprocessing: Preprocessing,
+        workers: int,
+        start_method: str,
+        pin_memory: bool,
+        prefetch: int = 2,
+    ) -> None:
+        helped: dict[str, Any] = {
+            "prefetch_factor": prefetch,
+            "multiprocessing_context": start_method,
+            "timeout": CHECK_SECONDS,
+            "worker_init_fn": _prepare_worker,
+        }
+        self._loader = DataLoader(
+            ImageDataset(policy, preprocessing),
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            **(helped if workers else {}),
+        )
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        batches: Any = iter(self._loader)
+        processes = getattr(batches, "_workers", [])
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            # A worker's end shows as a RuntimeError, or as the broken connection over which its last batch was to come.
+            except (RuntimeError, OSError, EOFError) as error:
+                late = str(error).startswith("DataLoader timed out")
+                wait([process.sentinel for process in processes], timeout=0 if late else CHECK_SECONDS)
+                dead = [process.exitcode for process in processes if not process.is_alive()]
+                if not dead and not late:
+                    raise
+            else:
+                yield batch
+                continue
+            if dead:
+                raise WorkerDeathError(dead[0])
 
 
-def _ignore_interrupts(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
     # Ctrl-C reaches the whole process group; the main process ends the workers, which have nothing to say about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A decoder's crash ends the process without a word or a core file: what there is to say, the main process says.
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if (statm := Path("/proc/self/statm")).exists():  # only Linux heeds a limit on address space
+        used = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + WORKER_MEMORY, used + WORKER_MEMORY))

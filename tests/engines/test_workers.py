@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tagger.engines.workers import choose_workers
+from tagger.engines.workers import choose_workers, fit_shared_memory
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
-def test_a_short_run_starts_no_workers_and_a_long_one_does(device: str):
-    assert choose_workers(128, 32, device) == 0
-    assert choose_workers(129, 32, device) >= 1
+def test_no_image_is_decoded_in_the_main_process_unless_asked_for(device: str):
+    assert choose_workers(device) >= 1
 
 
 def test_an_accelerator_gets_at_least_as_many_as_a_cpu():
-    assert choose_workers(10_000, 32, "cuda") >= choose_workers(10_000, 32, "cpu")
+    assert choose_workers("cuda") >= choose_workers("cpu")
+
+
+def test_enough_shared_memory_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    assert fit_shared_memory(16, 1, str(tmp_path)) == 16
+    assert fit_shared_memory(16, 1 << 60, str(tmp_path / "no-such-folder")) == 16
+    assert fit_shared_memory(0, 1 << 60, str(tmp_path)) == 0
+    assert caplog.text == ""
+
+
+def test_little_shared_memory_is_said_and_answered_by_fewer_workers(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    assert fit_shared_memory(2, 1 << 60, str(tmp_path)) == 0
+    assert len(caplog.messages) == 1
+    assert "using 0; images are decoded in the main process, which a hostile one may end" in caplog.text

@@ -10,7 +10,7 @@ import torch
 
 from tagger.engines.workers import start_method
 from tagger.errors import ImageError
-from tagger.images.loader import load_images
+from tagger.images.survival import load_images
 from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
 SHAPE = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))

@@ -1,0 +1,103 @@
+"""Batches of pixels whatever happens to the processes that decode: a dead worker costs the image that killed it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+from tagger.errors import ImageError, StoppedError
+from tagger.images.loader import ImageLoader, WorkerDeathError
+from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
+
+log = logging.getLogger(__name__)
+
+DEATHS = 2  # of a process that had but this image to decode; one may have been anybody's doing
+
+
+def load_images(
+    batches: Iterable[list[ImageRef]],
+    *,
+    policy: ImagePolicy,
+    preprocessing: Preprocessing,
+    workers: int,
+    start_method: str,
+    pin_memory: bool,
+) -> Iterator[ImageBatch]:
+    """Read and decode batches of references, in order, as ImageLoader does, and go on when a worker dies.
+
+    Its batches, and those on their way beside it, are decoded once more, image by image, in a process of their own; an image
+    that ends it becomes an error: timeout (longer than the policy's), crashed. Without workers nothing protects this
+    process. Raises StoppedError where processes die that were given nothing to decode.
+    """
+    loader = partial(ImageLoader, policy=policy, preprocessing=preprocessing, start_method=start_method)
+    source = iter(batches)
+    taken: deque[list[ImageRef]] = deque()  # by the loader, and not delivered yet
+
+    def remembered() -> Iterator[list[ImageRef]]:
+        for batch in source:
+            taken.append(batch)
+            yield batch
+
+    said = False
+    while True:
+        try:
+            for images in loader(remembered(), workers=workers, pin_memory=pin_memory):
+                taken.popleft()
+                yield images
+            return
+        except WorkerDeathError as death:
+            log.log(logging.DEBUG if said else logging.WARNING, "a decoding process was %s; going on without it", death)
+            said = True
+        while taken:
+            images = _one_by_one(taken.popleft(), loader, policy.timeout)
+            yield images.pin_memory() if pin_memory else images
+
+
+def _one_by_one(refs: list[ImageRef], loader: partial[ImageLoader], timeout: float) -> ImageBatch:
+    """Decode each of these images alone, in a process that is replaced when it dies."""
+    batches: list[ImageBatch] = []
+    waiting = deque(refs)
+    deaths = {True: 0, False: 0}  # of processes that had started, and of those that had not
+    while waiting:
+        started = False
+        try:
+            # First nothing at all, to tell a process that cannot live from an image that kills it.
+            for images in loader([[], *([ref] for ref in waiting)], workers=1, prefetch=1, pin_memory=False):
+                if started:
+                    waiting.popleft()
+                    batches.append(images)
+                    deaths[True] = 0
+                started = True
+        except WorkerDeathError as death:
+            deaths[started] += 1
+            reason, code = str(death), death.code
+        else:
+            continue
+        if deaths[False] == DEATHS:
+            raise StoppedError(
+                f"decoding processes: expected them to live, found one {reason} before its first image; free memory, or "
+                "decode without them (--workers 0), and run again to continue"
+            )
+        if started and (deaths[True] == DEATHS or code == -signal.SIGALRM):
+            row = waiting.popleft().row
+            error = ImageError("crashed", f"the process that decoded it was {reason}")
+            if code == -signal.SIGALRM:
+                error = ImageError("timeout", f"took longer than {timeout:g} s")
+            batches.append(ImageBatch(np.empty(0, np.int64), torch.empty((0, 3, 0, 0), dtype=torch.uint8), {row: error}))
+            deaths[True] = 0
+    return _join(batches)
+
+
+def _join(batches: list[ImageBatch]) -> ImageBatch:
+    decoded = [batch.pixels for batch in batches if len(batch.rows)]
+    return ImageBatch(
+        np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)]),
+        torch.cat(decoded) if decoded else torch.empty((0, 3, 0, 0), dtype=torch.uint8),
+        {row: error for batch in batches for row, error in batch.errors.items()},
+    )
