@@ -12,7 +12,7 @@ from tagger.errors import ConfigError, StoppedError
 from tagger.tagging.decisions import decide
 from tagger.tagging.heads import ZeroShotHead
 from tagger.tagging.taxonomy import Attribute
-from tagger.types import Decision, ImageBatch
+from tagger.types import Decision, ImageBatch, join_decisions
 
 log = logging.getLogger(__name__)
 
@@ -32,29 +32,19 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, batch: ImageBatch) -> list[Decision]:
-        """One Decision an attribute, about `batch.rows`. Raises StoppedError if the accelerator fails."""
-        embeddings = self._encode(batch.pixels)
-        return [
-            decide(head(embeddings), attribute, self.encoder.source)
-            for attribute, head in zip(self.attributes, self._heads, strict=True)
-        ]
+        """One Decision an attribute, about `batch.rows`. Raises StoppedError if the accelerator fails.
 
-    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, 3, H, W) -> float32 (N, D), in pieces of one shape, the last one padded.
-
-        Kernels differ with the shape, in the last bits of fp32; that it is fixed makes an image's embedding independent of its
-        company and of the batch size. Only an accelerator's lack of memory changes it.
+        The images are encoded and judged in pieces of one shape, the last one padded: kernels differ with the shape, in the
+        last bits of fp32. That it is fixed makes an image's tags independent of its company and of the batch size; only an
+        accelerator's lack of memory changes it.
         """
-        done: list[torch.Tensor] = []
+        pieces: list[list[Decision]] = []
         start = 0
-        while start < len(pixels):
-            piece = pixels[start : start + self._at_once]
-            count = len(piece)
-            if count < self._at_once:
-                piece = torch.nn.functional.pad(piece, (0, 0, 0, 0, 0, 0, 0, self._at_once - count))
+        while start < len(batch.rows):
+            piece = batch.pixels[start : start + self._at_once]
             try:
-                done.append(self.encoder.encode(piece)[:count])
-                start += count
+                pieces.append(self._decide(piece))
+                start += len(piece)
                 continue
             except torch.OutOfMemoryError as error:
                 reason = str(error).splitlines()[0]
@@ -67,7 +57,17 @@ class Predictor:
                 ) from error
             # Here, not in the handler: while that runs, the error's traceback keeps what did not fit.
             self._halve(reason)
-        return torch.cat(done)
+        return [join_decisions(parts) for parts in zip(*pieces, strict=True)]
+
+    def _decide(self, pixels: torch.Tensor) -> list[Decision]:
+        count = len(pixels)
+        if count < self._at_once:
+            pixels = torch.nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self._at_once - count))
+        embeddings = self.encoder.encode(pixels)
+        return [
+            decide(head(embeddings), attribute, self.encoder.source).first(count)
+            for attribute, head in zip(self.attributes, self._heads, strict=True)
+        ]
 
     def _halve(self, reason: str) -> None:
         if self._at_once == 1:

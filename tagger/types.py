@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,3 +101,18 @@ class Decision:
     confidence: NDArray[np.float32]
     review: tuple[str | None, ...]
     source: str
+
+    def first(self, count: int) -> Decision:
+        return replace(self, top=self.top[:count], confidence=self.confidence[:count], review=self.review[:count])
+
+
+def join_decisions(parts: Sequence[Decision]) -> Decision:
+    """One attribute's decisions about images that follow each other; of none, where there are no parts."""
+    if not parts:
+        return Decision(np.empty((0, 1), np.int64), np.empty((0, 1), np.float32), (), "")
+    return Decision(
+        top=np.concatenate([part.top for part in parts]),
+        confidence=np.concatenate([part.confidence for part in parts]),
+        review=tuple(reason for part in parts for reason in part.review),
+        source=parts[0].source,
+    )

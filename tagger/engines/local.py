@@ -18,7 +18,7 @@ from tagger.engines.workers import start_method
 from tagger.errors import ImageError
 from tagger.images.survival import load_images
 from tagger.predictor import Predictor
-from tagger.types import Decision, ImagePolicy, ImageRef
+from tagger.types import Decision, ImagePolicy, ImageRef, join_decisions
 
 
 @dataclass
@@ -113,21 +113,10 @@ def _close(shard: _Open, schema: pa.Schema, predictor: Predictor) -> pa.Table:
     rows = len(shard.table)
     tagged = np.concatenate([np.empty(0, np.int64), *shard.tagged])
     decisions = {
-        attribute.name: (attribute.label_names, _join([batch[index] for batch in shard.decisions]))
+        attribute.name: (attribute.label_names, join_decisions([batch[index] for batch in shard.decisions]))
         for index, attribute in enumerate(predictor.attributes)
     }
     columns = tag_columns(rows, tagged, decisions, shard.errors)
     if shard.earlier is not None:
         columns = merge_tags(shard.earlier, columns, schema.names[-len(columns) :], shard.rows)
     return pa.table([*shard.table.columns, *columns], schema=schema)
-
-
-def _join(parts: list[Decision]) -> Decision:
-    if not parts:
-        return Decision(np.empty((0, 1), np.int64), np.empty((0, 1), np.float32), (), "")
-    return Decision(
-        top=np.concatenate([part.top for part in parts]),
-        confidence=np.concatenate([part.confidence for part in parts]),
-        review=tuple(reason for part in parts for reason in part.review),
-        source=parts[0].source,
-    )

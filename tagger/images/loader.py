@@ -19,7 +19,7 @@ from tagger.images.sources import read_bytes
 from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
 WORKER_MEMORY = 3 << 30  # bytes of address space for one image: MAX_PIXELS of 16 bits pass through as int64
-CHECK_SECONDS = 1.0  # how often a loader looks whether its workers live
+CHECK_SECONDS = 0.25  # how often a loader looks whether its workers live
 
 _Item = tuple[int, torch.Tensor | ImageError]
 
@@ -32,7 +32,7 @@ class WorkerDeathError(Exception):
         self.code = code
 
     def __str__(self) -> str:
-        return f"ended by {signal.Signals(-self.code).name}" if self.code < 0 else f"exited with status {self.code}"
+        return f"was ended by {signal.Signals(-self.code).name}" if self.code < 0 else f"exited with status {self.code}"
 
 
 class ImageDataset(Dataset[_Item]):
@@ -111,7 +111,7 @@ class ImageLoader:
             # A worker's end shows as a RuntimeError, or as the broken connection over which its last batch was to come.
             except (RuntimeError, OSError, EOFError) as error:
                 late = str(error).startswith("DataLoader timed out")
-                wait([process.sentinel for process in processes], timeout=0 if late else CHECK_SECONDS)
+                wait([process.sentinel for process in processes], timeout=0 if late else 1)
                 dead = [process.exitcode for process in processes if not process.is_alive()]
                 if not dead and not late:
                     raise

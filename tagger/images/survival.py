@@ -18,6 +18,7 @@ from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 log = logging.getLogger(__name__)
 
 DEATHS = 2  # of a process that had but this image to decode; one may have been anybody's doing
+START_DEATHS = 5  # in a row, of processes that had nothing to do yet
 
 
 def load_images(
@@ -52,7 +53,7 @@ def load_images(
                 yield images
             return
         except WorkerDeathError as death:
-            log.log(logging.DEBUG if said else logging.WARNING, "a decoding process was %s; going on without it", death)
+            log.log(logging.DEBUG if said else logging.WARNING, "a decoding process %s; going on with another", death)
             said = True
         while taken:
             images = _one_by_one(taken.popleft(), loader, policy.timeout)
@@ -73,20 +74,20 @@ def _one_by_one(refs: list[ImageRef], loader: partial[ImageLoader], timeout: flo
                     waiting.popleft()
                     batches.append(images)
                     deaths[True] = 0
-                started = True
+                started, deaths[False] = True, 0
         except WorkerDeathError as death:
             deaths[started] += 1
             reason, code = str(death), death.code
         else:
             continue
-        if deaths[False] == DEATHS:
+        if deaths[False] == START_DEATHS:
             raise StoppedError(
-                f"decoding processes: expected them to live, found one {reason} before its first image; free memory, or "
-                "decode without them (--workers 0), and run again to continue"
+                f"decoding processes: expected them to live, found {START_DEATHS} that died before their first image: the last "
+                f"{reason}; free memory, or decode without them (--workers 0), and run again to continue"
             )
         if started and (deaths[True] == DEATHS or code == -signal.SIGALRM):
             row = waiting.popleft().row
-            error = ImageError("crashed", f"the process that decoded it was {reason}")
+            error = ImageError("crashed", f"the process that decoded it {reason}")
             if code == -signal.SIGALRM:
                 error = ImageError("timeout", f"took longer than {timeout:g} s")
             batches.append(ImageBatch(np.empty(0, np.int64), torch.empty((0, 3, 0, 0), dtype=torch.uint8), {row: error}))
