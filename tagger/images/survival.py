@@ -17,7 +17,7 @@ from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
 log = logging.getLogger(__name__)
 
-DEATHS = 2  # of a process that had but this image to decode; one may have been anybody's doing
+DEATHS = 3  # in a row, of processes that had but this image to decode; one or two may have been anybody's doing
 START_DEATHS = 5  # in a row, of processes that had nothing to do yet
 
 
