@@ -39,6 +39,19 @@ CONNECTIONS = 16  # kept open to one address
 # Stricter than the standard: no user, no IPv6 literal, no escapes in the host, no backslash, so no two ways to read it.
 _PLAIN_URL = re.compile(r"https://([a-z0-9.-]+)(?::([0-9]{1,5}))?([/?][^\\\x00-\x1f\x7f]*)?(?:#.*)?", re.IGNORECASE)
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Of IANA's registries of special addresses, what ipaddress does not know in every version, and what only tunnels use.
+_SPECIAL = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "64:ff9b:1::/48",
+        "2001::/23",
+        "2002::/16",
+        "3fff::/20",
+        "fec0::/10",
+    )
+)
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _this_thread = threading.local()  # `deadline` and `silence` of the fetch that it is at
@@ -163,13 +176,9 @@ def _embedded(address: _Address) -> _Address:
 
 
 def is_public(address: _Address) -> bool:
-    """Whether an address is anybody's to reach: not loopback, link-local, private, shared (RFC 6598), multicast, reserved.
-
-    IPv6 addresses of the abandoned 6to4, which lead to an IPv4 address, are not either.
-    """
-    if isinstance(address, ipaddress.IPv6Address) and (address.is_site_local or address.sixtofour is not None):
-        return False
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+    """Whether an address is anybody's to reach: not loopback, link-local, private, shared (RFC 6598), multicast, reserved."""
+    special = address.is_multicast or address.is_reserved or any(address in network for network in _SPECIAL)
+    return address.is_global and not special
 
 
 def _check_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
