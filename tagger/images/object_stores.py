@@ -51,6 +51,8 @@ def read(reference: str, policy: ImagePolicy, limit: int, deadline: float) -> by
         raise ImageError("unreadable", f"{shown(reference)}: access is denied") from error
     # Each client has exceptions of its own. Their texts are not repeated: some hold the URL and its signature.
     except Exception as error:
+        if "InvalidRange" in str(error.__cause__) or str(getattr(error, "code", None)) == "416":
+            return b""  # of an empty object not even the first byte can be had
         name = type(error).__name__
         if "Credential" in name or (isinstance(error, OSError) and error.errno == errno.EINVAL):
             raise ImageError("unreadable", f"{shown(reference)}: the store's client refused ({name})") from error
