@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import https_server
@@ -60,7 +61,7 @@ def plan(server: HttpsServer | S3Server, paths: list[str], kinds: list[str], cou
 
 
 def test_a_thousand_faults_lose_and_double_nothing(
-    small_clip: Path, pictures: Path, tmp_path: Path, write_manifest: WriteManifest
+    small_clip: Path, pictures: Path, tmp_path: Path, write_manifest: Callable[..., Path]
 ):
     names = sorted(path.name for path in pictures.iterdir())
     chance = random.Random(3)
