@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
+from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +19,12 @@ from tagger.types import MORE_FORMATS
 
 FILE_NAME = "tagger.toml"
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
+
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# A name in ASCII (an international one in its "xn--" form) or an IPv4 address, and a port.
+HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?", re.IGNORECASE)
+BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*")
+STORES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}  # scheme -> package, extra
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -52,6 +61,36 @@ class ImageSettings(Frozen):
         if unknown := [name for name in formats if name not in MORE_FORMATS]:
             raise ValueError(f"expected some of {', '.join(MORE_FORMATS)}, found {', '.join(unknown)}; correct it")
         return formats
+
+    @field_validator("allow_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            name, _, port = host.partition(":")
+            if not HOST.fullmatch(host) or len(name) > 253 or int(port or 1) not in range(1, 65536):
+                raise ValueError(f'expected host names such as "cdn.example.com" or "cdn.example.com:8443", found {host!r}')
+        return tuple(host.lower().removesuffix(":443") for host in hosts)
+
+    @field_validator("allow_buckets")
+    @classmethod
+    def _are_buckets(cls, buckets: tuple[str, ...]) -> tuple[str, ...]:
+        for bucket in buckets:
+            if not (found := BUCKET.fullmatch(bucket)):
+                raise ValueError(f'expected buckets such as "s3://photos", "gs://photos" or "az://photos", found {bucket!r}')
+            package, extra = STORES[found[1]]
+            if find_spec(package) is None:
+                raise ValueError(f"expected {package}, to read {bucket}, found none; pip install 'tagger[{extra}]'")
+        return buckets
+
+    @field_validator("allow_private_networks")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(f'expected ranges of addresses such as "10.1.0.0/16", found {network!r}: {error}') from error
+        return networks
 
 
 class Settings(Frozen):
@@ -153,7 +192,7 @@ STARTER = """\
 # allow_roots = []                        # other folders that image paths may lead into
 # allow_formats = []                      # beside JPEG, PNG and WebP, for example ["GIF", "BMP"]
 # allow_hosts = []                        # of https:// references, for example ["cdn.example.com"]
-# allow_buckets = []                      # of s3://, gs:// and az:// references
+# allow_buckets = []                      # of object stores, for example ["s3://photos"]; also gs:// and az://
 # allow_private_networks = []             # addresses that are not public but may be reached: ["10.1.0.0/16"]
 # timeout = 60.0                          # seconds that one image may take
 

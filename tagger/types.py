@@ -38,8 +38,9 @@ class ImagePolicy:
     """Which images a run may read, and how much of its time and memory one of them may take.
 
     roots: absolute, resolved folders; relative paths start at the first. formats: Pillow's names. timeout: seconds for one
-    image. hosts: names that https:// references may name. buckets: names that s3://, gs:// and az:// references may name.
-    private_networks: ranges (CIDR) of addresses that are not public and may be reached all the same.
+    image. hosts: of https:// references, "cdn.example.com", with the port where it is not 443. buckets: of the object stores:
+    "s3://photos", "gs://photos", "az://photos". private_networks: ranges (CIDR) of addresses that are not public and may be
+    reached all the same.
     """
 
     roots: tuple[Path, ...]

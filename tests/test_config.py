@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,34 @@ def test_the_file_beside_the_manifest_comes_before_the_one_here(tmp_path: Path, 
             'attribute "kind": labels[1].prompt: unknown key; did you mean "prompts"?',
         ),
         ("[[attribute]]\nname = 'my kind'\n" + 'labels = ["a", "b"]\n', 'attribute "my kind": name: string should match pattern'),
+        (
+            '[images]\nallow_hosts = ["https://cdn.example.com"]\n',
+            'images.allow_hosts: expected host names such as "cdn.example.com" or "cdn.example.com:8443", found '
+            "'https://cdn.example.com'",
+        ),
+        *(
+            (f"[images]\nallow_hosts = ['{host}']\n", "images.allow_hosts: expected host names such as")
+            for host in (
+                "*",
+                "*.example.com",
+                "a..b",
+                "cdn.example.com.",
+                "user@a.com",
+                "a.com:0",
+                "a.com:65536",
+                "[::1]",
+                "h\u00fct.de",
+            )
+        ),
+        (
+            '[images]\nallow_buckets = ["photos"]\n',
+            'images.allow_buckets: expected buckets such as "s3://photos", "gs://photos" or "az://photos", found \'photos\'',
+        ),
+        ('[images]\nallow_buckets = ["s3://photos/shoes"]\n', "images.allow_buckets: expected buckets such as"),
+        (
+            '[images]\nallow_private_networks = ["10.1.0.1/16"]\n',
+            "images.allow_private_networks: expected ranges of addresses such as \"10.1.0.0/16\", found '10.1.0.1/16'",
+        ),
         ("attribute = 3\n", "attribute: input should be a valid tuple, found 3; correct it"),
         ("attribute = [3]\n", 'attribute "0": input should be'),
         ("model = 3\n", "model: input should be"),
@@ -116,3 +146,17 @@ def test_a_mistake_names_file_key_and_fix(tmp_path: Path, text: str, line: str):
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, text)
     assert str(caught.value).splitlines()[0].startswith(f"{tmp_path / 'tagger.toml'}: {line}")
+
+
+def test_hosts_are_compared_as_they_are_resolved(tmp_path: Path):
+    settings = read(tmp_path, '[images]\nallow_hosts = ["CDN.Example.com:443", "xn--ht-xka.de:8443"]\n')
+    assert settings.images.allow_hosts == ("cdn.example.com", "xn--ht-xka.de:8443")
+
+
+@pytest.mark.parametrize(("scheme", "package", "extra"), [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs"), ("az", "adlfs", "azure")])
+def test_a_bucket_without_its_client_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, package: str, extra: str
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=re.escape(f"found none; pip install 'tagger[{extra}]'")):
+        read(tmp_path, f'[images]\nallow_buckets = ["{scheme}://photos"]\n')

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tagger.errors import ImageError
+from tagger.images.ahead import fetch_ahead
 from tagger.images.decode import decode, to_pixels
 from tagger.images.sources import read_bytes
 from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
@@ -40,6 +41,10 @@ class ImageDataset(Dataset[_Item]):
 
     def __init__(self, policy: ImagePolicy, preprocessing: Preprocessing) -> None:
         self.policy, self.preprocessing = policy, preprocessing
+
+    def __getitems__(self, refs: Sequence[ImageRef]) -> list[_Item]:
+        fetched = zip(refs, fetch_ahead(refs, self.policy), strict=True)
+        return [(ref.row, found) if isinstance(found, ImageError) else self[found] for ref, found in fetched]
 
     def __getitem__(self, ref: ImageRef) -> _Item:
         # Nothing can interrupt a decoder in C but the end of its process, so the alarm of a worker ends it.

@@ -1,4 +1,4 @@
-"""From a reference to encoded bytes, inside the image root.
+"""From a reference to encoded bytes, inside the image root; remote ones by remote.py, whose codes are added.
 
 Codes: missing (null, or no such file), forbidden-path (leads out of the image root), unreadable (not a regular file, no
 permission, a failing disk), too-large (more than MAX_FILE_BYTES), not-an-image (nothing in it).
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tagger.errors import ImageError
+from tagger.images.remote import fetch, is_remote
 from tagger.types import ImagePolicy, ImageRef
 
 MAX_FILE_BYTES = 128 << 20
@@ -25,6 +26,8 @@ def read_bytes(ref: ImageRef, policy: ImagePolicy) -> bytes:
         data = ref.data
     elif ref.path is None:
         raise ImageError("missing", "the manifest has no image here")
+    elif is_remote(ref.path):
+        data = fetch(ref.path, policy, MAX_FILE_BYTES)
     else:
         data = _read_file(ref.path, policy.roots)
     if not data:
@@ -33,7 +36,9 @@ def read_bytes(ref: ImageRef, policy: ImagePolicy) -> bytes:
 
 
 def _read_file(name: str, roots: Sequence[Path]) -> bytes:
-    if "\0" in name or "://" in name:
+    if "://" in name:  # not repeated: it may hold a password
+        raise ImageError("forbidden-path", "expected a local path, https://, s3://, gs:// or az://, found another scheme")
+    if "\0" in name:
         raise ImageError("forbidden-path", f"{name!r} is not a local path")
     # realpath follows symlinks, so neither ".." nor a link leads out of the roots.
     path = os.path.realpath(roots[0] / name)

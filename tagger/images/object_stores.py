@@ -1,0 +1,83 @@
+"""s3://, gs:// and az:// references: from buckets that are listed, with fsspec's clients (extras s3, gcs, azure).
+
+Whose endpoint and whose credentials is said by the operator in the environment, as each client documents it, never by a
+manifest; so no address is checked here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import threading
+import time
+from functools import cache
+from typing import Any
+
+import fsspec
+
+from tagger.errors import ImageError
+from tagger.images.remote import TransientError, shown
+from tagger.types import ImagePolicy
+
+CONNECTIONS = 16
+
+_REFERENCE = re.compile(r"(s3|gs|az)://([a-z0-9._-]+)/([^\x00-\x1f\x7f]+)", re.IGNORECASE)
+_DOT_SEGMENT = re.compile(r"(^|/)\.{1,2}(/|$)")  # might be folded away on the way, and with it the bucket
+_creating = threading.Lock()
+
+
+def read(reference: str, policy: ImagePolicy, limit: int, deadline: float) -> bytes:
+    """One attempt to read at most `limit` bytes until `deadline` (time.monotonic). Raises ImageError, TransientError."""
+    found = _REFERENCE.fullmatch(reference)
+    if found is None or _DOT_SEGMENT.search(found[3]):
+        raise ImageError("forbidden-path", "expected scheme://bucket/key, without dot segments and control characters")
+    scheme, bucket, key = found[1].lower(), found[2], found[3]
+    if f"{scheme}://{bucket}" not in policy.buckets:
+        raise ImageError("forbidden-path", f"the bucket {scheme}://{bucket} is not listed in [images] allow_buckets")
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TransientError("no answer")
+    try:
+        with _creating:  # not once per thread
+            store = _store(scheme, policy.timeout, os.getpid())
+        # Half of what is left: time for another attempt. One byte more than allowed tells what is too large.
+        attempt = asyncio.wait_for(store._cat_file(f"{bucket}/{key}", start=0, end=limit + 1), left / 2)
+        data: bytes = asyncio.run_coroutine_threadsafe(attempt, store.loop).result()
+    except FileNotFoundError as error:
+        raise ImageError("missing", f"no object {shown(reference)}") from error
+    except PermissionError as error:
+        raise ImageError("unreadable", f"{shown(reference)}: access is denied") from error
+    # Each client has exceptions of its own. Their texts are not repeated: some hold the URL and its signature.
+    except Exception as error:
+        if "InvalidRange" in str(error.__cause__) or str(getattr(error, "code", None)) == "416":
+            return b""  # of an empty object not even the first byte can be had
+        name = type(error).__name__
+        if "Credential" in name or (isinstance(error, OSError) and error.errno == errno.EINVAL):
+            raise ImageError("unreadable", f"{shown(reference)}: the store's client refused ({name})") from error
+        raise TransientError(f"the store failed ({name})") from error
+    if len(data) > limit:
+        raise ImageError("too-large", f"{shown(reference)}: more than the {limit:,} bytes that are read")
+    return data
+
+
+@cache
+def _store(scheme: str, timeout: float, process: int) -> Any:
+    """This process's client; after a fork the numbers differ, and no connection has two owners."""
+    if scheme != "s3":
+        return fsspec.filesystem(scheme)
+    # The attempts are counted in remote.py; attempts of attempts of attempts would be far too many.
+    store = fsspec.filesystem(
+        "s3",
+        config_kwargs={
+            **fsspec.config.conf.get("s3", {}).get("config_kwargs", {}),
+            "connect_timeout": min(5.0, timeout / 4),
+            "read_timeout": min(10.0, timeout / 4),
+            "retries": {"total_max_attempts": 1},
+            "max_pool_connections": CONNECTIONS,
+        },
+    )
+    store.retries = 1
+    store.connect()  # now, once: the first requests would each make a client of their own
+    return store

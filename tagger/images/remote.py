@@ -1,0 +1,65 @@
+"""From a remote reference to encoded bytes: tried again while that may help, never for longer than one image may take.
+
+https:// is read by https.py, s3://, gs:// and az:// by object_stores.py, which are imported when they are first needed.
+
+Codes: forbidden-path (a host, bucket or address that is not allowed, and was not contacted; a URL that is not plain), missing
+(404, 410, no such object), unreadable (any other refusal, such as 403), not-an-image (empty), too-large, unreachable (still
+failing after ATTEMPTS, or a certificate that is not trusted), timeout (the policy's time is over). Messages hold no query
+string and no user name.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+from tagger.errors import ImageError
+from tagger.types import ImagePolicy
+
+SCHEMES = ("https", "s3", "gs", "az")
+ATTEMPTS = 6
+BACKOFF = 0.2  # seconds before the second attempt at most, twice that before the third, and so on
+
+
+class TransientError(Exception):
+    """An attempt failed in a way that may pass; `wait` is how many seconds the server asks to be left alone."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+def is_remote(reference: str) -> bool:
+    scheme, separator, _ = reference.partition("://")
+    return bool(separator) and scheme.lower() in SCHEMES
+
+
+def shown(reference: str) -> str:
+    """A reference as messages may show it: a query string may be a signature, that is, a key to the image."""
+    return reference.partition("?")[0].partition("#")[0]
+
+
+def fetch(reference: str, policy: ImagePolicy, limit: int) -> bytes:
+    """The bytes behind a reference that is_remote, at most `limit` of them. Raises ImageError."""
+    if reference.lower().startswith("https:"):
+        from tagger.images.https import read
+    else:
+        from tagger.images.object_stores import read
+
+    deadline = time.monotonic() + policy.timeout
+    attempt = 1
+    while True:
+        try:
+            if data := read(reference, policy, limit, deadline):
+                return data
+            raise ImageError("not-an-image", f"{shown(reference)} is empty")
+        except TransientError as error:
+            # Jitter, so that the many that failed at one moment do not all come back at one moment.
+            pause = max(error.wait, BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1))
+            too_late = time.monotonic() + pause >= deadline
+            if attempt == ATTEMPTS or (too_late and error.wait):
+                raise ImageError("unreachable", f"{shown(reference)}: {error} (attempt {attempt} of {ATTEMPTS})") from error
+            if too_late:
+                raise ImageError("timeout", f"{shown(reference)}: {error}, and {policy.timeout:g} s are over") from error
+        time.sleep(pause)
+        attempt += 1
