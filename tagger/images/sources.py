@@ -35,6 +35,8 @@ def read_bytes(ref: ImageRef, policy: ImagePolicy) -> bytes:
 def _read_file(name: str, roots: Sequence[Path]) -> bytes:
     if "\0" in name or "://" in name:
         raise ImageError("forbidden-path", f"{name!r} is not a local path")
+    if not roots:
+        raise ImageError("forbidden-path", f"{name} is a path on this machine, where the run has no image root")
     # realpath follows symlinks, so neither ".." nor a link leads out of the roots.
     path = os.path.realpath(roots[0] / name)
     if not any(Path(path).is_relative_to(root) for root in roots):
