@@ -8,7 +8,7 @@ from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from tagger.catalog.manifest import Manifest
-from tagger.catalog.storage import is_remote, kind
+from tagger.catalog.storage import check_url, is_remote, kind
 from tagger.errors import StoppedError, UsageError
 
 
@@ -46,6 +46,7 @@ def _object(name: str, objects: Sequence[str], output: str | None, overwrite: bo
         if parent.endswith("/") or (has_magic(name) and not single):
             raise UsageError(f"--output: expected where to write the results of {name}, found nothing; name a file")
         output = f"{parent}/{PurePosixPath(last).stem if single else last}.tagged.parquet"
+    check_url(output)
     parent, _, last = output.rpartition("/")
     if parent.endswith("/") or not last or has_magic(output):
         raise UsageError(f"{output}: expected one object in a bucket; correct --output")

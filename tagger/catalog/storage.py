@@ -28,6 +28,13 @@ def is_remote(name: str | Path) -> bool:
     return str(name).partition("://")[0] in EXTRAS and "://" in str(name)
 
 
+def check_url(url: str) -> None:
+    """Raises UsageError for what is no bucket and path in it; what is there instead is not repeated: it may be a secret."""
+    scheme, _, path = url.partition("://")
+    if not re.match(r"[A-Za-z0-9][\w.-]*(/|$)", path) or re.search(r"\?[\w-]+=", path):
+        raise UsageError(f"{scheme}://: expected {scheme}://BUCKET/PATH without user, password or query; correct it")
+
+
 def kind(url: str) -> str | None:
     """ "file" or "directory" (a prefix of objects), None where nothing is."""
     with _access(url) as (store, path):
@@ -158,10 +165,8 @@ def _access(url: str) -> Iterator[tuple[Any, str]]:
 
 
 def _connect(url: str) -> tuple[Any, str]:
+    check_url(url)
     scheme, _, path = url.partition("://")
-    # What is wrong with it is not repeated: it may be a secret.
-    if not re.match(r"[A-Za-z0-9][\w.-]*(/|$)", path) or re.search(r"\?[\w-]+=", path):
-        raise UsageError(f"{scheme}://: expected {scheme}://BUCKET/PATH without user, password or query; correct it")
     try:
         import fsspec
         from fsspec.config import apply_config

@@ -67,7 +67,7 @@ class StoredResults(Results):
             storage.put(self._output, self._url)
         except OSError as error:
             raise StoppedError(
-                f"{self._url}: expected to write the results, found: {error}; they appear whole or not at all, and their "
+                f"{self._url}: expected to write results, found: {error}; they appear whole or not at all, and their "
                 "parts are kept; run again to continue"
             ) from error
         failpoint("stored-result")
