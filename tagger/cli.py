@@ -31,7 +31,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("manifest")
-@click.option("--output", type=click.Path(path_type=Path), help="Result file; default: MANIFEST's name + .tagged.parquet.")
+@click.option("--output", type=click.Path(), help="Result file; default: MANIFEST's name + .tagged.parquet.")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here.")
 @click.option("--labels", help="Labels to choose between, separated by commas.")
 @click.option("--model", help="CLIP checkpoint: a hub id or a local folder.")
@@ -48,11 +48,11 @@ def cli() -> None:
 @click.option("--image-timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one image; default: 60.")
 @click.option("--allow-formats", help="Image formats beside JPEG, PNG and WebP, for example GIF,TIFF.")
 @click.option("--max-errors", metavar="N|P%", help="Exit with 3 when more rows than this fail; results are written.")
-@click.option("--retry-errors", type=click.Path(path_type=Path), help="Try only the error rows of this result again.")
+@click.option("--retry-errors", type=click.Path(), help="Try only the error rows of this result again.")
 @click.option("--quiet", is_flag=True, help="Print only errors and the result's path.")
 def run(
     manifest: str,
-    output: Path | None,
+    output: str | None,
     config: Path | None,
     labels: str | None,
     model: str | None,
@@ -69,10 +69,10 @@ def run(
     image_timeout: float | None,
     allow_formats: str | None,
     max_errors: str | None,
-    retry_errors: Path | None,
+    retry_errors: str | None,
     quiet: bool,
 ) -> None:
-    """Tag the images of MANIFEST: a Parquet file, a folder of them, or a glob in quotes.
+    """Tag the images of MANIFEST: a Parquet file, a folder of them, or a glob in quotes; here or on s3://, gs:// or az://.
 
     Every row of the manifest comes back, in order, with its tags; a row whose image cannot be read says why. Rows with
     ground truth evaluate the run. Prints the path of the results last.
@@ -82,6 +82,7 @@ def run(
       tagger run manifest.parquet
       tagger run manifest.parquet --labels shirt,dress,shoes --image-root photos
       tagger run 'catalogue/*.parquet' --output tagged.parquet --model ./clip
+      tagger run s3://bucket/night/manifest.parquet --output s3://bucket/night/tagged.parquet
     """
     _log_to_stderr(logging.WARNING if quiet else logging.INFO)
     import tagger
@@ -116,10 +117,10 @@ def run(
 
 
 @cli.command()
-@click.argument("results", type=click.Path(path_type=Path))
+@click.argument("results", type=click.Path())
 @click.option("--attribute", multiple=True, help="Only this attribute; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate(results: Path, attribute: tuple[str, ...], as_json: bool) -> None:
+def evaluate(results: str, attribute: tuple[str, ...], as_json: bool) -> None:
     """Evaluate the rows of RESULTS that carry ground truth.
 
     \b

@@ -24,6 +24,8 @@ from tagger.catalog.lock import hold
 from tagger.catalog.manifest import Shard
 from tagger.catalog.results import Results, discard_parts, open_results, write_text
 from tagger.catalog.schemas import result_schema, tagger_metadata
+from tagger.catalog.storage import Workspace, put
+from tagger.catalog.stored_results import StoredResults, discard_stored, run_url
 from tagger.catalog.tags import status_counts
 from tagger.engines.workers import choose_workers, fit_shared_memory, start_early
 from tagger.errors import GateError, StoppedError, UsageError
@@ -41,12 +43,15 @@ BATCH_SIZE = 32
 
 @dataclass(kw_only=True)
 class RunSummary:
-    """What summary.json holds; `errors` is code -> rows, `evaluation` is None where no attribute has a truth column."""
+    """What summary.json holds; `errors` is code -> rows, `evaluation` is None where no attribute has a truth column.
+
+    `output` is a URL where the results are on an object store.
+    """
 
     schema_version: int = 1
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    output: Path
+    output: Path | str
     settings: dict[str, Any]
     model: dict[str, Any]
     rows: int
@@ -61,7 +66,7 @@ class RunSummary:
 
     def read(self) -> pa.Table:
         """The results, whole."""
-        with open_results(self.output) as file:
+        with Workspace() as space, open_results(space.local(self.output)) as file:
             return file.read()
 
     def to_text(self) -> str:
@@ -104,6 +109,9 @@ def run(
 ) -> RunSummary:
     """Tag every row of `manifest` (a Parquet file, a folder of them or a glob) and write the results to `output`.
 
+    Either may be a URL of an object store: s3://, gs:// or az://. Then copies, parts and results lie in a temporary folder
+    while the run lasts.
+
     config: a tagger.toml or its content; the other options beat it. limit: only the first rows. in_place: write the tags
     into the manifest file itself. fresh: throw away what an interrupted run left instead of continuing. workers: processes
     that decode images, chosen where None; with 0, an image that kills its decoder kills the run. image_timeout: seconds for
@@ -114,39 +122,43 @@ def run(
     """
     name = str(manifest)
     settings = gather_settings(name, config, model, revision, image_column, image_root, image_timeout, allow_formats)
-    plan = make_plan(
-        name,
-        settings,
-        labels=labels,
-        output=output,
-        limit=limit,
-        overwrite=overwrite,
-        in_place=in_place,
-        retry_errors=retry_errors,
-        max_errors=max_errors,
-    )
-    summary = RunSummary(
-        output=plan.output,
-        settings=plan.settings.model_dump(mode="json", by_alias=True),
-        model={"name": settings.model.name, "revision": settings.model.revision},
-        rows=plan.rows,
-    )
-    try:
-        plan.run_folder.mkdir(exist_ok=True)
-        with hold(plan.run_folder):
-            if fresh:
-                discard_parts(plan.run_folder)
-            _tag(plan, summary, device, batch_size, workers, progress)
-            _write_summary(plan, summary)
-    except OSError as error:
-        raise StoppedError(
-            f"{plan.output}: expected to write results, found: {error.strerror or error}; nothing was published; free the "
-            "disk, or correct the permissions of its folder, and run again to continue"
-        ) from error
+    with Workspace() as space:
+        plan = make_plan(
+            name,
+            settings,
+            space,
+            labels=labels,
+            output=output,
+            limit=limit,
+            overwrite=overwrite,
+            in_place=in_place,
+            retry_errors=retry_errors,
+            max_errors=max_errors,
+        )
+        summary = RunSummary(
+            output=plan.place,
+            settings=plan.settings.model_dump(mode="json", by_alias=True),
+            model={"name": settings.model.name, "revision": settings.model.revision},
+            rows=plan.rows,
+        )
+        try:
+            plan.run_folder.mkdir(exist_ok=True)
+            with hold(plan.run_folder):
+                if fresh:
+                    discard_parts(plan.run_folder)
+                    if plan.url is not None:
+                        discard_stored(plan.url)
+                _tag(plan, summary, device, batch_size, workers, progress)
+                _write_summary(plan, summary)
+        except OSError as error:
+            raise StoppedError(
+                f"{plan.place}: expected to write results, found: {error.strerror or error}; nothing was published; free the "
+                "disk, or correct the permissions of its folder, and run again to continue"
+            ) from error
     if plan.max_errors is not None and summary.errors.total() > plan.max_errors:
         raise GateError(
             f"{manifest}: expected at most {plan.max_errors} rows with errors (--max-errors), found {summary.errors.total()} of "
-            f"{plan.rows}; the results are written to {plan.output}: see tag_reason there, then use --retry-errors",
+            f"{plan.rows}; the results are written to {plan.place}: see tag_reason there, then use --retry-errors",
             summary,
         )
     return summary
@@ -157,7 +169,7 @@ def evaluate(results: str | Path, attributes: Sequence[str] = ()) -> Evaluation:
 
     Raises ManifestError if it is not a result of tagger, UsageError if there is nothing to evaluate.
     """
-    with open_results(Path(results)) as file:
+    with Workspace() as space, open_results(space.local(results)) as file:
         described = {item["name"]: item for item in tagger_metadata(file.schema_arrow)["attributes"]}
         for name in attributes:
             if name not in described:
@@ -183,7 +195,7 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     shards = list(plan.manifest.shards(plan.rows))
     if not shards:
         log.warning("%s: no rows; the results are empty", plan.manifest.name)
-        results = Results(plan.output, plan.run_folder, _result_schema(plan, summary.model), job={})
+        results = _results(plan, _result_schema(plan, summary.model), job={})
         _publish(results, shards, plan, summary)
         return
     if workers != 0:
@@ -198,7 +210,7 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     summary.model["fingerprint"] = predictor.encoder.fingerprint
     schema = _result_schema(plan, summary.model)
     summary.model["device"] = str(predictor.encoder.device)
-    results = Results(plan.output, plan.run_folder, schema, _job(plan, predictor))
+    results = _results(plan, schema, _job(plan, predictor))
     if plan.earlier is not None:
         require_same_job(plan.earlier, schema)
     waiting = [shard for shard in shards if not results.is_done(shard)]
@@ -239,13 +251,22 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     summary.peak_memory_bytes = peak if sys.platform == "darwin" else peak * 1024  # kilobytes, but on macOS
 
 
+def _results(plan: Plan, schema: pa.Schema, job: Mapping[str, str]) -> Results:
+    if plan.url is None:
+        return Results(plan.output, plan.run_folder, schema, job)
+    return StoredResults(plan.output, plan.run_folder, schema, job, plan.url)
+
+
 def _write_summary(plan: Plan, summary: RunSummary) -> None:
+    file = plan.run_folder / "summary.json"
     try:
-        write_text(plan.run_folder / "summary.json", summary.to_json())
+        write_text(file, summary.to_json())
+        if plan.url is not None:
+            put(file, f"{run_url(plan.url)}/{file.name}")
     except OSError as error:
         raise StoppedError(
-            f"{plan.run_folder}: expected to write summary.json, found: {error.strerror or error}; the results are published at "
-            f"{plan.output}; `tagger evaluate` prints their evaluation"
+            f"{run_url(plan.url) if plan.url else plan.run_folder}: expected to write summary.json, found: "
+            f"{error.strerror or error}; the results are published at {plan.place}; `tagger evaluate` prints their evaluation"
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 from tagger.catalog.earlier import open_earlier
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
+from tagger.catalog.storage import Workspace, is_remote
 from tagger.config import Settings, find_settings_file, parse_settings, read_settings
 from tagger.errors import ConfigError, ManifestError, UsageError
+from tagger.outputs import choose_output
 from tagger.tagging.taxonomy import Attribute
 from tagger.types import ImagePolicy
 
@@ -27,16 +28,23 @@ STUDY_LABELS = ("shirt", "dress", "shoes")
 class Plan:
     """`rows` of the manifest are tagged with the settings' attributes, their images read by `policy`; results go to `output`.
 
-    earlier: the result whose error rows alone are tried again, with its tag columns. max_errors: rows; more fail the run.
+    url: the object that they are put at from there. earlier: the result whose error rows alone are tried again, with its tag
+    columns. max_errors: rows; more fail the run.
     """
 
     manifest: Manifest
     settings: Settings
     policy: ImagePolicy
     output: Path
+    url: str | None
     rows: int
     earlier: Manifest | None
     max_errors: int | None
+
+    @property
+    def place(self) -> Path | str:
+        """Where the results will be, as a person names it."""
+        return self.url or self.output
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
@@ -50,6 +58,7 @@ class Plan:
 def make_plan(
     name: str,
     settings: Settings,
+    space: Workspace,
     *,
     labels: Sequence[str] | None,
     output: str | Path | None,
@@ -59,8 +68,12 @@ def make_plan(
     retry_errors: str | Path | None,
     max_errors: int | str | None,
 ) -> Plan:
-    """Open the manifest and check everything against it. Raises ManifestError, ConfigError, UsageError."""
-    manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column)
+    """Open the manifest, its objects copied to `space`, and check everything against it.
+
+    Raises ManifestError, ConfigError, UsageError, StoppedError.
+    """
+    files = space.fetch(name) if is_remote(name) else None
+    manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
     attributes = _attributes(manifest, settings, labels)
     _check_columns(manifest, attributes)
     rows = manifest.rows if limit is None else min(limit, manifest.rows)
@@ -68,13 +81,16 @@ def make_plan(
     if retry_errors is not None:
         if in_place or rows != manifest.rows:
             raise UsageError(f"--retry-errors: expected it without {'--in-place' if in_place else '--limit'}; leave one out")
-        earlier = open_earlier(Path(retry_errors), manifest)
+        earlier = open_earlier(space.local(retry_errors), manifest)
         output, overwrite = output or retry_errors, overwrite or output is None
+    objects = [space.urls[file] for file in files or ()]
+    target = choose_output(name, manifest, objects, output, limit, overwrite, in_place)
     return Plan(
         manifest=manifest,
         settings=settings.model_copy(update={"attributes": attributes}),
         policy=_policy(manifest, settings),
-        output=_output(name, manifest, output, limit, overwrite, in_place),
+        output=target if isinstance(target, Path) else space.folder / "results.parquet",
+        url=None if isinstance(target, Path) else target,
         rows=rows,
         earlier=earlier,
         max_errors=None if max_errors is None else _error_limit(str(max_errors), rows),
@@ -106,7 +122,7 @@ def gather_settings(
     if isinstance(config, Mapping):
         settings = parse_settings(config, where="config")
     else:
-        path = Path(manifest)
+        path = Path() if is_remote(manifest) else Path(manifest)
         file = Path(config) if config is not None else find_settings_file(path if path.is_dir() else path.parent)
         settings = read_settings(file) if file else Settings()
         if file:
@@ -128,13 +144,20 @@ def gather_settings(
 
 def _policy(manifest: Manifest, settings: Settings) -> ImagePolicy:
     images = settings.images
-    root = Path(settings.manifest.image_root or manifest.folder)
-    if not root.is_dir():
-        raise ConfigError(f"image root {root}: expected a folder, found none; correct --image-root or [manifest] image_root")
+    roots = [Path(settings.manifest.image_root or manifest.folder)]
+    if not roots[0].is_dir():
+        raise ConfigError(f"image root {roots[0]}: expected a folder, found none; correct --image-root or [manifest] image_root")
+    if settings.manifest.image_root is None and is_remote(manifest.name):
+        roots = []  # not the folder of its copies
+        if is_text(manifest.schema.field(manifest.image_column).type) and not (images.allow_buckets or images.allow_hosts):
+            raise ConfigError(
+                f"{manifest.name}: expected an image root for the paths in {manifest.image_column}, found none; name a folder of "
+                "this machine with --image-root, or list [images] allow_buckets or allow_hosts if they are URLs"
+            )
     for other in images.allow_roots:
         if not Path(other).is_dir():
             raise ConfigError(f"images.allow_roots: expected folders, found none at {other}; correct it")
-    policy = ImagePolicy(roots=tuple(Path(folder).resolve() for folder in (str(root), *images.allow_roots)))
+    policy = ImagePolicy(roots=tuple(folder.resolve() for folder in (*roots, *map(Path, images.allow_roots))))
     return replace(
         policy,
         formats=(*policy.formats, *images.allow_formats),
@@ -210,35 +233,3 @@ def _check_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:
             f"{manifest.name}: expected no columns named like the tags, found {', '.join(clash)}; rename them in the "
             "manifest, or rename the attribute in tagger.toml"
         )
-
-
-def _output(name: str, manifest: Manifest, output: str | Path | None, limit: int | None, overwrite: bool, in_place: bool) -> Path:
-    """Where the results go; UsageError where they must not."""
-    path = Path(name)
-    absolute = os.path.abspath(path)  # noqa: PTH100  # "." has no name, and resolve() would follow a link
-    inputs = {file.resolve() for file in manifest.files}
-    if in_place:
-        if output is not None:
-            raise UsageError("--in-place and --output: expected one of them, found both; leave one out")
-        if limit is not None:
-            raise UsageError("--in-place and --limit: a part of the manifest would replace the whole; leave one out")
-        if not path.is_file():
-            raise UsageError(f"--in-place: expected a manifest of one file, found {name}; use --output")
-        return path.resolve()
-    if output is None:
-        if not path.exists():
-            raise UsageError(f"--output: expected where to write the results of {name}, found nothing; name a file")
-        whole = Path(absolute)
-        output = whole.with_name(f"{whole.stem if path.is_file() else whole.name}.tagged.parquet")
-    target = Path(output).absolute()
-    if target.resolve() in inputs:
-        raise UsageError(f"{output}: expected results beside the manifest, found the manifest itself; use --in-place")
-    as_next_input = target.resolve().parent == path.resolve() if path.is_dir() else target.match(absolute)
-    if as_next_input and not path.is_file():
-        raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
-    if target.is_dir() or not target.parent.is_dir():
-        found = "a folder" if target.is_dir() else f"no folder {target.parent}"
-        raise UsageError(f"{output}: expected a file in an existing folder, found {found}; correct --output")
-    if target.exists() and not overwrite:
-        raise UsageError(f"{output}: expected no file, found results; use --overwrite to replace them")
-    return target

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 ALLOWED = {
     "cli": {"job", "config", "errors", ""},
     "job": {"plan", "engines", "predictor", "catalog", "evaluation", "tagging"},
-    "plan": {"catalog", "tagging", "config"},
+    "plan": {"catalog", "tagging", "config", "outputs"},
+    "outputs": {"catalog"},
     "config": {"tagging"},
     "engines": {"predictor", "catalog", "images"},
     "predictor": {"images", "encoders", "tagging"},

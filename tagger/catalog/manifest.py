@@ -127,13 +127,19 @@ def image_refs(table: pa.Table, image_column: str, first_row: int) -> list[Image
     return [ImageRef(row) if value is None else ImageRef(row, value["path"], value["bytes"]) for row, value in rows]
 
 
-def open_manifest(name: str, image_column: str | None = None, id_column: str | None = None) -> Manifest:
+def open_manifest(
+    name: str,
+    image_column: str | None = None,
+    id_column: str | None = None,
+    files: tuple[Path, ...] | None = None,
+) -> Manifest:
     """Open a Parquet file, a folder of them or a glob, and check all that can be checked without reading the images.
 
+    files: what `name` means, where it is not on this machine and these are copies.
     Raises ManifestError: no file, not Parquet, files whose columns differ, no usable image column or several, an
     `id_column` whose values repeat.
     """
-    files = _find_files(name)
+    files = files or _find_files(name)
     schemas, footers = [], []
     for path in files:
         try:

@@ -26,7 +26,7 @@ from tagger.errors import ManifestError
 
 log = logging.getLogger(__name__)
 
-PUBLISHED = "published"
+JOB, PUBLISHED = "job.json", "published"
 
 FAILPOINTS = (
     "job-described",
@@ -52,11 +52,8 @@ class Results:
         self.job_id = hashlib.sha256(text.encode()).hexdigest()
         self._output, self._folder, self._parts = output, folder, folder / "parts"
         self._schema = schema
-        description = self._parts / "job.json"
-        if self._published():  # the run ended between publishing and tidying up
-            discard_parts(folder)
-        elif self._parts.exists() and (changed := _changes(description, job)):
-            log.warning("%s: starting over, not continuing an interrupted run: %s changed", output, ", ".join(changed))
+        description = self._parts / JOB
+        if self._published() or (self._parts.exists() and not continues(output, description, job)):
             discard_parts(folder)
         self._parts.mkdir(parents=True, exist_ok=True)
         write_text(description, text)
@@ -129,6 +126,14 @@ def discard_parts(folder: Path) -> None:
 def _identity(path: Path) -> str:
     found = path.stat()
     return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+
+
+def continues(output: Path | str, description: Path, job: Mapping[str, str]) -> bool:
+    """Whether the described job is this one; if not, what changed is said."""
+    changed = _changes(description, job)
+    if changed:
+        log.warning("%s: starting over, not continuing an interrupted run: %s changed", output, ", ".join(changed))
+    return not changed
 
 
 def _changes(description: Path, job: Mapping[str, str]) -> list[str]:

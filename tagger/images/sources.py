@@ -40,6 +40,8 @@ def _read_file(name: str, roots: Sequence[Path]) -> bytes:
         raise ImageError("forbidden-path", "expected a local path, https://, s3://, gs:// or az://, found another scheme")
     if "\0" in name:
         raise ImageError("forbidden-path", f"{name!r} is not a local path")
+    if not roots:
+        raise ImageError("forbidden-path", f"{name} is a path on this machine, where the run has no image root")
     # realpath follows symlinks, so neither ".." nor a link leads out of the roots.
     path = os.path.realpath(roots[0] / name)
     if not any(Path(path).is_relative_to(root) for root in roots):
