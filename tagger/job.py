@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from tqdm import tqdm
 
+from tagger import stop
 from tagger.catalog.earlier import require_same_job
 from tagger.catalog.lock import hold
 from tagger.catalog.manifest import Shard
-from tagger.catalog.results import Results, discard_parts, open_results, write_text
+from tagger.catalog.results import Results, discard_parts, open_results, reason, write_text
 from tagger.catalog.schemas import result_schema, tagger_metadata
 from tagger.catalog.tags import status_counts
 from tagger.engines.workers import choose_workers, fit_shared_memory, start_early
@@ -138,10 +139,10 @@ def run(
                 discard_parts(plan.run_folder)
             _tag(plan, summary, device, batch_size, workers, progress)
             _write_summary(plan, summary)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise StoppedError(
-            f"{plan.output}: expected to write results, found: {error.strerror or error}; nothing was published; free the "
-            "disk, or correct the permissions of its folder, and run again to continue"
+            f"{plan.output}: expected to write results, found: {reason(error)}; nothing was published; free the disk, or "
+            "correct the permissions of its folder, and run again to continue"
         ) from error
     if plan.max_errors is not None and summary.errors.total() > plan.max_errors:
         raise GateError(
@@ -195,6 +196,7 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     began = time.perf_counter()
     model = plan.settings.model
     predictor = load_predictor(model.name, model.revision, model.precision, device, plan.attributes)
+    stop.check()
     summary.model["fingerprint"] = predictor.encoder.fingerprint
     schema = _result_schema(plan, summary.model)
     summary.model["device"] = str(predictor.encoder.device)
@@ -213,6 +215,7 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     with tqdm(total=plan.rows, initial=plan.rows - rows, unit="image", disable=not (progress and sys.stderr.isatty())) as bar:
 
         def advance(count: int) -> None:
+            stop.check()
             bar.set_postfix(errors=stages.errors, refresh=False)
             bar.update(count)
 
@@ -244,7 +247,7 @@ def _write_summary(plan: Plan, summary: RunSummary) -> None:
         write_text(plan.run_folder / "summary.json", summary.to_json())
     except OSError as error:
         raise StoppedError(
-            f"{plan.run_folder}: expected to write summary.json, found: {error.strerror or error}; the results are published at "
+            f"{plan.run_folder}: expected to write summary.json, found: {reason(error)}; the results are complete at "
             f"{plan.output}; `tagger evaluate` prints their evaluation"
         ) from error
 
@@ -254,6 +257,7 @@ def _publish(results: Results, shards: Sequence[Shard], plan: Plan, summary: Run
     truths = {a.name: (a.truth_column, a.label_names) for a in plan.attributes if a.truth_column}
     evaluator = Evaluator(truths)
     for table in results.publish(shards):
+        stop.check()
         evaluator.update(table)
         counts = status_counts(table)
         summary.tagged += counts.pop("tagged", 0)
