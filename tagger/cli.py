@@ -6,12 +6,13 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
+from tagger import stop
 from tagger.errors import GateError, StoppedError, TaggerError
 
 if TYPE_CHECKING:
@@ -165,38 +166,41 @@ def _log_to_stderr(level: int) -> None:
     logger.setLevel(level)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    for again in (signal.SIGINT, signal.SIGTERM):  # who asks twice does not want to wait; what is on the disk is safe
-        signal.signal(again, lambda *_: os._exit(StoppedError.exit_code))
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run the command line; errors become one line on stderr and the exit code of errors.py."""
     # A scheduler's SIGTERM ends a run as Ctrl-C does: workers stopped, nothing published, the finished shards kept.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, stop.on_signal)
     try:
         cli(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  # a stop is a KeyboardInterrupt, or whatever became of it
+        stop.too_late = True
+        if os.environ.get("TAGGER_DEBUG"):
+            traceback.print_exc()
+        sys.exit(_explain(error))
+
+
+def _explain(error: BaseException) -> int:
+    """Say what ended the run; returns the exit code."""
+    # Once a stop was asked for, any error may be its consequence: the workers, for example, may have had the signal too.
+    if stop.requested or isinstance(error, click.Abort | KeyboardInterrupt):
         click.echo("tagger: stopped; nothing was published; run the same command again to continue", err=True)
-        sys.exit(StoppedError.exit_code)
-    except TaggerError as error:
+        return StoppedError.exit_code
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, TaggerError):
         for line in str(error).splitlines():
             click.echo(f"tagger: {line}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of stdout has gone; Python would complain once more while it ends
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):  # the reader of stdout has gone; Python would complain once more while it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except Exception as error:
-        if os.environ.get("TAGGER_DEBUG"):
-            raise
-        click.echo(
-            f"tagger: unexpected {type(error).__name__}: {' '.join(str(error).split())}; nothing was published; this is a "
-            "fault of tagger: set TAGGER_DEBUG=1 to see where, and report it",
-            err=True,
-        )
-        sys.exit(1)
+        return 1
+    click.echo(
+        f"tagger: unexpected {type(error).__name__}: {' '.join(str(error).split())}; nothing was published; this is a "
+        "fault of tagger: set TAGGER_DEBUG=1 to see where, and report it",
+        err=True,
+    )
+    return 1

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from tqdm import tqdm
 
+from tagger import stop
 from tagger.catalog.earlier import require_same_job
 from tagger.catalog.lock import hold
 from tagger.catalog.manifest import Shard
-from tagger.catalog.results import Results, discard_parts, open_results, write_text
+from tagger.catalog.results import Results, discard_parts, open_results, reason, write_text
 from tagger.catalog.schemas import result_schema, tagger_metadata
 from tagger.catalog.storage import Workspace, put
 from tagger.catalog.stored_results import StoredResults, discard_stored, run_url
@@ -150,10 +151,10 @@ def run(
                         discard_stored(plan.url)
                 _tag(plan, summary, device, batch_size, workers, progress)
                 _write_summary(plan, summary)
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             raise StoppedError(
-                f"{plan.place}: expected to write results, found: {error.strerror or error}; nothing was published; free the "
-                "disk, or correct the permissions of its folder, and run again to continue"
+                f"{plan.place}: expected to write results, found: {reason(error)}; nothing was published; free the disk, or "
+                "correct the permissions of its folder, and run again to continue"
             ) from error
     if plan.max_errors is not None and summary.errors.total() > plan.max_errors:
         raise GateError(
@@ -207,6 +208,7 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     began = time.perf_counter()
     model = plan.settings.model
     predictor = load_predictor(model.name, model.revision, model.precision, device, plan.attributes)
+    stop.check()
     summary.model["fingerprint"] = predictor.encoder.fingerprint
     schema = _result_schema(plan, summary.model)
     summary.model["device"] = str(predictor.encoder.device)
@@ -225,6 +227,7 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     with tqdm(total=plan.rows, initial=plan.rows - rows, unit="image", disable=not (progress and sys.stderr.isatty())) as bar:
 
         def advance(count: int) -> None:
+            stop.check()
             bar.set_postfix(errors=stages.errors, refresh=False)
             bar.update(count)
 
@@ -265,8 +268,8 @@ def _write_summary(plan: Plan, summary: RunSummary) -> None:
             put(file, f"{run_url(plan.url)}/{file.name}")
     except OSError as error:
         raise StoppedError(
-            f"{run_url(plan.url) if plan.url else plan.run_folder}: expected to write summary.json, found: "
-            f"{error.strerror or error}; the results are published at {plan.place}; `tagger evaluate` prints their evaluation"
+            f"{run_url(plan.url) if plan.url else plan.run_folder}: expected to write summary.json, found: {reason(error)}; the "
+            f"results are complete at {plan.place}; `tagger evaluate` prints their evaluation"
         ) from error
 
 
@@ -275,6 +278,7 @@ def _publish(results: Results, shards: Sequence[Shard], plan: Plan, summary: Run
     truths = {a.name: (a.truth_column, a.label_names) for a in plan.attributes if a.truth_column}
     evaluator = Evaluator(truths)
     for table in results.publish(shards):
+        stop.check()
         evaluator.update(table)
         counts = status_counts(table)
         summary.tagged += counts.pop("tagged", 0)

@@ -14,15 +14,18 @@ import logging
 import os
 import shutil
 import signal
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tagger import stop
 from tagger.catalog.manifest import Shard, unreadable
 from tagger.catalog.schemas import tagger_metadata
-from tagger.errors import ManifestError
+from tagger.errors import ManifestError, StoppedError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class Results:
     """The results of one job on their way to `output`, in the run folder beside it.
 
     job: what the result depends on, name -> value; its hash is the job's id. Raises OSError when the disk is full or cannot
-    be written.
+    be written, StoppedError where a part cannot be read.
     """
 
     def __init__(self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str]) -> None:
@@ -52,10 +55,14 @@ class Results:
         self.job_id = hashlib.sha256(text.encode()).hexdigest()
         self._output, self._folder, self._parts = output, folder, folder / "parts"
         self._schema = schema
+        # Its own name: were the lock to fail, as on some network disks, two runs would not write into one file.
+        self._unfinished = self._parts / f"{uuid.uuid4().hex}.tmp"
         description = self._parts / JOB
         if self._published() or (self._parts.exists() and not continues(output, description, job)):
             discard_parts(folder)
         self._parts.mkdir(parents=True, exist_ok=True)
+        for abandoned in self._parts.glob("*.tmp"):
+            abandoned.unlink(missing_ok=True)
         write_text(description, text)
         failpoint("job-described")
 
@@ -70,38 +77,65 @@ class Results:
     def write(self, shard: Shard, table: pa.Table) -> None:
         """Commit one shard, as a file of one row group."""
         part = self._part(shard)
-        temporary = part.with_suffix(".tmp")
-        pq.write_table(table, temporary, compression="zstd", row_group_size=max(len(table), 1))
-        failpoint("part-written")
-        _check(temporary, len(table))
-        failpoint("part-flushed")
-        temporary.replace(part)
+        with self._temporary() as temporary:
+            pq.write_table(table, temporary, compression="zstd", row_group_size=max(len(table), 1))
+            failpoint("part-written")
+            _check(temporary, len(table))
+            failpoint("part-flushed")
+            temporary.replace(part)
         flush(self._parts)
         failpoint("part-renamed")
 
     def publish(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
         """Join the parts, yielding each, and publish the result after the last."""
-        temporary = self._folder / "results.parquet.tmp"
         rows = 0
-        with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
-            for shard in shards:
-                with pq.ParquetFile(self._part(shard)) as part:
-                    table = part.read()
-                writer.write_table(table, row_group_size=max(len(table), 1))
-                rows += len(table)
-                yield table
-        failpoint("result-written")
-        _check(temporary, rows)
-        failpoint("result-flushed")
-        if self._output.exists():
-            shutil.copymode(self._output, temporary)
-        # A rename keeps these: whoever finds them at the output knows that this job was published.
-        write_text(self._parts / PUBLISHED, _identity(temporary))
-        temporary.replace(self._output)
-        flush(self._output.parent)
+        with self._temporary() as temporary:
+            with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
+                for shard in shards:
+                    table = self._read(shard)
+                    writer.write_table(table, row_group_size=max(len(table), 1))
+                    rows += len(table)
+                    yield table
+            failpoint("result-written")
+            _check(temporary, rows)
+            failpoint("result-flushed")
+            if self._output.exists():
+                shutil.copymode(self._output, temporary)
+            stop.publishing()
+            # A rename keeps these: whoever finds them at the output knows that this job was published.
+            write_text(self._parts / PUBLISHED, _identity(temporary))
+            temporary.replace(self._output)
         failpoint("result-renamed")
-        discard_parts(self._folder)
+        try:
+            flush(self._output.parent)
+            discard_parts(self._folder)
+        except OSError as error:
+            raise StoppedError(
+                f"{self._output}: the results are complete there; expected to flush their name to the disk and to remove "
+                f"{self._parts}, found: {reason(error)}; check the disk"
+            ) from error
         failpoint("parts-removed")
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        """A file to write before it is renamed; where that fails it is removed, because the disk may be full."""
+        try:
+            yield self._unfinished
+        except BaseException:
+            with suppress(OSError):
+                self._unfinished.unlink(missing_ok=True)
+            raise
+
+    def _read(self, shard: Shard) -> pa.Table:
+        part = self._part(shard)
+        try:
+            with pq.ParquetFile(part) as file:
+                return file.read()
+        except (OSError, pa.ArrowException) as error:
+            raise StoppedError(
+                f"{part}: expected rows {shard.start} to {shard.stop - 1} of the results, found: {reason(error)}; nothing was "
+                "published; run again to continue, or with --fresh if that does not help"
+            ) from error
 
     def _part(self, shard: Shard) -> Path:
         return self._parts / f"{self.job_id[:16]}-{shard.number:06d}.parquet"
@@ -109,7 +143,7 @@ class Results:
     def _published(self) -> bool:
         try:
             return _identity(self._output) == (self._parts / PUBLISHED).read_text(encoding="utf-8")
-        except OSError:
+        except (OSError, ValueError):
             return False
 
 
@@ -161,9 +195,14 @@ def failpoint(name: str) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    flush(temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        flush(temporary)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def flush(path: Path) -> None:
@@ -173,6 +212,13 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def reason(error: Exception) -> str:
+    """What the system said, and of which file, in one line."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    file = getattr(error, "filename", None)
+    return " ".join(f"{said}: {file}".split() if file else said.split())
 
 
 def open_results(path: Path) -> pq.ParquetFile:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import resource
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -130,6 +133,7 @@ class ImageLoader:
 def _prepare_worker(worker: int) -> None:
     # Ctrl-C reaches the whole process group; the main process ends the workers, which have nothing to say about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
     # A decoder's crash ends the process without a word or a core file: what there is to say, the main process says.
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
@@ -137,3 +141,12 @@ def _prepare_worker(worker: int) -> None:
     if (statm := Path("/proc/self/statm")).exists():  # only Linux heeds a limit on address space
         used = int(statm.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + WORKER_MEMORY, used + WORKER_MEMORY))
+
+
+def _end_with_the_run() -> None:
+    # torch's own watch looks at the process that a worker was forked from. That is a server which lives as long as the
+    # workers do: when the main process was killed, they waited for each other for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

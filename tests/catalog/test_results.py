@@ -15,7 +15,7 @@ from tagger.catalog.manifest import Shard
 from tagger.catalog.results import Results, open_results, write_text
 from tagger.catalog.schemas import result_schema, tag_fields
 from tagger.catalog.tags import status_counts, tag_columns
-from tagger.errors import ImageError, ManifestError
+from tagger.errors import ImageError, ManifestError, StoppedError
 from tagger.types import Decision
 
 SCHEMA = pa.schema([("row", pa.int64())])
@@ -121,7 +121,7 @@ def test_a_failed_run_leaves_the_earlier_result_and_its_parts(tmp_path: Path):
     (tmp_path / "out.parquet").write_text("earlier")
     job = results(tmp_path)
     write_shards(job, SHARDS[:2])
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StoppedError, match="expected rows 20 to 24 of the results, found: "):
         list(job.publish(SHARDS))
     assert (tmp_path / "out.parquet").read_text() == "earlier"
     assert [results(tmp_path).is_done(shard) for shard in SHARDS] == [True, True, False]

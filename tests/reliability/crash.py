@@ -1,0 +1,186 @@
+"""Kill runs at random instants and at every failpoint, run them again, and compare with a run that nothing disturbed.
+
+    python tests/reliability/crash.py --kills 500
+
+Prints a Markdown table. A third of the kills fall anywhere in a run; a third while one of the last parts is committed, and
+a third while the result is published, in runs that continue one which was killed before. Beside it a reader polls the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from harness import OUTPUT, arguments, has_ended, left_over, prepare, run, start, wait
+
+COMMIT_SECONDS = 0.02  # about as long as a part's commit takes here, from its temporary file on
+PUBLISH_SECONDS = 0.06
+WORKER_RUNS = 25  # one run in so many has a decoding process, which takes seconds to start
+
+
+class Catalogue:
+    """A folder where the sample catalogue is tagged again and again, and the bytes that must come out."""
+
+    def __init__(self, folder: Path, rows: int, seed: int) -> None:
+        self.folder, self.rows, self.random = folder, rows, random.Random(seed)
+        self.output, self.parts, self.all_parts = folder / OUTPUT, folder / "out.run" / "parts", folder / "all-parts"
+        self.counts: Counter[str] = Counter()
+        self.seconds = {}
+        for workers in (0, 1):
+            began = time.monotonic()
+            if code := self.run(workers):
+                sys.exit(f"an undisturbed run ended with {code}: {self.errors()}")
+            self.seconds[workers] = time.monotonic() - began
+            self.reference = self.output.read_bytes()
+            self.counts["undisturbed"] += 1
+
+    def command(self, workers: int) -> list[str]:
+        return arguments("--quiet", "--workers", workers, "--limit", self.rows)
+
+    def run(self, workers: int = 0, failpoint: str = "") -> int:
+        return run(self.folder, self.command(workers), {"TAGGER_FAILPOINT": failpoint})
+
+    def errors(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    def kill(self, number: int) -> None:
+        """Kill one run and run it again to its end."""
+        if number % 2:  # every other run replaces a result
+            self.output.unlink(missing_ok=True)
+        workers = int(number % WORKER_RUNS == WORKER_RUNS - 1)
+        if workers or number % 3 == 0:
+            pid = start(self.folder, self.command(workers))
+            time.sleep(self.random.uniform(0, self.seconds[workers]))
+        else:
+            shutil.copytree(self.all_parts, self.parts)
+            seconds = PUBLISH_SECONDS
+            if number % 3 == 1:
+                self.random.choice(sorted(self.parts.glob("*.parquet"))).unlink()
+                seconds = COMMIT_SECONDS
+            pid = start(self.folder, self.command(workers))
+            while not (self.unfinished() or has_ended(pid)):
+                time.sleep(0.001)
+            time.sleep(self.random.uniform(0, seconds))
+        os.kill(pid, signal.SIGKILL)
+        if wait(pid) == 0:
+            self.counts["ended before the kill"] += 1
+            return
+        self.counts["kills"] += 1
+        self.counts[f"killed {self.where()}"] += 1
+        self.judge("kill", self.output.exists())
+        if workers:
+            self.counts["killed with a decoding process"] += 1
+            self.counts["processes left over"] += len(left_over(pid, 10))
+        self.again()
+
+    def unfinished(self) -> bool:
+        """Whether a part or the result is being written."""
+        return any(self.parts.glob("?" * 32 + ".tmp"))
+
+    def where(self) -> str:
+        """What the killed run was doing, by what it left."""
+        parts, all_parts = (len(list(folder.glob("*.parquet"))) for folder in (self.parts, self.all_parts))
+        if (self.parts / "published").exists():
+            return "while it renamed the result" if self.unfinished() else "after the rename"
+        if self.unfinished():
+            return "while it joined the parts" if parts == all_parts else "while it wrote a part"
+        return "between two parts" if parts else "before the first part, or after all"
+
+    def again(self) -> None:
+        if code := self.run():
+            self.counts["re-runs that failed"] += 1
+            print(f"re-run ended with {code}: {self.errors()}", file=sys.stderr)
+        self.judge("re-run", True)
+
+    def judge(self, moment: str, exists: bool) -> None:
+        found = self.output.read_bytes() if exists and self.output.exists() else b""
+        if exists and found != self.reference:
+            self.counts["wrong"] += 1
+            print(f"after a {moment}: {len(found)} bytes, expected {len(self.reference)}", file=sys.stderr)
+
+    def fail_at(self, failpoint: str) -> None:
+        self.output.unlink(missing_ok=True)
+        if (code := self.run(failpoint=failpoint)) != -signal.SIGKILL:
+            sys.exit(f"failpoint {failpoint}: expected to be killed, found exit code {code}")
+        self.counts["failpoints"] += 1
+        self.judge("failpoint", self.output.exists())
+        if failpoint == "result-written":
+            shutil.copytree(self.parts, self.all_parts, ignore=shutil.ignore_patterns("*.tmp"))
+        self.again()
+
+
+def read_all_the_time(output: Path, reference: bytes, rows: int, report: Path) -> int:
+    """Start a reader of the output path; it ends at SIGTERM, leaving its counts in `report`."""
+    if pid := os.fork():
+        return pid
+    import pyarrow.parquet as pq
+
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+    counts = {"polls": 0, "sightings": 0, "results": 0, "wrong": 0}
+    known = None
+    while not ended:
+        counts["polls"] += 1
+        try:
+            with output.open("rb") as file:
+                found, identity = file.read(), os.fstat(file.fileno()).st_ino
+        except FileNotFoundError:
+            time.sleep(0.01)
+            continue
+        counts["sightings"] += 1
+        counts["wrong"] += found != reference
+        if identity != known:  # another file than last time: open it as a reader of Parquet would
+            known = identity
+            counts["results"] += 1
+            counts["wrong"] += pq.read_table(output).num_rows != rows if output.exists() else 0
+        time.sleep(0.01)
+    report.write_text(json.dumps(counts))
+    os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--rows", type=int, default=600, help="only the first rows of the catalogue")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
+    options = parser.parse_args()
+    prepare()
+    from tagger.catalog.results import FAILPOINTS
+
+    with tempfile.TemporaryDirectory() as name:
+        catalogue = Catalogue(Path(name), options.rows, options.seed)
+        report = Path(name) / "reader.json"
+        reader = read_all_the_time(catalogue.output, catalogue.reference, options.rows, report)
+        for failpoint in FAILPOINTS:
+            catalogue.fail_at(failpoint)
+        number = 0
+        while catalogue.counts["kills"] < options.kills:
+            catalogue.kill(number)
+            number += 1
+            if number % 20 == 0:
+                print(dict(catalogue.counts), file=sys.stderr, flush=True)
+        os.kill(reader, signal.SIGTERM)
+        counts = {**catalogue.counts, "reader exit code": wait(reader)}
+        counts |= {f"reader: {key}": value for key, value in json.loads(report.read_text()).items()}
+    if options.json:
+        print(json.dumps(counts))
+        return
+    print("| what | how many |\n|---|---|")
+    for key, value in counts.items():
+        print(f"| {key} | {value} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Real runs of the command line that start in milliseconds: forks of a process that has imported everything already.
+
+A run is in a session of its own, so that whatever it started can be found. Linux only (/proc).
+"""
+
+from __future__ import annotations
+
+import multiprocessing.util
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+SAMPLE = Path(__file__).parents[2] / "sample_catalog"
+OUTPUT = "out.parquet"
+
+
+def prepare() -> None:
+    """Import what a run imports, and make shards small, so that the sample catalogue has ten of them."""
+    import transformers
+
+    import tagger.catalog.manifest
+    import tagger.cli
+    import tagger.engines.local
+    import tagger.predictor
+
+    assert transformers.CLIPModel  # imported when it is first named
+    assert tagger.predictor.ClipEncoder
+    assert tagger.cli.main
+    assert tagger.engines.local.Stages
+    tagger.catalog.manifest.MAX_SHARD_ROWS = 64
+
+
+def arguments(*more: object) -> list[str]:
+    """Tag the sample catalogue into OUTPUT of the folder where the run is started."""
+    return ["run", str(SAMPLE / "manifest.parquet"), "--output", OUTPUT, "--overwrite", *map(str, more)]
+
+
+def start(folder: Path, command: list[str], environment: Mapping[str, str] | None = None) -> int:
+    """Start a run in `folder`, its stdout and stderr in files there; returns its process and session id."""
+    if pid := os.fork():
+        return pid
+    code = 70
+    try:
+        os.setsid()
+        os.chdir(folder)
+        os.environ.update(environment or {})
+        for handle, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), handle)
+        sys.argv = ["tagger", *command]
+        from tagger.cli import main
+
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        multiprocessing.util._exit_function()  # not atexit: what the parent registered there is the parent's
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
+
+
+def wait(pid: int) -> int:
+    """The exit code; negative for the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def has_ended(pid: int) -> bool:
+    """Whether the run has ended; it can still be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def run(folder: Path, command: list[str], environment: Mapping[str, str] | None = None) -> int:
+    return wait(start(folder, command, environment))
+
+
+def left_over(session: int, seconds: float) -> list[int]:
+    """The processes that this run started and that still live after `seconds`; returns as soon as there are none."""
+    deadline = time.monotonic() + seconds
+    while (found := _members(session)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _members(session: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of = stat.read_text().rpartition(")")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(of) == session and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
