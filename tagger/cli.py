@@ -11,7 +11,9 @@ from types import FrameType
 
 import click
 
+from tagger.catalog.check import start_check
 from tagger.errors import StoppedError, TaggerError
+from tagger.text import one_line, printable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -72,6 +74,7 @@ def run(
       tagger run 'catalogue/*.parquet' --output tagged.parquet --model ./clip
     """
     _log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    start_check(manifest)
     import tagger
 
     summary = tagger.run(
@@ -94,7 +97,7 @@ def run(
     )
     if not quiet:
         click.echo(summary.to_text())
-    click.echo(summary.output)
+    click.echo(printable(str(summary.output)))
 
 
 @cli.command()
@@ -108,6 +111,7 @@ def evaluate(results: Path, attribute: tuple[str, ...], as_json: bool) -> None:
     Example:
       tagger evaluate manifest.tagged.parquet --attribute category
     """
+    start_check(str(results))
     import tagger
 
     evaluation = tagger.evaluate(results, attribute)
@@ -128,9 +132,16 @@ def init(folder: Path) -> None:
     click.echo(write_starter(folder))
 
 
+class _OneLine(logging.Formatter):
+    """No name in a catalogue can make up a line of the log, or drive the terminal that shows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record))
+
+
 def _log_to_stderr(level: int) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("tagger: %(message)s"))
+    handler.setFormatter(_OneLine("tagger: %(message)s"))
     logger = logging.getLogger("tagger")
     logger.handlers = [handler]
     logger.setLevel(level)
@@ -156,7 +167,7 @@ def main() -> None:
         click.echo("tagger: stopped; nothing was published; run the same command again to continue", err=True)
         sys.exit(StoppedError.exit_code)
     except TaggerError as error:
-        for line in str(error).splitlines():
+        for line in str(error).split("\n"):
             click.echo(f"tagger: {line}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of stdout has gone; Python would complain once more while it ends
@@ -165,9 +176,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("TAGGER_DEBUG"):
             raise
+        reason = one_line(" ".join(str(error).split()))
         click.echo(
-            f"tagger: unexpected {type(error).__name__}: {' '.join(str(error).split())}; nothing was published; this is a "
-            "fault of tagger: set TAGGER_DEBUG=1 to see where, and report it",
+            f"tagger: unexpected {type(error).__name__}: {reason}; nothing was published; this is a fault of tagger: set "
+            "TAGGER_DEBUG=1 to see where, and report it",
             err=True,
         )
         sys.exit(1)

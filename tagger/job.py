@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import resource
 import sys
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from tqdm import tqdm
 
+from tagger.catalog.check import check
 from tagger.catalog.lock import hold
-from tagger.catalog.manifest import Shard
+from tagger.catalog.manifest import Shard, bytes_per_row, rows_per_shard
 from tagger.catalog.results import Results, discard_parts, open_results, write_text
 from tagger.catalog.schemas import result_schema, tagger_metadata
 from tagger.catalog.tags import status_counts
@@ -29,6 +29,7 @@ from tagger.errors import StoppedError, UsageError
 from tagger.evaluation.metrics import Evaluation, Evaluator
 from tagger.plan import Plan, gather_settings, make_plan
 from tagger.tagging.taxonomy import taxonomy_hash
+from tagger.text import to_json, without_secrets
 
 if TYPE_CHECKING:
     from tagger.predictor import Predictor
@@ -75,7 +76,7 @@ class RunSummary:
     def to_json(self) -> str:
         evaluation = self.evaluation.to_dict() if self.evaluation else None
         values = {**vars(self), "output": str(self.output), "evaluation": evaluation}
-        return json.dumps(values, indent=2, ensure_ascii=False)
+        return to_json(values)
 
 
 def run(
@@ -108,8 +109,8 @@ def run(
     plan = make_plan(name, settings, labels=labels, output=output, limit=limit, overwrite=overwrite, in_place=in_place)
     summary = RunSummary(
         output=plan.output,
-        settings=plan.settings.model_dump(mode="json", by_alias=True),
-        model={"name": settings.model.name, "revision": settings.model.revision},
+        settings=plan.settings.model_dump(by_alias=True),
+        model={"name": without_secrets(settings.model.name), "revision": settings.model.revision},
         rows=plan.rows,
     )
     try:
@@ -132,6 +133,7 @@ def evaluate(results: str | Path, attributes: Sequence[str] = ()) -> Evaluation:
 
     Raises ManifestError if it is not a result of tagger, UsageError if there is nothing to evaluate.
     """
+    check(str(results))
     with open_results(Path(results)) as file:
         described = {item["name"]: item for item in tagger_metadata(file.schema_arrow)["attributes"]}
         for name in attributes:
@@ -148,7 +150,7 @@ def evaluate(results: str | Path, attributes: Sequence[str] = ()) -> Evaluation:
             )
         evaluator = Evaluator(chosen)
         columns = [column for name, (truth, _) in chosen.items() for column in (truth, f"{name}_label")]
-        for batch in file.iter_batches(columns=columns):
+        for batch in file.iter_batches(rows_per_shard(bytes_per_row([file.metadata])), columns=columns):
             evaluator.update(pa.Table.from_batches([batch]))
     return evaluator.result()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tagger.catalog.check import check
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
 from tagger.config import Settings, find_settings_file, parse_settings, read_settings
@@ -52,6 +53,7 @@ def make_plan(
     in_place: bool,
 ) -> Plan:
     """Open the manifest and check everything against it. Raises ManifestError, ConfigError, UsageError."""
+    check(name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column)
     attributes = _attributes(manifest, settings, labels)
     _check_columns(manifest, attributes)

@@ -41,9 +41,7 @@ def tag(
     stages = Stages()
     shards = list(manifest.shards(limit))
     policy = ImagePolicy(roots=(root.resolve(),))
-    tagged = list(
-        tag_shards(manifest, schema, predictor, policy, workers, shards, stages, done.append)
-    )
+    tagged = list(tag_shards(manifest, schema, predictor, policy, workers, shards, stages, done.append))
     assert [shard for shard, _ in tagged] == shards
     table = pa.concat_tables([table for _, table in tagged])
     assert sum(done) == len(table)

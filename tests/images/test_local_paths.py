@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -114,7 +113,7 @@ sys.addaudithook(_record)  # hooks stay for good; this one looks only when asked
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
+def root(tmp_path: Path) -> Path:
     root, other = tmp_path.resolve() / "images", tmp_path.resolve() / "other"
     for folder in (root / "shoes", other, tmp_path / "images-2"):
         folder.mkdir(parents=True)
@@ -139,7 +138,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
         (root / name).symlink_to(target)
     os.mkfifo(root / "fifo")
     os.mknod(root / "socket", stat.S_IFSOCK | 0o600)
-    yield root
+    return root
 
 
 def outcome(name: str, *roots: Path) -> str:
