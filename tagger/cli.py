@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 from tagger import stop
+from tagger.catalog.check import start_check
+from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
+from tagger.text import one_line, printable
 
 if TYPE_CHECKING:
     import tagger
@@ -86,6 +89,8 @@ def run(
       tagger run s3://bucket/night/manifest.parquet --output s3://bucket/night/tagged.parquet
     """
     _log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    if not is_remote(manifest):
+        start_check(manifest)
     import tagger
 
     try:
@@ -128,6 +133,8 @@ def evaluate(results: str, attribute: tuple[str, ...], as_json: bool) -> None:
     Example:
       tagger evaluate manifest.tagged.parquet --attribute category
     """
+    if not is_remote(results):
+        start_check(str(results))
     import tagger
 
     evaluation = tagger.evaluate(results, attribute)
@@ -151,16 +158,23 @@ def init(folder: Path) -> None:
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:
     if not quiet:
         click.echo(summary.to_text())
-    click.echo(summary.output)
+    click.echo(printable(str(summary.output)))
 
 
 def _split(names: str | None) -> list[str] | None:
     return None if names is None else [name.strip() for name in names.split(",")]
 
 
+class _OneLine(logging.Formatter):
+    """No name in a catalogue can make up a line of the log, or drive the terminal that shows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record))
+
+
 def _log_to_stderr(level: int) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("tagger: %(message)s"))
+    handler.setFormatter(_OneLine("tagger: %(message)s"))
     logger = logging.getLogger("tagger")
     logger.handlers = [handler]
     logger.setLevel(level)
@@ -192,15 +206,16 @@ def _explain(error: BaseException) -> int:
         error.show()
         return error.exit_code
     if isinstance(error, TaggerError):
-        for line in str(error).splitlines():
+        for line in str(error).split("\n"):
             click.echo(f"tagger: {line}", err=True)
         return error.exit_code
     if isinstance(error, BrokenPipeError):  # the reader of stdout has gone; Python would complain once more while it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    reason = one_line(" ".join(str(error).split()))
     click.echo(
-        f"tagger: unexpected {type(error).__name__}: {' '.join(str(error).split())}; nothing was published; this is a "
-        "fault of tagger: set TAGGER_DEBUG=1 to see where, and report it",
+        f"tagger: unexpected {type(error).__name__}: {reason}; nothing was published; this is a fault of tagger: set "
+        "TAGGER_DEBUG=1 to see where, and report it",
         err=True,
     )
     return 1

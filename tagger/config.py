@@ -138,7 +138,7 @@ def parse_settings(content: Mapping[str, Any], where: str) -> Settings:
         return Settings.model_validate(content)
     except ValidationError as error:
         lines = [f"{where}: {_explain(problem, content)}" for problem in error.errors()]
-        raise ConfigError("\n".join(lines)) from error
+        raise ConfigError(*lines) from error
 
 
 def _explain(problem: Mapping[str, Any], content: Mapping[str, Any]) -> str:

@@ -9,16 +9,24 @@
     ├── ConfigError        78   tagger.toml or the labels are wrong
     └── ImageError          -   one image; costs its row the tags and never ends a run
 
-A message is one line: what was expected, what was found, where, and what to do about it.
+A message is one line: what was expected, what was found, where, and what to do about it. `str` of an error may be printed:
+names in it are escaped, secrets of URLs left out. Several mistakes in a tagger.toml are one error with a line for each.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from tagger.text import one_line
+
 
 class TaggerError(Exception):
+    """The arguments are the message's lines."""
+
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(one_line(str(line)) for line in self.args)
 
 
 class UsageError(TaggerError):
@@ -60,4 +68,4 @@ class ImageError(TaggerError):
         self.message = message
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+        return one_line(f"{self.code}: {self.message}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tagger.catalog.check import check
 from tagger.catalog.earlier import open_earlier
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
@@ -73,6 +74,7 @@ def make_plan(
     Raises ManifestError, ConfigError, UsageError, StoppedError.
     """
     files = space.fetch(name) if is_remote(name) else None
+    check(str(space.folder) if files else name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
     attributes = _attributes(manifest, settings, labels)
     _check_columns(manifest, attributes)
@@ -81,7 +83,9 @@ def make_plan(
     if retry_errors is not None:
         if in_place or rows != manifest.rows:
             raise UsageError(f"--retry-errors: expected it without {'--in-place' if in_place else '--limit'}; leave one out")
-        earlier = open_earlier(space.local(retry_errors), manifest)
+        result = space.local(retry_errors)
+        check(str(result))
+        earlier = open_earlier(result, manifest)
         output, overwrite = output or retry_errors, overwrite or output is None
     objects = [space.urls[file] for file in files or ()]
     target = choose_output(name, manifest, objects, output, limit, overwrite, in_place)

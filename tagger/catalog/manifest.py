@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -61,9 +60,7 @@ class Manifest:
 
     @cached_property
     def shard_rows(self) -> int:
-        """Rows of a shard: about SHARD_BYTES of them, a multiple of MIN_SHARD_ROWS."""
-        rows = SHARD_BYTES // max(self.bytes_per_row, 1) // MIN_SHARD_ROWS * MIN_SHARD_ROWS
-        return min(max(rows, MIN_SHARD_ROWS), MAX_SHARD_ROWS)
+        return rows_per_shard(self.bytes_per_row)
 
     def shards(self, limit: int | None = None) -> Iterator[Shard]:
         rows = self.rows if limit is None else min(limit, self.rows)
@@ -116,6 +113,19 @@ def _leaves(file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
     return [path for path in paths if path in wanted or path.split(".", 1)[0] in wanted]
 
 
+def bytes_per_row(footers: Sequence[pq.FileMetaData]) -> int:
+    """Mean size of a row, encoded but not compressed."""
+    groups = [footer.row_group(index) for footer in footers for index in range(footer.num_row_groups)]
+    total, rows = sum(group.total_byte_size for group in groups), sum(footer.num_rows for footer in footers)
+    return int(total // max(rows, 1))
+
+
+def rows_per_shard(row_bytes: int) -> int:
+    """Rows of a shard: about SHARD_BYTES of them, a multiple of MIN_SHARD_ROWS."""
+    rows = SHARD_BYTES // max(row_bytes, 1) // MIN_SHARD_ROWS * MIN_SHARD_ROWS
+    return min(max(rows, MIN_SHARD_ROWS), MAX_SHARD_ROWS)
+
+
 def image_refs(table: pa.Table, image_column: str, first_row: int) -> list[ImageRef]:
     """The image references of a shard's rows; `first_row` is the manifest row of the first."""
     column = table[image_column]
@@ -139,7 +149,7 @@ def open_manifest(
     Raises ManifestError: no file, not Parquet, files whose columns differ, no usable image column or several, an
     `id_column` whose values repeat.
     """
-    files = files or _find_files(name)
+    files = files or find_files(name)
     schemas, footers = [], []
     for path in files:
         try:
@@ -169,7 +179,7 @@ def open_manifest(
         rows=rows,
         schema=schema,
         image_column=image_column,
-        bytes_per_row=sum(group.total_byte_size for group in groups) // max(rows, 1),
+        bytes_per_row=bytes_per_row(footers),
     )
     if id_column is not None:
         _check_ids(manifest, id_column)
@@ -184,7 +194,7 @@ def unreadable(path: Path, error: Exception) -> ManifestError:
     return ManifestError(f"{path}: expected a readable Parquet file, found: {reason}; write the file again")
 
 
-def _find_files(name: str) -> tuple[Path, ...]:
+def find_files(name: str) -> tuple[Path, ...]:
     path = Path(name)
     if path.is_file():
         return (path,)
@@ -246,6 +256,8 @@ def _check_ids(manifest: Manifest, column: str) -> None:
             f"{manifest.name}: expected the id column {column}, found {', '.join(manifest.schema.names)}; correct "
             "[manifest] id_column"
         )
+    import pandas as pd  # half a second to import, for those who name an id column
+
     try:
         texts = (pc.cast(part, pa.string()) for part in manifest.column(column))
         hashes = [pd.util.hash_array(part.to_numpy(zero_copy_only=False)) for part in texts]

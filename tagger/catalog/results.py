@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from tagger import stop
 from tagger.catalog.manifest import Shard, unreadable
-from tagger.catalog.schemas import tagger_metadata
+from tagger.catalog.schemas import is_text, tagger_metadata
 from tagger.errors import ManifestError, StoppedError
 
 log = logging.getLogger(__name__)
@@ -227,6 +227,12 @@ def open_results(path: Path) -> pq.ParquetFile:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
-    if "attributes" not in tagger_metadata(file.schema_arrow):
+    described = tagger_metadata(file.schema_arrow)
+    if "attributes" not in described:
         raise ManifestError(f"{path}: expected results of tagger, found a Parquet file without them; tag it with tagger run")
+    schema = file.schema_arrow
+    for item in described["attributes"]:
+        for column in (f"{item['name']}_label", *filter(None, [item["truth_column"]])):
+            if schema.get_field_index(column) < 0 or not is_text(schema.field(column).type):
+                raise ManifestError(f"{path}: expected a text column {column}, as its metadata says, found none; tag it again")
     return file

@@ -37,12 +37,14 @@ def result_schema(manifest: pa.Schema, attributes: Sequence[str], metadata: dict
 
 
 def tagger_metadata(schema: pa.Schema) -> dict[str, Any]:
-    """What a run of tagger wrote into the file that has this schema; empty if none did."""
+    """What a run of tagger wrote into the file that has this schema; empty if none did, or not in this form."""
     try:
         described = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    except ValueError:
+        attributes, columns = described.get("attributes", []), described.get("tag_columns", [])
+        texts = [*columns, *(text for item in attributes for text in (item["name"], item["truth_column"] or "", *item["labels"]))]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
-    return described if isinstance(described, dict) else {}
+    return described if all(isinstance(text, str) for text in texts) else {}
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -121,10 +121,8 @@ class Workspace:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
         if isinstance(error, TaggerError):
-            message = str(error)
             for copy, url in self.urls.items():
-                message = message.replace(str(copy), url)
-            error.args = (message,)
+                error.args = tuple(str(line).replace(str(copy), url) for line in error.args)
 
 
 def _find(store: Any, path: str) -> dict[str, tuple[int, str]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+from tagger.text import one_line, to_json
 
 MAX_MATRIX = 15  # labels of a confusion matrix that still fits a terminal
 UNKNOWN_KEPT, UNKNOWN_SHOWN = 1000, 10  # different truth values that are no label: in the summary, in the text
@@ -48,10 +49,10 @@ class Evaluation:
         return {name: asdict(attribute) for name, attribute in self.attributes.items()}
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        return to_json(self.to_dict())
 
     def to_text(self) -> str:
-        return "\n\n".join(_text(name, attribute) for name, attribute in self.attributes.items())
+        return "\n\n".join(_text(name, _printable(attribute)) for name, attribute in self.attributes.items())
 
 
 @dataclass
@@ -125,6 +126,17 @@ def _evaluate(count: _Count) -> AttributeEvaluation:
         weighted_f1=weighted_f1,
         per_class=per_class,
         confusion_matrix=matrix.tolist(),
+    )
+
+
+def _printable(evaluation: AttributeEvaluation) -> AttributeEvaluation:
+    """The same with every text of the catalogue as a line of a table may show it."""
+    return replace(
+        evaluation,
+        truth_column=one_line(evaluation.truth_column),
+        labels=tuple(map(one_line, evaluation.labels)),
+        per_class={one_line(label): row for label, row in evaluation.per_class.items()},
+        unknown_truth={one_line(value): rows for value, rows in evaluation.unknown_truth.items()},
     )
 
 

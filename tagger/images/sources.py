@@ -1,7 +1,7 @@
 """From a reference to encoded bytes, inside the image root; remote ones by remote.py, whose codes are added.
 
-Codes: missing (null, or no such file), forbidden-path (leads out of the image root), unreadable (not a regular file, no
-permission, a failing disk), too-large (more than MAX_FILE_BYTES), not-an-image (nothing in it).
+Codes: missing (null, or no such file), forbidden-path (leads out of the image root, or to a device, FIFO or socket; never
+opened), unreadable (a folder, no permission, a failing disk), too-large (more than MAX_FILE_BYTES), not-an-image (nothing in it).
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from tagger.errors import ImageError
 from tagger.images.remote import fetch, is_remote
 from tagger.types import ImagePolicy, ImageRef
 
 MAX_FILE_BYTES = 128 << 20
+SYSTEM_FOLDERS = ("/dev/", "/proc/", "/sys/")  # where opening a file may do something
+FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_bytes(ref: ImageRef, policy: ImagePolicy) -> bytes:
@@ -36,30 +39,62 @@ def read_bytes(ref: ImageRef, policy: ImagePolicy) -> bytes:
 
 
 def _read_file(name: str, roots: Sequence[Path]) -> bytes:
-    if "://" in name:  # not repeated: it may hold a password
+    if "://" in name:
         raise ImageError("forbidden-path", "expected a local path, https://, s3://, gs:// or az://, found another scheme")
     if "\0" in name:
-        raise ImageError("forbidden-path", f"{name!r} is not a local path")
+        raise ImageError("forbidden-path", "expected a path, found a NUL byte")
     if not roots:
         raise ImageError("forbidden-path", f"{name} is a path on this machine, where the run has no image root")
-    # realpath follows symlinks, so neither ".." nor a link leads out of the roots.
-    path = os.path.realpath(roots[0] / name)
-    if not any(Path(path).is_relative_to(root) for root in roots):
-        raise ImageError("forbidden-path", f"{name} leads out of the image root")
     try:
-        # Non-blocking: opening a FIFO that nobody writes to would wait for ever.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise ImageError("unreadable", f"{name} is not a regular file")
-            if found.st_size > MAX_FILE_BYTES:
-                raise _too_large(found.st_size)
-            return file.read()
+        # realpath follows symlinks, so neither ".." nor a link leads out of the roots.
+        path = os.path.realpath(os.path.join(roots[0], name))  # noqa: PTH118  # a Path costs more than the system calls
+        root = next((root for root in map(str, roots) if _lies_under(path, root)), None)
+        if root is None:
+            raise ImageError("forbidden-path", f"{name} leads out of the image root")
+        with _open_below(root, path, name) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE_BYTES:
+                raise _too_large(size)
+            return file.read(size)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing", f"no file {name}") from error
     except OSError as error:
         raise ImageError("unreadable", f"{name}: {error.strerror}") from error
+    except UnicodeEncodeError as error:
+        raise ImageError("forbidden-path", f"{name} is not text that a path can have") from error
+
+
+def _lies_under(path: str, root: str) -> bool:
+    """Whether a resolved path is in a resolved folder; what the system shows as files is in none that does not name it."""
+    if root == "/":
+        return not path.startswith(SYSTEM_FOLDERS)
+    return path.startswith(root + "/") or path == root
+
+
+def _open_below(root: str, path: str, name: str) -> BinaryIO:
+    """Open a regular file and nothing else: from the root downwards, no step following a link.
+
+    A folder that was exchanged for a link after the path was resolved is not followed, wherever it leads; devices, FIFOs and
+    sockets are not opened, because opening alone may block or do something.
+    """
+    *folders, last = (path[len(root) :].strip("/") or ".").split("/")
+    folder = os.open(root, FOLDER)
+    try:
+        for step in folders:
+            parent, folder = folder, os.open(step, FOLDER, dir_fd=folder)
+            os.close(parent)
+        found = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
+            harmless = stat.S_ISDIR(found.st_mode) or stat.S_ISLNK(found.st_mode)  # a link here is one that leads in a circle
+            raise ImageError("unreadable" if harmless else "forbidden-path", f"{name} is not a regular file")
+        # Should it be a FIFO by now, opening does not wait for its writer.
+        file = os.open(last, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not os.path.samestat(os.fstat(file), found):
+        os.close(file)
+        raise ImageError("forbidden-path", f"{name} was exchanged while it was opened")
+    return os.fdopen(file, "rb")
 
 
 def _too_large(size: int) -> ImageError:
