@@ -13,7 +13,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tagger.job import RunSummary, evaluate, run
+    from tagger.job import evaluate, run
+    from tagger.summary import RunSummary
 
 __all__ = ["RunSummary", "__version__", "evaluate", "run"]
 

@@ -12,9 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 # Who may import whom inside the package. A stage folder may always import itself, types and errors.
 ALLOWED = {
     "cli": {"job", "config", "errors", ""},
-    "job": {"plan", "engines", "predictor", "catalog", "evaluation", "tagging"},
+    "job": {"plan", "summary", "engines", "predictor", "catalog", "evaluation", "tagging"},
     "plan": {"catalog", "tagging", "config", "outputs"},
     "outputs": {"catalog"},
+    "summary": {"catalog", "evaluation"},
     "config": {"tagging"},
     "engines": {"predictor", "catalog", "images"},
     "predictor": {"images", "encoders", "tagging"},
@@ -25,7 +26,7 @@ ALLOWED = {
     "tagging": set(),
     "types": set(),
     "errors": set(),
-    "": {"job"},  # tagger/__init__.py
+    "": {"job", "summary"},  # tagger/__init__.py
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

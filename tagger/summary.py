@@ -1,0 +1,60 @@
+"""What a run says of itself: summary.json, and the counts on the terminal."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tagger.catalog.results import open_results
+from tagger.catalog.storage import Workspace
+from tagger.evaluation.metrics import Evaluation
+
+
+@dataclass(kw_only=True)
+class RunSummary:
+    """What summary.json holds; `errors` is code -> rows, `evaluation` is None where no attribute has a truth column.
+
+    `output` is a URL where the results are on an object store.
+    """
+
+    schema_version: int = 1
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    output: Path | str
+    settings: dict[str, Any]
+    model: dict[str, Any]
+    rows: int
+    tagged: int = 0
+    review: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    encoded_images: int = 0
+    images_per_second: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+    evaluation: Evaluation | None = None
+
+    def read(self) -> pa.Table:
+        """The results, whole."""
+        with Workspace() as space, open_results(space.local(self.output)) as file:
+            return file.read()
+
+    def to_text(self) -> str:
+        """The evaluation and the counts, for a terminal."""
+        errors = ", ".join(f"{count} {code}" for code, count in self.errors.most_common())
+        counts = (
+            f"{self.rows} rows: {self.tagged} tagged, {self.review} to review, {self.errors.total()} errors"
+            f"{f' ({errors})' if errors else ''}; {self.images_per_second:.0f} images/s"
+        )
+        return f"{self.evaluation.to_text()}\n\n{counts}" if self.evaluation else counts
+
+    def to_json(self) -> str:
+        evaluation = self.evaluation.to_dict() if self.evaluation else None
+        values = {**vars(self), "output": str(self.output), "evaluation": evaluation}
+        return json.dumps(values, indent=2, ensure_ascii=False)
