@@ -152,7 +152,7 @@ from tagger.cli import main
 from tagger.predictor import load_predictor
 from tagger.tagging.taxonomy import Attribute
 manifest.MAX_SHARD_ROWS = 64
-load_predictor(sys.argv[1], None, "auto", "cpu", [Attribute(name="kind", labels=("hat", "bag"))], 32)
+load_predictor(sys.argv[1], None, "auto", "cpu", [Attribute(name="kind", labels=("hat", "bag"))])
 for line in sys.stdin:
     failpoint, arguments = json.loads(line)
     if not (child := os.fork()):
@@ -340,7 +340,7 @@ def test_paths_in_a_manifest_on_a_store_want_an_image_root(server, bucket, pictu
         run(f"s3://{bucket}/paths.parquet", kind)
     tagged = run(f"s3://{bucket}/paths.parquet", kind, image_root=pictures).read()
     assert tagged["tag_status"].to_pylist() == ["tagged", "error"]
-    urls = {**kind, "images": {"allow_buckets": ["other"]}}
+    urls = {**kind, "images": {"allow_buckets": ["s3://other"]}}
     tagged = run(f"s3://{bucket}/paths.parquet", urls, overwrite=True).read()
     assert [reason[:15] for reason in tagged["tag_reason"].to_pylist()] == ["forbidden-path:"] * 2
 
