@@ -60,7 +60,7 @@ class Results:
         description = self._parts / "job.json"
         if self._published():  # the run ended between publishing and tidying up
             discard_parts(folder)
-        elif self._parts.exists() and (changed := _changes(description, job)):
+        elif description.exists() and (changed := _changes(description, job)):
             log.warning("%s: starting over, not continuing an interrupted run: %s changed", output, ", ".join(changed))
             discard_parts(folder)
         self._parts.mkdir(parents=True, exist_ok=True)
