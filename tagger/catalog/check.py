@@ -32,6 +32,8 @@ _started: dict[str, subprocess.Popen[str]] = {}
 
 def start_check(name: str) -> None:
     """Start reading what `check` will be asked about: a Parquet file, a folder of them or a glob."""
+    if name in _started:
+        return
     # The system's allocator says what it cannot get, and there are no threads: the limits mean the same on every machine.
     environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     _started[name] = subprocess.Popen(
@@ -43,7 +45,6 @@ def start_check(name: str) -> None:
         encoding="utf-8",
         errors="replace",
     )
-    atexit.register(_started[name].kill)  # a run that ends before it asks leaves nothing behind
 
 
 def check(name: str) -> None:
@@ -54,9 +55,20 @@ def check(name: str) -> None:
     try:
         output, errors = process.communicate()
     finally:
-        process.kill()
-        atexit.unregister(process.kill)
+        _end(process)
     judge(name, process.returncode, output, errors)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with process:  # closes its pipes and waits for it
+        process.kill()
+
+
+@atexit.register
+def _end_started() -> None:
+    """A run that ends before it asks leaves nothing behind."""
+    for process in _started.values():
+        _end(process)
 
 
 def judge(name: str, code: int, output: str, errors: str) -> None:

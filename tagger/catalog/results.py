@@ -58,7 +58,7 @@ class Results:
         # Its own name: were the lock to fail, as on some network disks, two runs would not write into one file.
         self._unfinished = self._parts / f"{uuid.uuid4().hex}.tmp"
         description = self._parts / JOB
-        if self._published() or (self._parts.exists() and not continues(output, description, job)):
+        if self._published() or (description.exists() and not continues(output, description, job)):
             discard_parts(folder)
         self._parts.mkdir(parents=True, exist_ok=True)
         for abandoned in self._parts.glob("*.tmp"):

@@ -2,13 +2,15 @@
 
     python tests/reliability/crash.py --kills 500
 
-Prints a Markdown table. A third of the kills fall anywhere in a run; a third while one of the last parts is committed, and
-a third while the result is published, in runs that continue one which was killed before. Beside it a reader polls the output.
+Prints a Markdown table. A quarter of the kills fall anywhere in a run; the others while a part is committed, or while the
+result is published, in runs that continue one which was killed before and have the model loaded. Beside it a reader polls
+the output.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import random
@@ -18,11 +20,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import OUTPUT, arguments, has_ended, left_over, prepare, run, start, wait
+from harness import OUTPUT, arguments, has_ended, left_over, load_once, prepare, start, wait
 
 COMMIT_SECONDS = 0.02  # about as long as a part's commit takes here, from its temporary file on
 PUBLISH_SECONDS = 0.06
@@ -36,20 +41,21 @@ class Catalogue:
         self.folder, self.rows, self.random = folder, rows, random.Random(seed)
         self.output, self.parts, self.all_parts = folder / OUTPUT, folder / "out.run" / "parts", folder / "all-parts"
         self.counts: Counter[str] = Counter()
+        self.share_model = load_once()
         self.seconds = {}
         for workers in (0, 1):
             began = time.monotonic()
-            if code := self.run(workers):
+            if code := wait(start(self.folder, self.command(workers))):
                 sys.exit(f"an undisturbed run ended with {code}: {self.errors()}")
             self.seconds[workers] = time.monotonic() - began
             self.reference = self.output.read_bytes()
             self.counts["undisturbed"] += 1
 
     def command(self, workers: int) -> list[str]:
-        return arguments("--quiet", "--workers", workers, "--limit", self.rows)
+        return arguments("--workers", workers, "--limit", self.rows)
 
-    def run(self, workers: int = 0, failpoint: str = "") -> int:
-        return run(self.folder, self.command(workers), {"TAGGER_FAILPOINT": failpoint})
+    def start(self, failpoint: str = "") -> int:
+        return start(self.folder, self.command(workers=0), {"TAGGER_FAILPOINT": failpoint}, before=self.share_model)
 
     def errors(self) -> str:
         return (self.folder / "stderr").read_text()
@@ -59,16 +65,16 @@ class Catalogue:
         if number % 2:  # every other run replaces a result
             self.output.unlink(missing_ok=True)
         workers = int(number % WORKER_RUNS == WORKER_RUNS - 1)
-        if workers or number % 3 == 0:
+        if workers or number % 4 == 0:
             pid = start(self.folder, self.command(workers))
             time.sleep(self.random.uniform(0, self.seconds[workers]))
         else:
             shutil.copytree(self.all_parts, self.parts)
             seconds = PUBLISH_SECONDS
-            if number % 3 == 1:
+            if number % 4 == 1:  # half as many as while publishing, which takes longer
                 self.random.choice(sorted(self.parts.glob("*.parquet"))).unlink()
                 seconds = COMMIT_SECONDS
-            pid = start(self.folder, self.command(workers))
+            pid = self.start()
             while not (self.unfinished() or has_ended(pid)):
                 time.sleep(0.001)
             time.sleep(self.random.uniform(0, seconds))
@@ -98,7 +104,7 @@ class Catalogue:
         return "between two parts" if parts else "before the first part, or after all"
 
     def again(self) -> None:
-        if code := self.run():
+        if code := wait(self.start()):
             self.counts["re-runs that failed"] += 1
             print(f"re-run ended with {code}: {self.errors()}", file=sys.stderr)
         self.judge("re-run", True)
@@ -111,7 +117,7 @@ class Catalogue:
 
     def fail_at(self, failpoint: str) -> None:
         self.output.unlink(missing_ok=True)
-        if (code := self.run(failpoint=failpoint)) != -signal.SIGKILL:
+        if (code := wait(self.start(failpoint))) != -signal.SIGKILL:
             sys.exit(f"failpoint {failpoint}: expected to be killed, found exit code {code}")
         self.counts["failpoints"] += 1
         self.judge("failpoint", self.output.exists())
@@ -121,32 +127,30 @@ class Catalogue:
 
 
 def read_all_the_time(output: Path, reference: bytes, rows: int, report: Path) -> int:
-    """Start a reader of the output path; it ends at SIGTERM, leaving its counts in `report`."""
+    """Start a process that reads the output path; it ends at SIGTERM, leaving its counts in `report`."""
     if pid := os.fork():
         return pid
-    import pyarrow.parquet as pq
-
-    ended: list[int] = []
-    signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
-    counts = {"polls": 0, "sightings": 0, "results": 0, "wrong": 0}
-    known = None
-    while not ended:
-        counts["polls"] += 1
-        try:
-            with output.open("rb") as file:
+    try:
+        harness = os.getppid()
+        ended: list[int] = []
+        signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+        counts = {"polls": 0, "sightings": 0, "results": 0, "wrong": 0}
+        known = 0
+        while not ended and os.getppid() == harness:
+            counts["polls"] += 1
+            with suppress(FileNotFoundError), output.open("rb") as file:
                 found, identity = file.read(), os.fstat(file.fileno()).st_ino
-        except FileNotFoundError:
+                counts["sightings"] += 1
+                fine = found == reference
+                if identity != known:  # another file than last time: read it as its users do
+                    known = identity
+                    counts["results"] += 1
+                    fine = fine and pq.read_table(io.BytesIO(found)).num_rows == rows
+                counts["wrong"] += not fine
             time.sleep(0.01)
-            continue
-        counts["sightings"] += 1
-        counts["wrong"] += found != reference
-        if identity != known:  # another file than last time: open it as a reader of Parquet would
-            known = identity
-            counts["results"] += 1
-            counts["wrong"] += pq.read_table(output).num_rows != rows if output.exists() else 0
-        time.sleep(0.01)
-    report.write_text(json.dumps(counts))
-    os._exit(0)
+        report.write_text(json.dumps(counts))
+    finally:
+        os._exit(0)
 
 
 def main() -> None:

@@ -9,36 +9,72 @@ import multiprocessing.util
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 SAMPLE = Path(__file__).parents[2] / "sample_catalog"
 OUTPUT = "out.parquet"
 
 
-def prepare() -> None:
-    """Import what a run imports, and make shards small, so that the sample catalogue has ten of them."""
+def prepare(shard_rows: int = 64) -> None:
+    """Import what a run imports, and make shards small: with 64 rows, the sample catalogue has ten of them."""
+    import sklearn.metrics
     import transformers
+    from PIL import Image
 
     import tagger.catalog.manifest
     import tagger.cli
     import tagger.engines.local
+    import tagger.job
     import tagger.predictor
 
+    Image.init()
+    assert sklearn.metrics.f1_score
     assert transformers.CLIPModel  # imported when it is first named
     assert tagger.predictor.ClipEncoder
     assert tagger.cli.main
+    assert tagger.job.run
     assert tagger.engines.local.Stages
-    tagger.catalog.manifest.MAX_SHARD_ROWS = 64
+    tagger.catalog.manifest.MAX_SHARD_ROWS = shard_rows
 
 
-def arguments(*more: object) -> list[str]:
-    """Tag the sample catalogue into OUTPUT of the folder where the run is started."""
-    return ["run", str(SAMPLE / "manifest.parquet"), "--output", OUTPUT, "--overwrite", *map(str, more)]
+def load_once(at_once: int | None = None) -> Callable[[], None]:
+    """Load the sample model here; returns what lets a run use it, for runs in which loading is not the point.
+
+    at_once: images that the encoder takes; few save time where there are few.
+    """
+    import tagger.predictor
+    from tagger.plan import gather_settings
+
+    settings = gather_settings(str(SAMPLE / "manifest.parquet"), None, None, None, None, None, None, None)
+    model = settings.model
+    loaded = tagger.predictor.load_predictor(model.name, model.revision, model.precision, None, settings.attributes)
+    if at_once is not None:
+        loaded._at_once = at_once
+
+    def share() -> None:
+        tagger.predictor.load_predictor = lambda *_: loaded
+
+    return share
 
 
-def start(folder: Path, command: list[str], environment: Mapping[str, str] | None = None) -> int:
-    """Start a run in `folder`, its stdout and stderr in files there; returns its process and session id."""
+def arguments(*more: object, manifest: Path = SAMPLE / "manifest.parquet") -> list[str]:
+    """Tag the sample catalogue, or some of it, into OUTPUT of the folder where the run is started."""
+    settings = ["--config", str(SAMPLE / "tagger.toml"), "--quiet", "--overwrite"]
+    return ["run", str(manifest), "--output", OUTPUT, *settings, *map(str, more)]
+
+
+def start(
+    folder: Path,
+    command: list[str],
+    environment: Mapping[str, str] | None = None,
+    before: Callable[[], None] = lambda: None,
+    after: Callable[[], None] = lambda: None,
+) -> int:
+    """Start a run in `folder`, its stdout and stderr in files there; returns its process and session id.
+
+    before, after: called in the new process, around the run.
+    """
     if pid := os.fork():
         return pid
     code = 70
@@ -51,12 +87,14 @@ def start(folder: Path, command: list[str], environment: Mapping[str, str] | Non
         sys.argv = ["tagger", *command]
         from tagger.cli import main
 
+        before()
         try:
             main()
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
         multiprocessing.util._exit_function()  # not atexit: what the parent registered there is the parent's
+        after()
         sys.stdout.flush()
     finally:
         os._exit(code)
@@ -70,10 +108,6 @@ def wait(pid: int) -> int:
 def has_ended(pid: int) -> bool:
     """Whether the run has ended; it can still be waited for."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def run(folder: Path, command: list[str], environment: Mapping[str, str] | None = None) -> int:
-    return wait(start(folder, command, environment))
 
 
 def left_over(session: int, seconds: float) -> list[int]:
