@@ -7,6 +7,7 @@ manifest; so no address is checked here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import threading
@@ -75,6 +76,8 @@ def _status(error: Exception) -> int:
 @cache
 def _store(scheme: str, timeout: float, process: int) -> Any:
     """This process's client; after a fork the numbers differ, and no connection has two owners."""
+    for client in ("s3fs", "gcsfs", "azure"):  # each failure has its row; they would say it too, with traceback and URL
+        logging.getLogger(client).setLevel(logging.CRITICAL)
     if scheme != "s3":
         return fsspec.filesystem(scheme)
     # The attempts are counted in remote.py; attempts of attempts of attempts would be far too many.
