@@ -7,7 +7,7 @@ manifest; so no address is checked here.
 from __future__ import annotations
 
 import asyncio
-import errno
+import logging
 import os
 import re
 import threading
@@ -51,20 +51,33 @@ def read(reference: str, policy: ImagePolicy, limit: int, deadline: float) -> by
         raise ImageError("unreadable", f"{shown(reference)}: access is denied") from error
     # Each client has exceptions of its own. Their texts are not repeated: some hold the URL and its signature.
     except Exception as error:
-        if "InvalidRange" in str(error.__cause__) or str(getattr(error, "code", None)) == "416":
-            return b""  # of an empty object not even the first byte can be had
-        name = type(error).__name__
-        if "Credential" in name or (isinstance(error, OSError) and error.errno == errno.EINVAL):
-            raise ImageError("unreadable", f"{shown(reference)}: the store's client refused ({name})") from error
+        status, name = _status(error), type(error).__name__
+        if status == 416:  # of an empty object not even the first byte can be had
+            return b""
+        if "Credential" in name or (400 <= status < 500 and status not in (408, 429)):
+            raise ImageError("unreadable", f"{shown(reference)}: the store refuses ({name} {status or ''})") from error
         raise TransientError(f"the store failed ({name})") from error
     if len(data) > limit:
         raise ImageError("too-large", f"{shown(reference)}: more than the {limit:,} bytes that are read")
     return data
 
 
+def _status(error: Exception) -> int:
+    """The HTTP status behind an exception of s3fs (its cause is botocore's), adlfs or gcsfs; 0 where there was no answer."""
+    answer = getattr(error.__cause__, "response", None)
+    if isinstance(answer, dict):
+        return int(answer["ResponseMetadata"]["HTTPStatusCode"])
+    if isinstance(error, OSError) and str(error).startswith("Forbidden"):  # all that gcsfs says of a 403
+        return 403
+    status = str(getattr(error, "status_code", None) or getattr(error, "code", None))
+    return int(status) if status.isdecimal() else 0
+
+
 @cache
 def _store(scheme: str, timeout: float, process: int) -> Any:
     """This process's client; after a fork the numbers differ, and no connection has two owners."""
+    for client in ("s3fs", "gcsfs", "azure"):  # each failure has its row; they would say it too, with traceback and URL
+        logging.getLogger(client).setLevel(logging.CRITICAL)
     if scheme != "s3":
         return fsspec.filesystem(scheme)
     # The attempts are counted in remote.py; attempts of attempts of attempts would be far too many.
