@@ -150,7 +150,9 @@ def _policy(manifest: Manifest, settings: Settings) -> ImagePolicy:
     images = settings.images
     roots = [Path(settings.manifest.image_root or manifest.folder)]
     if not roots[0].is_dir():
-        raise ConfigError(f"image root {roots[0]}: expected a folder, found none; correct --image-root or [manifest] image_root")
+        raise ConfigError(
+            f"image root {roots[0]}: expected a folder of this machine, found none; correct --image-root or [manifest] image_root"
+        )
     if settings.manifest.image_root is None and is_remote(manifest.name):
         roots = []  # not the folder of its copies
         if is_text(manifest.schema.field(manifest.image_column).type) and not (images.allow_buckets or images.allow_hosts):

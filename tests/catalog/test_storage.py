@@ -28,7 +28,7 @@ KIND_WITHOUT_TRUTH: dict[str, Any] = {"attribute": [{"name": "kind", "labels": [
 SECRET = "wJalrXUtnFEMI-secret"
 NUMBERS = count()
 SAMPLE = Path(__file__).parents[2] / "sample_catalog"
-FAST = ("--workers", "0", "--batch-size", "4")
+HERE = ("--workers", "0")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def _environment(server: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def run(manifest: str | Path, config: dict[str, Any] = KIND, **options: Any) -> tagger.RunSummary:
-    return tagger.run(manifest, config, model=SAMPLE / "model", workers=0, batch_size=4, **options)
+    return tagger.run(manifest, config, model=SAMPLE / "model", workers=0, **options)
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def bucket(server: ObjectStore) -> str:
 
 @pytest.fixture(scope="module")
 def catalogue(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of three shards (130 rows) with four embedded pictures; the other rows are errors, which takes no time."""
-    images = [(pictures / f"{row:04d}.png").read_bytes() if row in (0, 1, 64, 128) else b"no image" for row in range(130)]
+    """A manifest of three shards (130 rows) with three embedded pictures; the other rows are errors, which takes no time."""
+    images = [(pictures / f"{row:04d}.png").read_bytes() if row in (0, 1, 64) else b"no image" for row in range(130)]
     path = tmp_path_factory.mktemp("catalogue") / "manifest.parquet"
     pq.write_table(pa.table({"image": images, "truth": ["shirt", "dress"] * 65}), path)
     return path
@@ -133,6 +133,13 @@ def test_a_folder_and_a_glob_of_objects_become_one_result(server, bucket, pictur
     assert summary.read()["number"].to_pylist() == [0, 1, 2]
     matched = run(f"s3://{bucket}/night/part-[12].parquet", KIND_WITHOUT_TRUTH, output=f"s3://{bucket}/two.parquet")
     assert matched.read()["number"].to_pylist() == [1, 2]
+
+
+def test_error_rows_of_a_result_on_a_store_are_tried_again_and_the_result_replaced(server, bucket, night, expected):
+    earlier = run(f"{night}/manifest.parquet").output
+    again = run(f"{night}/manifest.parquet", retry_errors=earlier)
+    assert (again.output, again.encoded_images) == (earlier, 0)
+    assert server.read(bucket, "night/manifest.tagged.parquet") == expected
 
 
 def test_an_existing_result_is_kept_unless_it_may_be_overwritten(server, bucket, night, expected):
@@ -199,7 +206,7 @@ def tag(server: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.mark.parametrize("failpoint", [*results.FAILPOINTS, *stored_results.FAILPOINTS])
 def test_a_run_killed_here_and_run_again_writes_the_same_bytes(failpoint, server, bucket, night, expected, tag):
     server.write(bucket, "night/manifest.tagged.parquet", b"of another night")
-    arguments = [f"{night}/manifest.parquet", "--overwrite", *FAST]
+    arguments = [f"{night}/manifest.parquet", "--overwrite", *HERE]
     assert tag(*arguments, failpoint=failpoint)[0] == -9
     committed = failpoint in ("stored-result", "stored-parts-removed")
     assert server.read(bucket, "night/manifest.tagged.parquet") == (expected if committed else b"of another night")
@@ -213,7 +220,7 @@ def test_a_run_killed_here_and_run_again_writes_the_same_bytes(failpoint, server
 
 
 def test_a_part_that_is_torn_or_of_another_run_is_computed_again(server, bucket, night, expected, tag):
-    arguments = [f"{night}/manifest.parquet", *FAST]
+    arguments = [f"{night}/manifest.parquet", *HERE]
     assert tag(*arguments, failpoint="result-written")[0] == -9
     first, second, third = [name for name in server.names(bucket) if "/parts/" in name and name.endswith(".parquet")]
     server.write(bucket, first, server.read(bucket, first)[:-100])
@@ -226,20 +233,20 @@ def test_a_part_that_is_torn_or_of_another_run_is_computed_again(server, bucket,
 
 
 def test_another_job_starts_over_and_says_why(server, bucket, night, tag, caplog):
-    assert tag(f"{night}/manifest.parquet", *FAST, failpoint="result-written")[0] == -9
+    assert tag(f"{night}/manifest.parquet", *HERE, failpoint="result-written")[0] == -9
     run(f"{night}/manifest.parquet", KIND, labels=["hat", "bag"])
     assert "manifest.tagged.parquet: starting over, not continuing an interrupted run: attributes" in caplog.text
     assert "/scratch/" not in caplog.text
     summary = json.loads(server.read(bucket, "night/manifest.tagged.run/summary.json"))
-    assert summary["encoded_images"] == 4
+    assert summary["encoded_images"] == 3
     assert [name for name in server.names(bucket) if "/parts/" in name] == []
 
 
 def test_fresh_computes_everything_again(server, bucket, night, tag):
-    assert tag(f"{night}/manifest.parquet", *FAST, failpoint="result-written")[0] == -9
-    code, said = tag(f"{night}/manifest.parquet", *FAST, "--fresh")
+    assert tag(f"{night}/manifest.parquet", *HERE, failpoint="result-written")[0] == -9
+    code, said = tag(f"{night}/manifest.parquet", *HERE, "--fresh")
     assert (code, "continuing" in said) == (0, False)
-    assert json.loads(server.read(bucket, "night/manifest.tagged.run/summary.json"))["encoded_images"] == 4
+    assert json.loads(server.read(bucket, "night/manifest.tagged.run/summary.json"))["encoded_images"] == 3
 
 
 def test_a_store_that_fails_for_a_while_is_asked_again(server, bucket, night, expected):
@@ -262,11 +269,10 @@ PUTS = {
 }
 
 
-@pytest.mark.parametrize("name", PUTS)
-@pytest.mark.parametrize("status", [500, 403])
+@pytest.mark.parametrize(("name", "status"), [*((name, 500) for name in PUTS), ("-000001.parquet", 403)])
 def test_a_put_that_fails_is_one_line_and_the_next_run_continues(name, status, server, bucket, night, expected, tag):
     with server.failing(lambda method, path, query: status if method == "PUT" and path.endswith(name) else None):
-        code, said = tag(f"{night}/manifest.parquet", *FAST, "--quiet")
+        code, said = tag(f"{night}/manifest.parquet", *HERE, "--quiet")
     assert code == 75
     assert said.startswith(f"tagger: {night}/manifest.tagged.parquet: expected to write results, found: ")
     assert said.endswith("run again to continue\n")
@@ -274,7 +280,7 @@ def test_a_put_that_fails_is_one_line_and_the_next_run_continues(name, status, s
     assert SECRET not in said
     left = [item.rpartition("-" if "-0" in item else "/")[2] for item in server.names(bucket)]
     assert left == ["manifest.parquet", *PUTS[name]]
-    assert tag(f"{night}/manifest.parquet", *FAST)[0] == 0
+    assert tag(f"{night}/manifest.parquet", *HERE)[0] == 0
     assert server.read(bucket, "night/manifest.tagged.parquet") == expected
 
 
