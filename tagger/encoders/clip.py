@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 # Before transformers is imported: no messages for people who did not call it, and tokenizers without threads.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer, PreTrainedConfig
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from tagger.encoders.checkpoint import open_checkpoint
 from tagger.errors import ConfigError, ModelError
 from tagger.types import Preprocessing
 
@@ -55,6 +55,8 @@ class ClipEncoder:
         """float32 (number of prompts, D), L2-normalised. ConfigError for a prompt longer than the model reads."""
         limit = self._model.config.text_config.max_position_embeddings
         tokens = self._tokenizer(list(prompts), padding=True, return_tensors="pt")
+        if int(tokens["input_ids"].max()) >= (known := self._model.config.text_config.vocab_size):
+            raise ModelError(f"expected a tokenizer with the model's {known} tokens, found more; get the model again")
         lengths = tokens["attention_mask"].sum(1).tolist()
         for prompt, length in zip(prompts, lengths, strict=True):
             if length > limit:
@@ -75,40 +77,36 @@ def load_clip(name: str, revision: str | None, device: torch.device, precision: 
     disable_progress_bar()
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():
         raise ModelError(f"model {name}: expected a folder with a CLIP checkpoint, found none; correct --model or [model] name")
-    common: dict[str, Any] = {"revision": revision or "main"}
     try:
-        kind = PreTrainedConfig.get_config_dict(name, **common)[0].get("model_type")
-        if kind != "clip":
-            found = "no config.json" if kind is None else f"a {kind}"
-            raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found {found}; name another")
-        model, loaded = CLIPModel.from_pretrained(
-            name, **common, use_safetensors=True, dtype=DTYPES[precision], output_loading_info=True
+        checkpoint = open_checkpoint(name, revision)
+        # Without a name there is nothing that transformers could look for, follow, or take for code.
+        model = CLIPModel.from_pretrained(
+            None, config=checkpoint.config, state_dict=dict(checkpoint.weights()), dtype=DTYPES[precision]
         )
-        tokenizer = CLIPTokenizer.from_pretrained(name, **common)
-        preprocessing = read_preprocessing(CLIPImageProcessor.from_pretrained(name, **common), name)
-    # What transformers raises for a file that is absent, of another kind, damaged or of the wrong shape.
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        tokenizer = CLIPTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+        processor = CLIPImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
+        preprocessing = read_preprocessing(processor, name, checkpoint.config.vision_config.image_size)
+    except (ModelError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a library fed with damaged files raises anything at all, Rust's panics among it
         raise ModelError(_explain(name, error)) from error
     # transformers makes up an empty tokenizer where the files lack one; a real one has a token for every byte.
     if len(tokenizer) < 256:
         raise ModelError(f"model {name}: expected a tokenizer (tokenizer.json), found {len(tokenizer)} tokens; get it again")
-    # transformers would go on with random values for weights that the file lacks.
-    if lacking := sorted(loaded["missing_keys"]):
-        raise ModelError(
-            f"model {name}: expected all weights of a CLIP, found {len(lacking)} missing ({lacking[0]} …); get it again"
-        )
-    if not all(bool(weight.isfinite().all()) for weight in model.state_dict().values() if weight.is_floating_point()):
+    weights = model.state_dict()
+    if not all(bool(weight.isfinite().all()) for weight in (*weights.values(), model.logit_scale.exp())):
         raise ModelError(f"model {name}: expected finite weights, found NaN or infinity; get it again")
     return ClipEncoder(model, tokenizer, preprocessing, device)
 
 
-def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessing:
-    """The checkpoint's own preprocessing; ModelError for one that cannot give batches of one shape."""
+def read_preprocessing(processor: CLIPImageProcessor, name: str, image_size: int) -> Preprocessing:
+    """The checkpoint's own preprocessing; ModelError for one that cannot give images of image_size x image_size pixels."""
     size = processor.size
     shortest, height, width = size.get("shortest_edge"), size.get("height"), size.get("width")
     resize = shortest or (height, width)
     steps = (processor.do_resize, processor.do_rescale, processor.do_normalize)
-    if not all(steps) or (not shortest and not (height and width)) or (shortest and not processor.do_center_crop):
+    by_side = isinstance(shortest, int) and shortest > 0 and processor.do_center_crop
+    if not all(steps) or not (by_side if shortest else height and width):
         raise ModelError(
             f"model {name}: expected an image processor that resizes, crops to one size, rescales and normalises, found "
             f"size {dict(size)} with do_resize, do_rescale, do_normalize = {steps}; correct its preprocessor_config.json"
@@ -118,10 +116,21 @@ def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessin
             f"model {name}: expected an image processor that resamples nearest (0), bilinear (2) or bicubic (3), found "
             f"{processor.resample}; correct its preprocessor_config.json"
         )
-    crop = processor.crop_size if processor.do_center_crop else None
+    crop = (processor.crop_size["height"], processor.crop_size["width"]) if processor.do_center_crop else None
+    if (crop or resize) != (image_size, image_size):
+        raise ModelError(
+            f"model {name}: expected an image processor that gives {image_size} x {image_size} pixels, as its config.json "
+            f"says, found {crop or resize}; correct its preprocessor_config.json"
+        )
+    numbers = [processor.rescale_factor, *processor.image_std, *processor.image_mean]
+    if len(numbers) != 7 or not all(map(math.isfinite, numbers)) or min(numbers[:4]) <= 0:
+        raise ModelError(
+            f"model {name}: expected an image processor with rescale_factor and three of image_std above 0, and three of "
+            f"image_mean, found {numbers}; correct its preprocessor_config.json"
+        )
     return Preprocessing(
         resize=resize,
-        crop=crop and (crop["height"], crop["width"]),
+        crop=crop,
         resample=int(processor.resample),
         rescale=processor.rescale_factor,
         mean=tuple(processor.image_mean),
@@ -137,7 +146,7 @@ def _fingerprint(model: CLIPModel, preprocessing: Preprocessing) -> str:
     return digest.hexdigest()
 
 
-def _explain(name: str, error: Exception) -> str:
+def _explain(name: str, error: BaseException) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "connect to" in reason:
         return (

@@ -181,7 +181,7 @@ def pickled(folder: Path) -> None:
     [
         (remove("config.json"), "found no config.json"),
         (remove("model.safetensors"), "model.safetensors"),
-        (pickled, "model.safetensors"),
+        (pickled, "found pytorch_model.bin, a pickle"),
         (remove("tokenizer.json"), "expected a tokenizer (tokenizer.json), found "),
         (remove("processor_config.json"), "found: "),
         (write("config.json", b"{"), "found: "),

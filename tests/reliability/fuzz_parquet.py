@@ -26,7 +26,8 @@ from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
-import parquet_mutations as mutations
+from parquet_mutations import mutate
+from parquet_seeds import make_bombs, make_large_bombs, make_seeds
 
 from tagger import job
 from tagger.catalog.check import judge, read_all
@@ -115,13 +116,19 @@ def main() -> int:
     arguments = parser.parse_args()
     job.check = lambda name: None  # done before, in a process that is forked and not started: hundreds a minute instead of ten
     made = Path(tempfile.mkdtemp()) / "seeds"
-    forked(lambda: made.write_bytes(pickle.dumps((mutations.make_seeds(), mutations.make_bombs()))) and 0)
+
+    def make() -> int:
+        large = make_large_bombs() if arguments.count >= 1000 else []
+        made.write_bytes(pickle.dumps((make_seeds(), make_bombs() + large)))
+        return 0
+
+    forked(make)
     seeds, bombs = pickle.loads(made.read_bytes())
     rng = random.Random(arguments.seed)
     outcomes: collections.Counter[str] = collections.Counter()
     began, slowest, largest = time.monotonic(), 0.0, 0
     for number in range(arguments.count + len(bombs)):
-        how, data = bombs[number] if number < len(bombs) else mutations.mutate(rng, seeds)
+        how, data = bombs[number] if number < len(bombs) else mutate(rng, seeds)
         file = made.with_name("manifest.parquet")
         file.write_bytes(data)
         start = time.monotonic()
