@@ -193,7 +193,10 @@ def main() -> None:
         stop.too_late = True
         if os.environ.get("TAGGER_DEBUG"):
             traceback.print_exc()
-        sys.exit(_explain(error))
+        code = _explain(error)
+        if stop.requested:  # at once: Python would take a while to end, and a second signal in it would change the exit code
+            os._exit(code)
+        sys.exit(code)
 
 
 def _explain(error: BaseException) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -23,5 +23,7 @@ def hold(folder: Path) -> Iterator[None]:
             write_text(owner, f"process {os.getpid()} on {socket.gethostname()}")
             yield
     except filelock.Timeout as error:
-        who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        who = "another process"
+        with suppress(OSError, ValueError):
+            who = owner.read_text(encoding="utf-8")
         raise StoppedError(f"{folder}: expected no other run on this result, found {who}; run again when it has ended") from error

@@ -173,8 +173,8 @@ def continues(output: Path | str, description: Path, job: Mapping[str, str]) -> 
 def _changes(description: Path, job: Mapping[str, str]) -> list[str]:
     """The names whose values differ from the described job's; all of them if the description cannot be read."""
     try:
-        earlier = json.loads(description.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        earlier = dict(json.loads(description.read_text(encoding="utf-8")).items())
+    except (OSError, ValueError, AttributeError):
         return ["its description"]
     return [name for name in sorted({*earlier, *job}) if earlier.get(name) != job.get(name)]
 

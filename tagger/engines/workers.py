@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import shutil
+import signal
 from multiprocessing import forkserver
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,12 @@ def start_early() -> None:
     """Let the process that workers are forked from import torch while this one imports transformers and loads the model."""
     if start_method() == "forkserver":
         multiprocessing.get_context("forkserver").set_forkserver_preload(["tagger.images.loader"])
-        forkserver.ensure_running()
+        # Ctrl-C reaches the whole process group, and that process would answer it with a traceback; a mask is inherited.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_method() -> str:

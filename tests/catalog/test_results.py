@@ -127,6 +127,48 @@ def test_a_failed_run_leaves_the_earlier_result_and_its_parts(tmp_path: Path):
     assert [results(tmp_path).is_done(shard) for shard in SHARDS] == [True, True, False]
 
 
+def test_a_damaged_part_is_named_and_nothing_is_published(tmp_path: Path):
+    job = results(tmp_path)
+    write_shards(job, SHARDS)
+    (part,) = (tmp_path / "parts").glob("*-000001.parquet")
+    content = bytearray(part.read_bytes())
+    content[8:40] = bytes(32)  # in the first page: the footer is whole
+    part.write_bytes(content)
+    with pytest.raises(StoppedError, match=f"^{part}: expected rows 10 to 19 of the results, found: .*; nothing was published; "):
+        list(job.publish(SHARDS))
+    assert not (tmp_path / "out.parquet").exists()
+    assert list((tmp_path / "parts").glob("*.tmp")) == []
+
+
+def test_two_runs_that_no_lock_kept_apart_publish_one_whole_result(tmp_path: Path):
+    first, second = results(tmp_path), results(tmp_path)
+    write_shards(first, SHARDS)
+    publishing = second.publish(SHARDS)
+    next(publishing)
+    assert sum(table.num_rows for table in first.publish(SHARDS)) == 25
+    with pytest.raises(StoppedError, match="expected rows 10 to 19"):
+        list(publishing)
+    assert published(tmp_path) == list(range(25))
+
+
+def test_a_run_that_died_before_it_described_its_job_is_not_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "0123.tmp").touch()
+    list(results(tmp_path).publish([]))
+    assert caplog.messages == []
+    assert published(tmp_path) == []
+
+
+@pytest.mark.parametrize("description", ["", "{", "[]", "3", "\x00" * 100])
+def test_an_unreadable_description_is_another_job(tmp_path: Path, description: str, caplog: pytest.LogCaptureFixture):
+    write_shards(results(tmp_path), SHARDS)
+    (tmp_path / "parts" / "job.json").write_text(description)
+    assert not results(tmp_path).is_done(SHARDS[0])
+    assert caplog.messages == [
+        f"{tmp_path / 'out.parquet'}: starting over, not continuing an interrupted run: its description changed"
+    ]
+
+
 def test_the_permissions_of_the_replaced_file_are_kept(tmp_path: Path):
     (tmp_path / "out.parquet").touch()
     (tmp_path / "out.parquet").chmod(0o640)

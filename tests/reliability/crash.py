@@ -40,7 +40,7 @@ class Catalogue:
     def __init__(self, folder: Path, rows: int, seed: int) -> None:
         self.folder, self.rows, self.random = folder, rows, random.Random(seed)
         self.output, self.parts, self.all_parts = folder / OUTPUT, folder / "out.run" / "parts", folder / "all-parts"
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter({"wrong": 0, "processes left over": 0})
         self.share_model = load_once()
         self.seconds = {}
         for workers in (0, 1):
@@ -87,7 +87,7 @@ class Catalogue:
         self.judge("kill", self.output.exists())
         if workers:
             self.counts["killed with a decoding process"] += 1
-            self.counts["processes left over"] += len(left_over(pid, 10))
+            self.counts["processes left over"] += len(left_over(pid, 25))
         self.again()
 
     def unfinished(self) -> bool:
