@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,10 @@ BATCHES_PER_WORKER = 3  # two that a worker has to do, and one on its way
 def start_early() -> None:
     """Let the process that workers are forked from import torch while this one imports transformers and loads the model."""
     if start_method() == "forkserver":
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["tagger.images.loader"])
-        # Ctrl-C reaches the whole process group, and that process would answer it with a traceback; a mask is inherited.
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["tagger.engines.server", "tagger.images.loader"])
+        # Ctrl-C reaches the whole process group, and that process would answer it with a traceback; a mask is inherited. The
+        # tracker goes first: starting it resets the mask.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             forkserver.ensure_running()

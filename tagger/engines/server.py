@@ -1,0 +1,14 @@
+"""What the process that decoders are forked from imports first: it ends with the run that started it, even while it imports.
+
+By itself it would notice only after its imports, and then wait for the decoders, which wait for it. Linux only; elsewhere the
+decoders' own watch (images/loader.py) ends them, and then this process too.
+"""
+
+import ctypes
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
