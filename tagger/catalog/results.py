@@ -99,12 +99,16 @@ class Results:
             failpoint("result-written")
             _check(temporary, rows)
             failpoint("result-flushed")
-            if self._output.exists():
-                shutil.copymode(self._output, temporary)
-            stop.publishing()
-            # A rename keeps these: whoever finds them at the output knows that this job was published.
-            write_text(self._parts / PUBLISHED, _identity(temporary))
-            temporary.replace(self._output)
+            self._commit(temporary)
+
+    def _commit(self, temporary: Path) -> None:
+        """Let the whole, checked result appear at the output, then tidy up."""
+        if self._output.exists():
+            shutil.copymode(self._output, temporary)
+        stop.publishing()
+        # A rename keeps these: whoever finds them at the output knows that this job was published.
+        write_text(self._parts / PUBLISHED, _identity(temporary))
+        temporary.replace(self._output)
         failpoint("result-renamed")
         try:
             flush(self._output.parent)

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
+from tagger import stop
 from tagger.catalog import storage
 from tagger.catalog.manifest import Shard
 from tagger.catalog.results import JOB, Results, continues, failpoint
@@ -61,15 +62,16 @@ class StoredResults(Results):
         storage.put(part, f"{self._parts_url}/{part.name}")
         failpoint("stored-part")
 
-    def publish(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
-        yield from super().publish(shards)
+    def _commit(self, temporary: Path) -> None:
+        stop.check()
         try:
-            storage.put(self._output, self._url)
+            storage.put(temporary, self._url)
         except OSError as error:
             raise StoppedError(
                 f"{self._url}: expected to write results, found: {error}; they appear whole or not at all, and their "
                 "parts are kept; run again to continue"
             ) from error
+        stop.too_late = True  # not sooner: a large upload takes longer than whoever sent the signal waits
         failpoint("stored-result")
         discard_stored(self._url)
         failpoint("stored-parts-removed")
