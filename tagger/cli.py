@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tagger import stop
-from tagger.catalog.check import start_check
+from tagger.catalog.check import end_started, start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
 from tagger.text import one_line, printable
@@ -195,6 +195,7 @@ def main() -> None:
             traceback.print_exc()
         code = _explain(error)
         if stop.requested:  # at once: Python would take a while to end, and a second signal in it would change the exit code
+            end_started()
             os._exit(code)
         sys.exit(code)
 
