@@ -297,7 +297,7 @@ def test_parts_that_cannot_be_removed_do_not_deny_the_results(server, bucket, ni
 def test_a_summary_that_cannot_be_put_does_not_deny_the_results(server, bucket, night, expected):
     with (
         server.failing(lambda method, path, query: 403 if method == "PUT" and path.endswith("summary.json") else None),
-        pytest.raises(StoppedError, match=f"manifest.tagged.run: expected to write summary.json, .* are published at {night}/m"),
+        pytest.raises(StoppedError, match=f"manifest.tagged.run: expected to write summary.json, .* are complete at {night}/m"),
     ):
         run(f"{night}/manifest.parquet")
     assert server.read(bucket, "night/manifest.tagged.parquet") == expected
