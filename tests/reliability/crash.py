@@ -10,20 +10,17 @@ the output.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
-
-import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -126,33 +123,6 @@ class Catalogue:
         self.again()
 
 
-def read_all_the_time(output: Path, reference: bytes, rows: int, report: Path) -> int:
-    """Start a process that reads the output path; it ends at SIGTERM, leaving its counts in `report`."""
-    if pid := os.fork():
-        return pid
-    try:
-        harness = os.getppid()
-        ended: list[int] = []
-        signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
-        counts = {"polls": 0, "sightings": 0, "results": 0, "wrong": 0}
-        known = 0
-        while not ended and os.getppid() == harness:
-            counts["polls"] += 1
-            with suppress(FileNotFoundError), output.open("rb") as file:
-                found, identity = file.read(), os.fstat(file.fileno()).st_ino
-                counts["sightings"] += 1
-                fine = found == reference
-                if identity != known:  # another file than last time: read it as its users do
-                    known = identity
-                    counts["results"] += 1
-                    fine = fine and pq.read_table(io.BytesIO(found)).num_rows == rows
-                counts["wrong"] += not fine
-            time.sleep(0.01)
-        report.write_text(json.dumps(counts))
-    finally:
-        os._exit(0)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=500)
@@ -165,8 +135,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         catalogue = Catalogue(Path(name), options.rows, options.seed)
-        report = Path(name) / "reader.json"
-        reader = read_all_the_time(catalogue.output, catalogue.reference, options.rows, report)
+        reference = Path(name) / "reference.parquet"
+        reference.write_bytes(catalogue.reference)
+        command = [sys.executable, str(Path(__file__).with_name("reader.py")), str(catalogue.output), str(reference)]
+        reader = subprocess.Popen(command, stdout=subprocess.PIPE)
         for failpoint in FAILPOINTS:
             catalogue.fail_at(failpoint)
         number = 0
@@ -175,9 +147,10 @@ def main() -> None:
             number += 1
             if number % 20 == 0:
                 print(dict(catalogue.counts), file=sys.stderr, flush=True)
-        os.kill(reader, signal.SIGTERM)
-        counts = {**catalogue.counts, "reader exit code": wait(reader)}
-        counts |= {f"reader: {key}": value for key, value in json.loads(report.read_text()).items()}
+        reader.terminate()
+        seen, _ = reader.communicate()
+        counts = {**catalogue.counts, "reader exit code": reader.returncode}
+        counts |= {f"reader: {key}": value for key, value in json.loads(seen).items()}
     if options.json:
         print(json.dumps(counts))
         return
