@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tagger import stop
-from tagger.catalog.check import end_started, start_check
+from tagger.catalog.check import start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
 from tagger.text import one_line, printable
@@ -185,6 +186,8 @@ def main() -> None:
     # A scheduler's SIGTERM ends a run as Ctrl-C does: workers stopped, nothing published, the finished shards kept.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop.on_signal)
+        # Registered first, so done last: from then on Python would let a signal change the exit code.
+        atexit.register(signal.signal, number, signal.SIG_IGN)
     try:
         cli(standalone_mode=False)
     except SystemExit:
@@ -193,11 +196,7 @@ def main() -> None:
         stop.too_late = True
         if os.environ.get("TAGGER_DEBUG"):
             traceback.print_exc()
-        code = _explain(error)
-        if stop.requested:  # at once: Python would take a while to end, and a second signal in it would change the exit code
-            end_started()
-            os._exit(code)
-        sys.exit(code)
+        sys.exit(_explain(error))
 
 
 def _explain(error: BaseException) -> int:

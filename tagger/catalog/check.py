@@ -65,8 +65,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 @atexit.register
-def end_started() -> None:
-    """Leave nothing behind where a run ends before it asks; Python's exit does it, where it is not left out."""
+def _end_started() -> None:
+    """A run that ends before it asks leaves nothing behind."""
     for process in _started.values():
         _end(process)
 
