@@ -85,11 +85,17 @@ def load_clip(name: str, revision: str | None, device: torch.device, precision: 
         )
         tokenizer = CLIPTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
         processor = CLIPImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
-        preprocessing = read_preprocessing(processor, name, checkpoint.config.vision_config.image_size)
+        preprocessing = read_preprocessing(processor, name)
     except (ModelError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a library fed with damaged files raises anything at all, Rust's panics among it
         raise ModelError(_explain(name, error)) from error
+    side = checkpoint.config.vision_config.image_size
+    if preprocessing.size != (side, side):
+        raise ModelError(
+            f"model {name}: expected an image processor that gives {side} x {side} pixels, as its config.json says, found "
+            f"{preprocessing.size}; correct its preprocessor_config.json"
+        )
     # transformers makes up an empty tokenizer where the files lack one; a real one has a token for every byte.
     if len(tokenizer) < 256:
         raise ModelError(f"model {name}: expected a tokenizer (tokenizer.json), found {len(tokenizer)} tokens; get it again")
@@ -99,8 +105,8 @@ def load_clip(name: str, revision: str | None, device: torch.device, precision: 
     return ClipEncoder(model, tokenizer, preprocessing, device)
 
 
-def read_preprocessing(processor: CLIPImageProcessor, name: str, image_size: int) -> Preprocessing:
-    """The checkpoint's own preprocessing; ModelError for one that cannot give images of image_size x image_size pixels."""
+def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessing:
+    """The checkpoint's own preprocessing; ModelError for one that cannot give batches of one shape."""
     size = processor.size
     shortest, height, width = size.get("shortest_edge"), size.get("height"), size.get("width")
     resize = shortest or (height, width)
@@ -117,11 +123,6 @@ def read_preprocessing(processor: CLIPImageProcessor, name: str, image_size: int
             f"{processor.resample}; correct its preprocessor_config.json"
         )
     crop = (processor.crop_size["height"], processor.crop_size["width"]) if processor.do_center_crop else None
-    if (crop or resize) != (image_size, image_size):
-        raise ModelError(
-            f"model {name}: expected an image processor that gives {image_size} x {image_size} pixels, as its config.json "
-            f"says, found {crop or resize}; correct its preprocessor_config.json"
-        )
     numbers = [processor.rescale_factor, *processor.image_std, *processor.image_mean]
     if len(numbers) != 7 or not all(map(math.isfinite, numbers)) or min(numbers[:4]) <= 0:
         raise ModelError(
