@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +58,3 @@ def test_a_run_that_was_asked_to_stop_publishes_nothing(small_clip, pictures, wr
     with pytest.raises(KeyboardInterrupt):
         tagger.run(manifest, labels=["shirt", "dress"], model=small_clip, image_root=pictures, workers=0)
     assert not manifest.with_name("manifest.tagged.parquet").exists()
-
-
-def test_the_signals_of_this_process_are_left_alone():
-    assert signal.getsignal(signal.SIGTERM) is not stop.on_signal
