@@ -217,7 +217,5 @@ def test_a_summary_that_cannot_be_written_does_not_deny_the_results(write_manife
 def test_a_folder_that_cannot_be_written_is_one_line(write_manifest, small_clip, pictures, tmp_path):
     manifest = write_manifest(["0000.png"])
     (tmp_path / "manifest.tagged.run").write_text("in the way")
-    with pytest.raises(
-        StoppedError, match="expected to write results, found: File exists: .*manifest.tagged.run; nothing was published"
-    ):
+    with pytest.raises(StoppedError, match="expected to write results, found: File exists: .*; nothing was published"):
         tagger.run(manifest, KIND, model=small_clip, image_root=pictures)

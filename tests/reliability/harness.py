@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a fork would wait for OpenMP's threads, which it does not have
+
 SAMPLE = Path(__file__).parents[2] / "sample_catalog"
 OUTPUT = "out.parquet"
 
