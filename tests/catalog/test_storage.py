@@ -433,7 +433,6 @@ def test_an_absent_library_is_an_extra_to_install(scheme, library, extra, monkey
 
 @pytest.mark.parametrize(("scheme", "library"), [("gs", "gcsfs"), ("az", "adlfs")])
 def test_the_other_stores_are_opened_with_timeouts(scheme, library, monkeypatch):
-    pytest.importorskip(library)
     from fsspec.config import conf
 
     monkeypatch.setitem(conf, scheme, {"gs": {"token": "anon"}, "az": {"account_name": "me", "anon": True}}[scheme])
