@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tagger.errors import ConfigError, UsageError
 from tagger.tagging.taxonomy import Attribute, Frozen, Label, Text, duplicates
-from tagger.types import MORE_FORMATS
+from tagger.types import MORE_FORMATS, STORES
 
 FILE_NAME = "tagger.toml"
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
@@ -24,7 +24,6 @@ _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # A name in ASCII (an international one in its "xn--" form) or an IPv4 address, and a port.
 HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?", re.IGNORECASE)
 BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*")
-STORES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}  # scheme -> package, extra
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 

@@ -132,8 +132,8 @@ def evaluate(results: str | Path, attributes: Sequence[str] = ()) -> Evaluation:
         return _evaluate(results, file, attributes)
 
 
-def _evaluate(results: str | Path, file_path: Path, attributes: Sequence[str]) -> Evaluation:
-    with open_results(file_path) as file:
+def _evaluate(results: str | Path, copy: Path, attributes: Sequence[str]) -> Evaluation:
+    with open_results(copy) as file:
         described = {item["name"]: item for item in tagger_metadata(file.schema_arrow)["attributes"]}
         for name in attributes:
             if name not in described:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,10 @@ def make_plan(
 def _error_limit(text: str, rows: int) -> int:
     """Rows that may fail, given as a number or as a percentage of all."""
     try:
-        limit = float(text.removesuffix("%"))
-        if not 0 <= limit < float("inf") or not (text.endswith("%") or text.isdecimal()):
+        limit = Decimal(text.removesuffix("%"))  # 0.57 % of 10,000 are 57, and not 56.99
+        if not limit.is_finite() or limit < 0 or not (text.endswith("%") or text.isdecimal()):
             raise ValueError(text)
-    except ValueError as error:
+    except (ValueError, InvalidOperation) as error:
         raise UsageError(f"--max-errors: expected a number of rows or a percentage such as 2%, found {text}") from error
     return int(limit * rows / 100) if text.endswith("%") else int(limit)
 

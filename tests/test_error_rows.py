@@ -11,6 +11,7 @@ from PIL import Image
 
 import tagger
 from tagger.errors import ConfigError, GateError, ManifestError, UsageError
+from tagger.plan import _error_limit
 
 KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"], "truth_column": "kind"}]}
 NAMES = [f"{number:04d}.png" for number in range(8)]
@@ -97,6 +98,12 @@ def test_more_errors_than_allowed_fail_the_run_but_its_results_are_written(manif
     else:
         summary = tagger.run(manifest, KIND, model=small_clip, image_root=shop, max_errors=limit, workers=0)
     assert pq.read_table(summary.output)["tag_status"].to_pylist().count("error") == 2
+
+
+def test_a_percentage_is_exact():
+    assert _error_limit("0.57%", 10_000) == 57
+    assert _error_limit("2%", 149) == 2
+    assert _error_limit("7", 10_000) == 7
 
 
 @pytest.mark.parametrize("limit", ["-1", "x", "5 %%", "", "1.5", "nan%", "inf%"])

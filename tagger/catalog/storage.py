@@ -17,15 +17,15 @@ from types import TracebackType
 from typing import Any
 
 from tagger.errors import ManifestError, TaggerError, UsageError
+from tagger.types import STORES
 
-EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 UPLOADS = 4  # chunks of one large object that travel, and lie in memory, at once: 50 MB each
 
 
 def is_remote(name: str | Path) -> bool:
     """Whether this names an object, or several, on a store."""
-    return str(name).partition("://")[0] in EXTRAS and "://" in str(name)
+    return str(name).partition("://")[0] in STORES and "://" in str(name)
 
 
 def check_url(url: str) -> None:
@@ -172,7 +172,7 @@ def _connect(url: str) -> tuple[Any, str]:
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         raise UsageError(
-            f"{scheme}://: expected the library for this store, found none; pip install 'tagger[{EXTRAS[scheme]}]'"
+            f"{scheme}://: expected the library for this store, found none; pip install 'tagger[{STORES[scheme][1]}]'"
         ) from error
     options = {**_options(scheme), **apply_config(kind, {}), "use_listings_cache": False}
     return kind(**options), path.rstrip("/")

@@ -21,12 +21,7 @@ from tagger.errors import ModelError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FILES = ["*.json", "*.txt", WEIGHTS, "model-*-of-*.safetensors"]  # of a model on the hub
-READ = {
-    ".json",
-    ".txt",
-    ".jinja",
-    ".safetensors",
-}  # suffixes of all that transformers reads in a folder without weights of its own
+READ = {".json", ".txt", ".jinja", ".safetensors"}  # suffixes of all that is read
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".distcp"}
 MAX_TEXT_BYTES = MAX_HEADER_BYTES = 16 << 20  # CLIP's own tokenizer.json has 4 MB
 
@@ -151,7 +146,8 @@ def _read_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
             raise ValueError(f"{path.name} of {size:,} bytes with a header that claims {header:,}")
         try:
             with safe_open(path, "pt") as weights:  # checks that the tensors fill the file, in order and without gaps
-                shapes |= {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}  # noqa: SIM118
+                names = weights.keys()  # it is no mapping: it cannot be iterated itself
+                shapes |= {key: tuple(weights.get_slice(key).get_shape()) for key in names}
         except SafetensorError as error:
             raise ValueError(f"{path.name}: {error}") from error
     return shapes

@@ -8,10 +8,11 @@ import os
 import shutil
 import signal
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-SHARED_MEMORY = "/dev/shm"  # where batches pass from the workers to the main process, on Linux
+SHARED_MEMORY = Path("/dev/shm")  # where batches pass from the workers to the main process, on Linux
 BATCHES_PER_WORKER = 3  # two that a worker has to do, and one on its way
 
 
@@ -42,9 +43,9 @@ def choose_workers(device: str) -> int:
     return min(cores, 16) if device != "cpu" else max(cores // 4, 1)
 
 
-def fit_shared_memory(workers: int, batch_bytes: int, folder: str = SHARED_MEMORY) -> int:
+def fit_shared_memory(workers: int, batch_bytes: int, folder: Path = SHARED_MEMORY) -> int:
     """As many of these workers as have room in shared memory for their batches; says so where it is fewer."""
-    if not workers or not os.path.isdir(folder):  # noqa: PTH112
+    if not workers or not folder.is_dir():
         return workers
     free = shutil.disk_usage(folder).free
     fitting = min(workers, free // (BATCHES_PER_WORKER * batch_bytes))

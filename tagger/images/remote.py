@@ -14,9 +14,9 @@ import random
 import time
 
 from tagger.errors import ImageError
-from tagger.types import ImagePolicy
+from tagger.types import STORES, ImagePolicy
 
-SCHEMES = ("https", "s3", "gs", "az")
+SCHEMES = ("https", *STORES)
 ATTEMPTS = 6
 BACKOFF = 0.2  # seconds before the second attempt at most, twice that before the third, and so on
 

@@ -26,7 +26,7 @@ def server() -> Iterator[S3Server]:
     server.put("private", {"1.jpg": b"not for everybody"})
     server.put("many", {f"{number}.jpg": b"image %d" % number for number in range(40)})
     yield server
-    server.stop()
+    server.close()
 
 
 @pytest.fixture
@@ -157,5 +157,5 @@ def test_many_objects_come_at_once_through_one_client(store: S3Server):
 def test_the_clients_of_the_other_stores_are_found_by_their_scheme(scheme: str, package: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
     monkeypatch.setenv("AZURE_STORAGE_ANON", "true")
-    monkeypatch.setenv("FSSPEC_GS_TOKEN", "anon")
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})  # what FSSPEC_GS_TOKEN sets when fsspec is imported
     assert type(object_stores._store(scheme, 8, 0)).__module__.split(".")[0] == package

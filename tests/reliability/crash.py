@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import OUTPUT, arguments, has_ended, left_over, load_once, prepare, start, wait
+from harness import OUTPUT, arguments, has_ended, left_over, load_once, prepare, show, start, wait
 
 COMMIT_SECONDS = 0.02  # about as long as a part's commit takes here, from its temporary file on
 PUBLISH_SECONDS = 0.06
@@ -61,6 +61,7 @@ class Catalogue:
         """Kill one run and run it again to its end."""
         if number % 2:  # every other run replaces a result
             self.output.unlink(missing_ok=True)
+        existed = self.output.exists()
         workers = int(number % WORKER_RUNS == WORKER_RUNS - 1)
         if workers or number % 4 == 0:
             pid = start(self.folder, self.command(workers))
@@ -81,7 +82,7 @@ class Catalogue:
             return
         self.counts["kills"] += 1
         self.counts[f"killed {self.where()}"] += 1
-        self.judge("kill", self.output.exists())
+        self.judge("kill", existed or self.output.exists())
         if workers:
             self.counts["killed with a decoding process"] += 1
             self.counts["processes left over"] += len(left_over(pid, 25))
@@ -151,12 +152,7 @@ def main() -> None:
         seen, _ = reader.communicate()
         counts = {**catalogue.counts, "reader exit code": reader.returncode}
         counts |= {f"reader: {key}": value for key, value in json.loads(seen).items()}
-    if options.json:
-        print(json.dumps(counts))
-        return
-    print("| what | how many |\n|---|---|")
-    for key, value in counts.items():
-        print(f"| {key} | {value} |")
+    show(counts, options.json)
 
 
 if __name__ == "__main__":

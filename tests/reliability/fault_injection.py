@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import SAMPLE, arguments, load_once, prepare, start, wait
+from harness import SAMPLE, arguments, load_once, prepare, show, start, wait
 
 SHARD_ROWS, ROWS = 4, 6
 SOURCE = Path(__file__).with_name("fail_io.c")
@@ -144,11 +143,7 @@ def main() -> None:
             counts += faults.counts
             counts["I/O calls of a run"] = max(counts["I/O calls of a run"], faults.calls)
     counts["wrong"] += 0
-    if options.json:
-        print(json.dumps(counts))
-        return
-    for key, value in counts.items():
-        print(f"| {key} | {value} |")
+    show(counts, options.json)
 
 
 if __name__ == "__main__":

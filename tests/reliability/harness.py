@@ -5,6 +5,7 @@ A run is in a session of its own, so that whatever it started can be found. Linu
 
 from __future__ import annotations
 
+import json
 import multiprocessing.util
 import os
 import sys
@@ -104,6 +105,15 @@ def start(
         sys.stdout.flush()
     finally:
         os._exit(code)
+
+
+def show(counts: Mapping[str, object], as_json: bool) -> None:
+    """Print what a script counted, as JSON or as rows of a Markdown table."""
+    if as_json:
+        print(json.dumps(counts))
+        return
+    for key, value in counts.items():
+        print(f"| {key} | {value} |")
 
 
 def wait(pid: int) -> int:

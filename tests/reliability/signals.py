@@ -10,7 +10,6 @@ Then it is run again. Expected: exit code 75 and one line within 25 s, or a run 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -24,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import OUTPUT, arguments, has_ended, left_over, load_once, prepare, start, wait
+from harness import OUTPUT, arguments, has_ended, left_over, load_once, prepare, show, start, wait
 
 LIMIT = 25.0  # seconds from the signal to the end
 STOPPED = "tagger: stopped; nothing was published; run the same command again to continue"
@@ -127,11 +126,7 @@ def main() -> None:
             runs.stop(number)
             number += 1
         counts = {**runs.counts, "seconds from the signal to the end, at most": round(runs.longest, 1)}
-    if options.json:
-        print(json.dumps(counts))
-        return
-    for key, value in counts.items():
-        print(f"| {key} | {value} |")
+    show(counts, options.json)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def test_a_thousand_faults_lose_and_double_nothing(
         remote = tag(tmp_path, small_clip, environment)
     finally:
         web.stop()
-        store.stop()
+        store.close()
     local = tagger.run(local_manifest, labels=LABELS, model=small_clip, image_root=pictures, workers=0).read()
     assert web.happened.total() + store.happened.total() == FAULTS
     assert remote["image"].to_pylist() == images

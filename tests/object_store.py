@@ -14,7 +14,7 @@ from werkzeug.serving import make_server
 
 # Called with the method, the path and the query of a request, before it is served; the status to answer instead, or None.
 Fault = Callable[[str, str, str], int | None]
-CODES = {403: "AccessDenied", 500: "InternalError", 503: "ServiceUnavailable"}
+CODES = {403: "AccessDenied", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
 
 
 class ObjectStore:
@@ -35,6 +35,10 @@ class ObjectStore:
         status = self.fault(environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"])
         if status is None:
             return self._moto(environ, start_response)
+        return self._refuse(status, environ, start_response)
+
+    @staticmethod
+    def _refuse(status: int, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         start_response(f"{status} Fault", [("Content-Type", "application/xml")])
         body = [f"<Error><Code>{CODES[status]}</Code><Message>injected</Message></Error>".encode()]
@@ -58,5 +62,6 @@ class ObjectStore:
         self.client.put_object(Bucket=bucket, Key=name, Body=data)
 
     def close(self) -> None:
+        self.client.close()
         self._server.shutdown()
         self._server.server_close()
