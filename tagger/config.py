@@ -14,8 +14,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tagger.errors import ConfigError, UsageError
+from tagger.stores import STORES
 from tagger.tagging.taxonomy import Attribute, Frozen, Label, Text, duplicates
-from tagger.types import MORE_FORMATS, STORES
+from tagger.types import MORE_FORMATS
 
 FILE_NAME = "tagger.toml"
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"

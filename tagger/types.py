@@ -15,8 +15,6 @@ from tagger.errors import ImageError
 if TYPE_CHECKING:
     import torch
 
-STORES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}  # scheme -> package, extra of tagger
-
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from tagger.errors import ManifestError, TaggerError, UsageError
-from tagger.types import STORES
+from tagger.stores import STORES
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 UPLOADS = 4  # chunks of one large object that travel, and lie in memory, at once: 50 MB each

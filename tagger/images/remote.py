@@ -14,7 +14,8 @@ import random
 import time
 
 from tagger.errors import ImageError
-from tagger.types import STORES, ImagePolicy
+from tagger.stores import STORES
+from tagger.types import ImagePolicy
 
 SCHEMES = ("https", *STORES)
 ATTEMPTS = 6
