@@ -54,6 +54,10 @@ def cli() -> None:
 @click.option("--allow-formats", help="Image formats beside JPEG, PNG and WebP, for example GIF,TIFF.")
 @click.option("--max-errors", metavar="N|P%", help="Exit with 3 when more rows than this fail; results are written.")
 @click.option("--retry-errors", type=click.Path(), help="Try only the error rows of this result again.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of the embedding cache; default: the user's cache.")
+@click.option("--no-cache", is_flag=True, help="Encode every image, and keep nothing for the next run.")
+@click.option("--verify-content", is_flag=True, help="Read every image file, even if its size and times are as they were.")
+@click.option("--exact-preprocessing", is_flag=True, help="Pixels as the model's own image processor makes them; slower.")
 @click.option("--quiet", is_flag=True, help="Print only errors and the result's path.")
 def run(
     manifest: str,
@@ -75,6 +79,10 @@ def run(
     allow_formats: str | None,
     max_errors: str | None,
     retry_errors: str | None,
+    cache: Path | None,
+    no_cache: bool,
+    verify_content: bool,
+    exact_preprocessing: bool,
     quiet: bool,
 ) -> None:
     """Tag the images of MANIFEST: a Parquet file, a folder of them, or a glob in quotes; here or on s3://, gs:// or az://.
@@ -115,6 +123,9 @@ def run(
             allow_formats=_split(allow_formats),
             max_errors=max_errors,
             retry_errors=retry_errors,
+            cache=False if no_cache else cache,
+            verify_content=verify_content,
+            exact_preprocessing=exact_preprocessing,
             progress=not quiet,
         )
     except GateError as error:
@@ -154,6 +165,68 @@ def init(folder: Path) -> None:
     from tagger.config import write_starter
 
     click.echo(write_starter(folder))
+
+
+@cli.group()
+def cache() -> None:
+    """Look after the embedding cache, which keeps `tagger run` from encoding an image twice.
+
+    \b
+    Example:
+      tagger cache stats
+    """
+
+
+_cache_folder = click.option("--cache", "folder", type=click.Path(path_type=Path), help="Its folder; default: the user's cache.")
+
+
+@cache.command()
+@_cache_folder
+def stats(folder: Path | None) -> None:
+    """Print how much is in it.
+
+    \b
+    Example:
+      tagger cache stats --cache /var/cache/tagger
+    """
+    from tagger.encoders import upkeep
+
+    click.echo(upkeep.statistics(upkeep.find_cache(folder)))
+
+
+@cache.command()
+@_cache_folder
+@click.option("--max-gb", type=click.FloatRange(0), help="Remove what was not used for longest until the file is this small.")
+@click.option("--unused-days", type=click.IntRange(1), help="Remove what no run has used for so many days.")
+def prune(folder: Path | None, max_gb: float | None, unused_days: int | None) -> None:
+    """Make it smaller.
+
+    \b
+    Examples:
+      tagger cache prune --unused-days 90
+      tagger cache prune --max-gb 5
+    """
+    from tagger.encoders import upkeep
+
+    if max_gb is None and unused_days is None:
+        raise click.UsageError("expected --max-gb or --unused-days, found neither; say what is to go")
+    removed = upkeep.prune(upkeep.find_cache(folder), None if max_gb is None else int(max_gb * 1e9), unused_days)
+    click.echo(f"{removed:,} embeddings removed")
+
+
+@cache.command()
+@_cache_folder
+def verify(folder: Path | None) -> None:
+    """Read all of it, and remove what is damaged: it will be computed again.
+
+    \b
+    Example:
+      tagger cache verify
+    """
+    from tagger.encoders import upkeep
+
+    whole, damaged = upkeep.verify(upkeep.find_cache(folder))
+    click.echo(f"{whole:,} embeddings are whole, {damaged:,} were damaged and are removed")
 
 
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:

@@ -30,11 +30,15 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class ModelSettings(Frozen):
-    """`name` is a folder (relative to the file that names it) or a hub id; `precision` "auto" is fp32."""
+    """`name` is a folder (relative to the file that names it) or a hub id; `precision` "auto" is fp32.
+
+    `exact_preprocessing`: pixels with the very arithmetic of the checkpoint's own image processor, slower on large JPEGs.
+    """
 
     name: Text = DEFAULT_MODEL
     revision: Text | None = None
     precision: Precision = "auto"
+    exact_preprocessing: bool = False
 
 
 class ManifestSettings(Frozen):
@@ -93,7 +97,16 @@ class ImageSettings(Frozen):
         return networks
 
 
+class CacheSettings(Frozen):
+    """Where embeddings are kept between runs: `folder` is relative to the file that names it; default: the user's cache."""
+
+    enabled: bool = True
+    folder: Text | None = None
+    max_gb: float = Field(default=16.0, gt=0)
+
+
 class Settings(Frozen):
+    cache: CacheSettings = CacheSettings()
     images: ImageSettings = ImageSettings()
     model: ModelSettings = ModelSettings()
     manifest: ManifestSettings = ManifestSettings()
@@ -129,7 +142,10 @@ def read_settings(path: Path) -> Settings:
         manifest = manifest.model_copy(update={"image_root": str(path.parent / manifest.image_root)})
     roots = tuple(str(path.parent / root) for root in settings.images.allow_roots)
     images = settings.images.model_copy(update={"allow_roots": roots})
-    return settings.model_copy(update={"model": model, "manifest": manifest, "images": images})
+    cache = settings.cache
+    if cache.folder is not None:
+        cache = cache.model_copy(update={"folder": str(path.parent / cache.folder)})
+    return settings.model_copy(update={"model": model, "manifest": manifest, "images": images, "cache": cache})
 
 
 def parse_settings(content: Mapping[str, Any], where: str) -> Settings:
@@ -169,6 +185,7 @@ def _keys(parents: list[str | int]) -> list[str]:
         "model": ModelSettings,
         "manifest": ManifestSettings,
         "images": ImageSettings,
+        "cache": CacheSettings,
         "attribute": Attribute,
     }
     model = Label if "labels" in parents else models[str(parents[0])] if parents else Settings
@@ -182,6 +199,7 @@ STARTER = """\
 # name = "openai/clip-vit-base-patch32"   # a hub id, or a folder (relative to this file)
 # revision = "main"                       # pin a hub commit, so that every night uses the same weights
 # precision = "auto"                      # auto (= fp32), fp32, bf16, fp16
+# exact_preprocessing = false             # true: no JPEG is decoded at less than its size
 
 [manifest]
 # image_column = "image_path"             # found by itself: image_path, image, path or file_name
@@ -195,6 +213,11 @@ STARTER = """\
 # allow_buckets = []                      # of object stores, for example ["s3://photos"]; also gs:// and az://
 # allow_private_networks = []             # addresses that are not public but may be reached: ["10.1.0.0/16"]
 # timeout = 60.0                          # seconds that one image may take
+
+[cache]                                   # of embeddings: what has not changed is not computed again
+# enabled = true
+# folder = "/var/cache/tagger"            # default: tagger in the user's cache folder
+# max_gb = 16.0                           # what was not used for longest goes first
 
 [[attribute]]                             # one question about each image; repeat the block for more
 name = "category"

@@ -7,8 +7,6 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +19,20 @@ from tagger.catalog.earlier import require_same_job
 from tagger.catalog.lock import hold
 from tagger.catalog.manifest import Shard, bytes_per_row, rows_per_shard
 from tagger.catalog.results import Results, discard_parts, open_results, reason, write_text
-from tagger.catalog.schemas import result_schema, tagger_metadata
+from tagger.catalog.schemas import tagger_metadata
 from tagger.catalog.storage import Workspace, put
 from tagger.catalog.stored_results import StoredResults, discard_stored, run_url
 from tagger.catalog.tags import status_counts
 from tagger.engines.workers import choose_workers, fit_shared_memory, start_early
 from tagger.errors import GateError, StoppedError, UsageError
 from tagger.evaluation.metrics import Evaluation, Evaluator
+from tagger.identity import embeddings_depend_on, result_schema_of, results_depend_on
 from tagger.plan import Plan, gather_settings, make_plan
 from tagger.summary import RunSummary
-from tagger.tagging.taxonomy import taxonomy_hash
 from tagger.text import without_secrets
 
 if TYPE_CHECKING:
-    from tagger.predictor import Predictor
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +60,9 @@ def run(
     allow_formats: Sequence[str] | None = None,
     max_errors: int | str | None = None,
     retry_errors: str | Path | None = None,
+    cache: str | Path | bool | None = None,
+    verify_content: bool = False,
+    exact_preprocessing: bool = False,
     progress: bool = False,
 ) -> RunSummary:
     """Tag every row of `manifest` (a Parquet file, a folder of them or a glob) and write the results to `output`.
@@ -73,12 +74,26 @@ def run(
     into the manifest file itself. fresh: throw away what an interrupted run left instead of continuing. workers: processes
     that decode images, chosen where None; with 0, an image that kills its decoder kills the run. image_timeout: seconds for
     one image. allow_formats: beside JPEG, PNG and WebP. max_errors: how many rows may fail, "2%" of all or a number.
-    retry_errors: an earlier result, of which only the error rows are tagged; replaced where there is no `output`. Until the
-    end nothing appears at `output`. Raises the errors of errors.py; GateError, that of `max_errors`, after the results are
-    written.
+    retry_errors: an earlier result, of which only the error rows are tagged; replaced where there is no `output`. cache: the
+    embedding cache's folder; False for none. verify_content: read every image, instead of taking a file whose size and times
+    are as they were for the same. exact_preprocessing: pixels as the checkpoint's own image processor makes them, to the bit.
+
+    Until the end nothing appears at `output`. Raises the errors of errors.py; GateError, that of `max_errors`, after the
+    results are written.
     """
     name = str(manifest)
-    settings = gather_settings(name, config, model, revision, image_column, image_root, image_timeout, allow_formats)
+    settings = gather_settings(
+        name,
+        config,
+        model=model,
+        revision=revision,
+        image_column=image_column,
+        image_root=image_root,
+        image_timeout=image_timeout,
+        allow_formats=allow_formats,
+        cache=cache,
+        exact_preprocessing=exact_preprocessing,
+    )
     with Workspace() as space:
         plan = make_plan(
             name,
@@ -105,7 +120,7 @@ def run(
                     discard_parts(plan.run_folder)
                     if plan.url is not None:
                         discard_stored(plan.url)
-                _tag(plan, summary, device, batch_size, workers, progress)
+                _tag(plan, summary, device, batch_size, workers, verify_content, progress)
                 _write_summary(plan, summary)
         except (OSError, pa.ArrowException) as error:
             raise StoppedError(
@@ -154,28 +169,36 @@ def _evaluate(results: str | Path, copy: Path, attributes: Sequence[str]) -> Eva
     return evaluator.result()
 
 
-def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, workers: int | None, progress: bool) -> None:
+def _tag(
+    plan: Plan,
+    summary: RunSummary,
+    device: str | None,
+    batch_size: int,
+    workers: int | None,
+    verify_content: bool,
+    progress: bool,
+) -> None:
     """Load, tag what an earlier run has not, publish and evaluate; fills in the summary."""
     shards = list(plan.manifest.shards(plan.rows))
     if not shards:
         log.warning("%s: no rows; the results are empty", plan.manifest.name)
-        results = _results(plan, _result_schema(plan, summary.model), job={})
+        results = _results(plan, result_schema_of(plan, summary.model), job={})
         _publish(results, shards, plan, summary)
         return
     if workers != 0:
         start_early()
     # torch and transformers take seconds to import: only now that everything else is known to be right.
-    from tagger.engines.local import Stages, tag_shards
+    from tagger.encoders.cache import cache_folder, open_cache
+    from tagger.engines.local import LocalEngine
     from tagger.predictor import load_predictor
 
     began = time.perf_counter()
-    model = plan.settings.model
-    predictor = load_predictor(model.name, model.revision, model.precision, device, plan.attributes)
+    predictor = load_predictor(plan.settings.model, device, plan.attributes)
     stop.check()
     summary.model["fingerprint"] = predictor.encoder.fingerprint
-    schema = _result_schema(plan, summary.model)
+    schema = result_schema_of(plan, summary.model)
     summary.model["device"] = str(predictor.encoder.device)
-    results = _results(plan, schema, _job(plan, predictor))
+    results = _results(plan, schema, results_depend_on(plan, predictor))
     if plan.earlier is not None:
         require_same_job(plan.earlier, schema)
     waiting = [shard for shard in shards if not results.is_done(shard)]
@@ -185,34 +208,39 @@ def _tag(plan: Plan, summary: RunSummary, device: str | None, batch_size: int, w
     height, width = predictor.encoder.preprocessing.size
     workers = choose_workers(predictor.encoder.device.type) if workers is None else workers
     workers = fit_shared_memory(workers, 3 * batch_size * height * width)
-    stages, writing = Stages(), 0.0
-    ready = time.perf_counter()
-    with tqdm(total=plan.rows, initial=plan.rows - rows, unit="image", disable=not (progress and sys.stderr.isatty())) as bar:
+    kept = plan.settings.cache
+    with open_cache(
+        cache_folder(kept.folder) if kept.enabled else None,
+        embeddings_depend_on(plan, predictor),
+        dimension=predictor.encoder.dimension,
+        dtype=predictor.dtype,
+        limit=int(kept.max_gb * 1e9),
+    ) as cache:
+        engine = LocalEngine(predictor, cache, plan.policy, batch_size=batch_size, workers=workers, verify_content=verify_content)
+        stages, writing = engine.stages, 0.0
+        ready = time.perf_counter()
+        bar = tqdm(total=plan.rows, initial=plan.rows - rows, unit="image", disable=not (progress and sys.stderr.isatty()))
+        with bar:
 
-        def advance(count: int) -> None:
-            stop.check()
-            bar.set_postfix(errors=stages.errors, refresh=False)
-            bar.update(count)
+            def advance(count: int) -> None:
+                stop.check()
+                bar.set_postfix(errors=stages.errors, refresh=False)
+                bar.update(count)
 
-        for shard, table in tag_shards(
-            plan.manifest, schema, predictor, plan.policy, batch_size, workers, waiting, stages, advance, plan.earlier
-        ):
-            start = time.perf_counter()
-            results.write(shard, table)
-            writing += time.perf_counter() - start
-    start = time.perf_counter()
-    _publish(results, shards, plan, summary)
-    writing += time.perf_counter() - start
-    seconds = time.perf_counter() - ready
+            for shard, table in engine.tag(plan.manifest, schema, waiting, advance, plan.earlier):
+                start = time.perf_counter()
+                results.write(shard, table)
+                writing += time.perf_counter() - start
+        start = time.perf_counter()
+        _publish(results, shards, plan, summary)
+        writing += time.perf_counter() - start
+        seconds = time.perf_counter() - ready
+        cache.trim()
     summary.encoded_images = stages.encoded_images
     summary.images_per_second = rows / seconds
-    summary.stage_seconds = {
-        "load_model": ready - began,
-        "wait_for_images": stages.wait_for_images,
-        "encode": stages.encode,
-        "write": writing,
-        "total": seconds,
-    }
+    summary.stage_seconds = {"load_model": ready - began, **stages.seconds(), "write": writing, "total": seconds}
+    shares = {**stages.busy(workers), "writer": writing}
+    summary.busy = {name: round(share / seconds, 3) for name, share in shares.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     summary.peak_memory_bytes = peak if sys.platform == "darwin" else peak * 1024  # kilobytes, but on macOS
 
@@ -248,27 +276,3 @@ def _publish(results: Results, shards: Sequence[Shard], plan: Plan, summary: Run
         summary.review += counts.pop("review", 0)
         summary.errors.update(counts)
     summary.evaluation = evaluator.result() if truths else None
-
-
-def _job(plan: Plan, predictor: Predictor) -> dict[str, str]:
-    """All that the tags depend on, by the names that a person would give it."""
-    libraries = ("tagger", "torch", "torchvision", "transformers", "pillow", "pyarrow")
-    return {
-        "manifest": plan.manifest.content_hash(),
-        "rows": str(plan.rows),
-        "image column": plan.manifest.image_column,
-        "images allowed": str(replace(plan.policy, timeout=0.0)),
-        "attributes": taxonomy_hash(plan.attributes),
-        "model weights": predictor.encoder.fingerprint,
-        "model name": f"{plan.settings.model.name} {plan.settings.model.revision}",
-        "device": predictor.encoder.device.type,
-        "earlier result": plan.earlier.content_hash() if plan.earlier else "none",
-        **{f"version of {library}": version(library) for library in libraries},
-    }
-
-
-def _result_schema(plan: Plan, model: Mapping[str, Any]) -> pa.Schema:
-    attributes = [{"name": a.name, "labels": a.label_names, "truth_column": a.truth_column} for a in plan.attributes]
-    taxonomy = taxonomy_hash(plan.attributes)
-    described = {"version": version("tagger"), "model": dict(model), "taxonomy": taxonomy, "attributes": attributes}
-    return result_schema(plan.manifest.schema, [a.name for a in plan.attributes], described)

@@ -115,13 +115,16 @@ def _error_limit(text: str, rows: int) -> int:
 
 def gather_settings(
     manifest: str,
-    config: str | Path | Mapping[str, Any] | None,
-    model: str | Path | None,
-    revision: str | None,
-    image_column: str | None,
-    image_root: str | Path | None,
-    image_timeout: float | None,
-    allow_formats: Sequence[str] | None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    model: str | Path | None = None,
+    revision: str | None = None,
+    image_column: str | None = None,
+    image_root: str | Path | None = None,
+    image_timeout: float | None = None,
+    allow_formats: Sequence[str] | None = None,
+    cache: str | Path | bool | None = None,
+    exact_preprocessing: bool = False,
 ) -> Settings:
     """The settings file, or the mapping, with the options on top."""
     if isinstance(config, Mapping):
@@ -136,10 +139,16 @@ def gather_settings(
         settings = _replace(settings, "model", name=str(model), revision=revision)
     elif revision is not None:
         settings = _replace(settings, "model", revision=revision)
+    if exact_preprocessing:
+        settings = _replace(settings, "model", exact_preprocessing=True)
     if image_column is not None:
         settings = _replace(settings, "manifest", image_column=image_column)
     if image_root is not None:
         settings = _replace(settings, "manifest", image_root=str(image_root))
+    if isinstance(cache, bool):
+        settings = _replace(settings, "cache", enabled=cache)
+    elif cache is not None:
+        settings = _replace(settings, "cache", enabled=True, folder=str(cache))
     images: dict[str, Any] = {"timeout": image_timeout, "allow_formats": allow_formats}
     if given := {key: value for key, value in images.items() if value is not None}:
         checked = parse_settings({"images": given}, where="options").images

@@ -1,87 +1,134 @@
-"""The predictor joins the stages: a batch of images -> one decision per image and attribute. Loaded once per worker."""
+"""The predictor joins encoder and heads: pixels -> embeddings, embeddings -> decisions. Loaded once per worker."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
 
+from tagger.config import ModelSettings
 from tagger.encoders.clip import ClipEncoder, load_clip
 from tagger.errors import ConfigError, StoppedError
 from tagger.tagging.decisions import decide
 from tagger.tagging.heads import ZeroShotHead
 from tagger.tagging.taxonomy import Attribute
-from tagger.types import Decision, ImageBatch, join_decisions
+from tagger.types import Decision, join_decisions
 
 log = logging.getLogger(__name__)
 
-ENCODED_AT_ONCE = 32
+# Images that are encoded at once. On a CPU more are not faster; an accelerator needs more to be busy.
+ENCODED_AT_ONCE = {"cpu": 32}
+ENCODED_AT_ONCE_BY_AN_ACCELERATOR = 256
+DECIDED_AT_ONCE = 256
+
+Embeddings = NDArray[Any]  # float16 or float32 (N, D)
 
 
 class Predictor:
-    """An encoder and, for every attribute, a head; the prompts are encoded here, once."""
+    """An encoder and, for every attribute, a head; the prompts are encoded here, once.
 
-    def __init__(self, encoder: ClipEncoder, attributes: Sequence[Attribute]) -> None:
+    Kernels differ with the shape, in the last bits of fp32. Therefore images are encoded, and embeddings judged, in pieces of
+    one shape, the last one padded: an image's tags do not depend on its company, nor on the batch size or on what was known
+    before. Embeddings are rounded to what the cache keeps (`dtype`) before any head sees them, for the same reason.
+    """
+
+    def __init__(self, encoder: ClipEncoder, attributes: Sequence[Attribute], dtype: type[np.floating[Any]] = np.float16) -> None:
         self.encoder, self.attributes = encoder, tuple(attributes)
-        self._at_once = ENCODED_AT_ONCE
+        self.dtype = np.dtype(dtype)
+        self.at_once = self._wanted = ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
         self._heads = [
             ZeroShotHead([encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale)
             for attribute in attributes
         ]
 
-    @torch.inference_mode()
-    def predict(self, batch: ImageBatch) -> list[Decision]:
-        """One Decision an attribute, about `batch.rows`. Raises StoppedError if the accelerator fails.
+    @property
+    def lacks_memory(self) -> bool:
+        """Whether fewer images are encoded at once than should be, so that embeddings may differ in the last digits."""
+        return self.at_once < self._wanted
 
-        The images are encoded and judged in pieces of one shape, the last one padded: kernels differ with the shape, in the
-        last bits of fp32. That it is fixed makes an image's tags independent of its company and of the batch size; only an
-        accelerator's lack of memory changes it.
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Callable[[], Embeddings]:
+        """Begin to encode uint8 (N, 3, H, W); what is returned waits for the embeddings, (N, D) of `dtype`.
+
+        On an accelerator, what was begun goes on beside the caller, who leaves `pixels` alone meanwhile. Raises StoppedError
+        if it fails. Where it lacks the memory, the pieces are halved, and the last digits may differ.
         """
-        pieces: list[list[Decision]] = []
+        pieces: list[Tensor] = []
         start = 0
-        while start < len(batch.rows):
-            piece = batch.pixels[start : start + self._at_once]
+        while start < len(pixels):
+            piece = pixels[start : start + self.at_once]
             try:
-                pieces.append(self._decide(piece))
+                pieces.append(self._encode_piece(piece))
                 start += len(piece)
                 continue
             except torch.OutOfMemoryError as error:
                 reason = str(error).splitlines()[0]
             except RuntimeError as error:
-                if self.encoder.device.type == "cpu":
-                    raise
-                raise StoppedError(
-                    f"{self.encoder.device}: expected it to encode images, found: {str(error).splitlines()[0]}; nothing was "
-                    "published; run again to continue"
-                ) from error
+                self._explain(error)
+                raise
             # Here, not in the handler: while that runs, the error's traceback keeps what did not fit.
             self._halve(reason)
-        return [join_decisions(parts) for parts in zip(*pieces, strict=True)]
+        arrived = torch.cuda.current_stream(self.encoder.device).record_event() if self.encoder.device.type == "cuda" else None
 
-    def _decide(self, pixels: torch.Tensor) -> list[Decision]:
+        def wait() -> Embeddings:
+            try:
+                if arrived is not None:
+                    arrived.synchronize()
+                return np.concatenate([piece.numpy() for piece in pieces])
+            except RuntimeError as error:
+                self._explain(error)
+                raise
+
+        return wait
+
+    @torch.inference_mode()
+    def decide(self, embeddings: Embeddings) -> list[Decision]:
+        """One Decision an attribute about embeddings (N, D)."""
+        parts: list[list[Decision]] = []
+        for start in range(0, len(embeddings), DECIDED_AT_ONCE):
+            piece = torch.from_numpy(embeddings[start : start + DECIDED_AT_ONCE]).float()
+            padded = F.pad(piece, (0, 0, 0, DECIDED_AT_ONCE - len(piece))).to(self.encoder.device)
+            parts.append(
+                [
+                    decide(head(padded), attribute, self.encoder.source).first(len(piece))
+                    for attribute, head in zip(self.attributes, self._heads, strict=True)
+                ]
+            )
+        return [join_decisions([part[index] for part in parts]) for index in range(len(self.attributes))]
+
+    def _encode_piece(self, pixels: Tensor) -> Tensor:
         count = len(pixels)
-        if count < self._at_once:
-            pixels = torch.nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self._at_once - count))
-        embeddings = self.encoder.encode(pixels)
-        return [
-            decide(head(embeddings), attribute, self.encoder.source).first(count)
-            for attribute, head in zip(self.attributes, self._heads, strict=True)
-        ]
+        if count < self.at_once:
+            pixels = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.at_once - count))
+        kept = torch.float16 if self.dtype == np.float16 else torch.float32
+        return self.encoder.encode(pixels)[:count].to(kept).to("cpu", non_blocking=self.encoder.device.type == "cuda")
+
+    def _explain(self, error: RuntimeError) -> None:
+        if self.encoder.device.type != "cpu":
+            raise StoppedError(
+                f"{self.encoder.device}: expected it to encode images, found: {str(error).splitlines()[0]}; nothing was "
+                "published; run again to continue"
+            ) from error
 
     def _halve(self, reason: str) -> None:
-        if self._at_once == 1:
+        if self.at_once == 1:
             raise StoppedError(
                 f"{self.encoder.device}: expected memory for one image, found: {reason}; free some, and run again to continue"
             )
-        if self._at_once == ENCODED_AT_ONCE:
+        if self.at_once == self._wanted:
             log.warning(
                 "%s: too little memory for %d images at once; going on with fewer, whose confidences may differ in the last "
                 "digits from those of a run that has more",
                 self.encoder.device,
-                self._at_once,
+                self.at_once,
             )
-        self._at_once //= 2
+        self.at_once //= 2
         if self.encoder.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -100,8 +147,7 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
-def load_predictor(
-    model: str, revision: str | None, precision: str, device: str | None, attributes: Sequence[Attribute]
-) -> Predictor:
+def load_predictor(model: ModelSettings, device: str | None, attributes: Sequence[Attribute]) -> Predictor:
     """Load the encoder and encode the prompts. ModelError, ConfigError."""
-    return Predictor(load_clip(model, revision, choose_device(device), precision), attributes)
+    encoder = load_clip(model.name, model.revision, choose_device(device), model.precision, model.exact_preprocessing)
+    return Predictor(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16)

@@ -21,7 +21,7 @@ from tagger.text import to_json
 class RunSummary:
     """What summary.json holds; `errors` is code -> rows, `evaluation` is None where no attribute has a truth column.
 
-    `output` is a URL where the results are on an object store.
+    `output` is a URL where the results are on an object store. `busy` is each stage's share of the time that it had.
     """
 
     schema_version: int = 1
@@ -37,6 +37,7 @@ class RunSummary:
     encoded_images: int = 0
     images_per_second: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    busy: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     evaluation: Evaluation | None = None
 
@@ -52,6 +53,9 @@ class RunSummary:
             f"{self.rows} rows: {self.tagged} tagged, {self.review} to review, {self.errors.total()} errors"
             f"{f' ({errors})' if errors else ''}; {self.images_per_second:.0f} images/s"
         )
+        if self.busy:
+            stage, share = max(self.busy.items(), key=lambda item: item[1])
+            counts += f"; {self.encoded_images} encoded; limited by: {stage} ({share:.0%} busy)"
         return f"{self.evaluation.to_text()}\n\n{counts}" if self.evaluation else counts
 
     def to_json(self) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,8 @@ class Preprocessing:
     """How an encoder wants its pixels, as its checkpoint says.
 
     `resize` is the short side, or (height, width); `crop` (height, width) from the centre, None for no crop.
-    `resample` is Pillow's number of the filter. `mean` and `std` are per channel, of values scaled by `rescale`.
+    `resample` is Pillow's number of the filter. `mean` and `std` are per channel, of values scaled by `rescale`. `exact`: with
+    the very arithmetic of the checkpoint's own image processor, not only nearly so and faster.
     """
 
     resize: int | tuple[int, int]
@@ -65,6 +66,7 @@ class Preprocessing:
     rescale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    exact: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,20 +76,28 @@ class Preprocessing:
         return self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
 
 
+class Busy(NamedTuple):
+    """Seconds of work, added up over all processes that share it."""
+
+    read: float = 0.0
+    decode: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class ImageBatch:
-    """The images of some manifest rows, in order; a row is in `rows` or in `errors`, and none is lost.
+    """The images of some manifest rows, in order; a row is in `rows`, `known` or `errors`, and none is lost.
 
-    rows: int64 (N,), the rows that decoded. pixels: uint8 (N, 3, H, W), resized and cropped, not yet normalised.
-    errors: row -> why its image cannot be tagged.
+    rows: int64 (N,), the rows that decoded. pixels: uint8 (N, 3, H, W), resized and cropped, not yet normalised. digests: of
+    the bytes that those N images were, SHA-256. errors: row -> why its image cannot be tagged. known: row -> digest of an
+    image that was read and not decoded, because its embedding is there. busy: seconds that reading and decoding took.
     """
 
     rows: NDArray[np.int64]
     pixels: torch.Tensor
-    errors: dict[int, ImageError]
-
-    def pin_memory(self) -> ImageBatch:
-        return replace(self, pixels=self.pixels.pin_memory())
+    digests: tuple[bytes, ...]
+    errors: dict[int, ImageError] = field(default_factory=dict)
+    known: dict[int, bytes] = field(default_factory=dict)
+    busy: Busy = field(default_factory=Busy)
 
 
 @dataclass(frozen=True, slots=True)

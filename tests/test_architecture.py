@@ -11,14 +11,15 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 
 # Who may import whom inside the package. A stage folder may always import itself, types, stores, errors, text and stop.
 ALLOWED = {
-    "cli": {"job", "config", "catalog", ""},  # of the catalog only what starts reading early
-    "job": {"plan", "summary", "engines", "predictor", "catalog", "evaluation", "tagging"},
+    "cli": {"job", "config", "catalog", "encoders", ""},  # of the catalog what starts reading early, of encoders the cache
+    "job": {"plan", "identity", "summary", "engines", "predictor", "catalog", "evaluation", "tagging", "encoders"},
+    "identity": {"plan", "catalog", "tagging", "predictor"},
     "plan": {"catalog", "tagging", "config", "outputs"},
     "outputs": {"catalog"},
     "summary": {"catalog", "evaluation"},
     "config": {"tagging"},
-    "engines": {"predictor", "catalog", "images"},
-    "predictor": {"images", "encoders", "tagging"},
+    "engines": {"predictor", "catalog", "images", "encoders"},
+    "predictor": {"config", "images", "encoders", "tagging"},
     "evaluation": {"catalog"},
     "catalog": set(),
     "images": set(),

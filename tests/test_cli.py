@@ -23,7 +23,18 @@ import pytest
 
 from tagger.cli import cli, main
 
-COMMANDS = sorted(cli.commands)
+
+def _commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    """All commands, those of groups too, by what a person types."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found[prefix + name] = command
+        if isinstance(command, click.Group):
+            found |= _commands(command, f"{prefix}{name} ")
+    return found
+
+
+COMMANDS = _commands(cli)
 
 
 def tagger(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -33,17 +44,17 @@ def tagger(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", [None, *COMMANDS])
 def test_every_command_has_help_with_an_example(name: str | None):
-    command = cli if name is None else cli.commands[name]
+    command = cli if name is None else COMMANDS[name]
     with click.Context(command, info_name=f"tagger {name}") as context:
         text = command.get_help(context)
     assert "Example" in text
-    assert f"tagger {name or 'run'} " in text.split("Example")[1]
+    assert f"tagger {name or 'run'}" in text.split("Example")[1]
     for option in command.params:
         if isinstance(option, click.Option):
             assert option.help, option.name
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([*name.split(), "--help"] for name in COMMANDS)])
 def test_help_does_not_wait_for_heavy_imports(arguments: list[str]):
     script = (
         "import sys; sys.argv[1:] = " + repr(arguments) + "\n"

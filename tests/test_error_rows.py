@@ -33,7 +33,9 @@ def manifest(write_manifest) -> Path:
 
 
 def test_error_rows_are_tried_again_and_the_others_are_left_as_they_are(manifest, small_clip, shop, pictures, tmp_path):
-    whole = tagger.run(manifest, KIND, model=small_clip, image_root=pictures, output=tmp_path / "whole.parquet").read()
+    whole = tagger.run(
+        manifest, KIND, model=small_clip, image_root=pictures, output=tmp_path / "whole.parquet", cache=False
+    ).read()
     first = tagger.run(manifest, KIND, model=small_clip, image_root=shop)
     assert (first.errors.total(), first.encoded_images) == (2, 6)
     (shop / NAMES[2]).write_bytes((pictures / NAMES[2]).read_bytes())

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 # Before transformers is imported: no messages for people who did not call it, and tokenizers without threads.
@@ -35,6 +36,7 @@ class ClipEncoder:
         model.eval().requires_grad_(False)
         self.preprocessing = preprocessing
         self.device = device
+        self.dimension = int(model.config.projection_dim)
         self.logit_scale = float(model.logit_scale.exp())
         self.fingerprint = _fingerprint(model, preprocessing)
         self._model = model.to(device)
@@ -67,7 +69,9 @@ class ClipEncoder:
         return F.normalize(self._model.text_projection(pooled).float(), dim=1)
 
 
-def load_clip(name: str, revision: str | None, device: torch.device, precision: str) -> ClipEncoder:
+def load_clip(
+    name: str, revision: str | None, device: torch.device, precision: str, exact_preprocessing: bool = False
+) -> ClipEncoder:
     """Load a CLIP checkpoint from a local folder or from the hub: safetensors only, and no code of its own ever runs.
 
     ModelError when it cannot be had: no such folder, hub out of reach, damaged or pickled weights, not a CLIP.
@@ -85,7 +89,7 @@ def load_clip(name: str, revision: str | None, device: torch.device, precision: 
         )
         tokenizer = CLIPTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
         processor = CLIPImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
-        preprocessing = read_preprocessing(processor, name)
+        preprocessing = replace(read_preprocessing(processor, name), exact=exact_preprocessing)
     except (ModelError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a library fed with damaged files raises anything at all, Rust's panics among it

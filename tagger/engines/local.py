@@ -2,121 +2,237 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tagger.catalog.earlier import error_rows, merge_tags
 from tagger.catalog.manifest import Manifest, Shard, image_refs
 from tagger.catalog.tags import tag_columns
+from tagger.encoders.cache import EmbeddingCache
+from tagger.engines.embedding import EmbeddingStream
 from tagger.engines.workers import start_method
 from tagger.errors import ImageError
 from tagger.images.survival import load_images
+from tagger.images.versions import FileVersions
 from tagger.predictor import Predictor
-from tagger.types import Decision, ImagePolicy, ImageRef, join_decisions
+from tagger.types import ImageBatch, ImagePolicy, ImageRef
+
+OPEN_SHARDS = 4  # that may wait for a full piece of the encoder, their tables and embeddings in memory
 
 
 @dataclass
 class Stages:
-    """Seconds that the main process spent waiting for images and encoding them; images encoded, and images with errors."""
+    """What a run's time went into, and what came of it.
 
-    wait_for_images: float = 0.0
+    read, decode: seconds of work on images, added up over the processes that share it; recall (reading the manifest, and what
+    is known of its images), encode, wait_for_images: of the main process. Images encoded, and images with errors.
+    """
+
+    recall: float = 0.0
+    read: float = 0.0
+    decode: float = 0.0
     encode: float = 0.0
+    wait_for_images: float = 0.0
     encoded_images: int = 0
     errors: int = 0
+
+    def seconds(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in ("recall", "read", "decode", "wait_for_images", "encode")}
+
+    def busy(self, workers: int) -> dict[str, float]:
+        """Seconds that each stage worked, of those that it had."""
+        return {"recall": self.recall, "decoder": (self.read + self.decode) / max(workers, 1), "encoder": self.encode}
 
 
 @dataclass
 class _Open:
-    """A shard whose images are on their way."""
+    """A shard on its way; rows are counted from its first."""
 
     shard: Shard
     table: pa.Table
     earlier: pa.Table | None
-    rows: np.ndarray  # to tag, from 0
-    tagged: list[np.ndarray] = field(default_factory=list)
-    decisions: list[list[Decision]] = field(default_factory=list)
+    rows: NDArray[np.int64]  # to tag
+    embeddings: NDArray[Any]  # (len(table), D)
+    embedded: NDArray[np.bool_]
     errors: dict[int, ImageError] = field(default_factory=dict)
-    done: int = 0
+    loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
+    files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before anything was read
+    to_load: int = 0
+
+    def place(self, row: int, embedding: NDArray[Any]) -> None:
+        self.embeddings[row], self.embedded[row] = embedding, True
+
+    def is_complete(self) -> bool:
+        return int(self.embedded.sum()) + len(self.errors) == len(self.rows)
 
 
-def tag_shards(
-    manifest: Manifest,
-    schema: pa.Schema,
-    predictor: Predictor,
-    policy: ImagePolicy,
-    batch_size: int,
-    workers: int,
-    shards: Sequence[Shard],
-    stages: Stages,
-    advance: Callable[[int], object],
-    earlier: Manifest | None = None,
-) -> Iterator[tuple[Shard, pa.Table]]:
-    """Tag these shards, in order: their rows with the tag columns appended. Few are in memory at a time.
+class LocalEngine:
+    """Tags shards with this machine.
 
-    schema: the result's. batch_size: images that are read together. workers: processes that decode. stages: where seconds and
-    images are added up. advance: called with the number of rows of every batch that is done. earlier: a result of these rows,
-    of which only those with an error are tagged. Raises ManifestError if it is one of other rows.
+    policy: which images may be read. batch_size: how many are read together. workers: processes that decode. verify_content:
+    read every file, whether it seems unchanged or not. stages: filled in while it runs.
     """
-    open_shards: deque[_Open] = deque()
 
-    def batches() -> Iterator[list[ImageRef]]:
-        # The loader takes batches ahead of the encoder; a batch never spans two shards.
-        tables = earlier.read(shards) if earlier else zip(shards, repeat(None))
-        for (shard, table), (_, tags) in zip(manifest.read(shards), tables, strict=True):
-            column = manifest.image_column
-            rows = np.arange(len(table)) if tags is None else error_rows(shard, table, tags, column)
-            open_shards.append(_Open(shard, table, tags, rows))
-            refs = image_refs(table, column, shard.start)
-            # At least one batch, be it empty: it is by its batches that a shard is seen to be done.
-            for start in range(0, max(len(rows), 1), batch_size):
-                yield [refs[row] for row in rows[start : start + batch_size]]
+    def __init__(
+        self,
+        predictor: Predictor,
+        cache: EmbeddingCache,
+        policy: ImagePolicy,
+        *,
+        batch_size: int,
+        workers: int,
+        verify_content: bool = False,
+    ) -> None:
+        self.stages = Stages()
+        self._predictor, self._cache, self._batch_size = predictor, cache, batch_size
+        self._verify_content, self._versions = verify_content, FileVersions(policy)
+        self._stream = EmbeddingStream(predictor, cache)
+        self._load = partial(
+            load_images,
+            policy=policy,
+            preprocessing=predictor.encoder.preprocessing,
+            workers=workers,
+            start_method=start_method(),
+        )
 
-    images = load_images(
-        batches(),
-        policy=policy,
-        preprocessing=predictor.encoder.preprocessing,
-        workers=workers,
-        start_method=start_method(),
-        pin_memory=predictor.encoder.device.type == "cuda",
-    )
-    while True:
-        began = time.perf_counter()
+    def tag(
+        self,
+        manifest: Manifest,
+        schema: pa.Schema,
+        shards: Sequence[Shard],
+        advance: Callable[[int], object],
+        earlier: Manifest | None = None,
+    ) -> Iterator[tuple[Shard, pa.Table]]:
+        """Tag these shards, in order: their rows with the tag columns appended. Few are in memory at a time.
+
+        schema: the result's. advance: called with the number of rows that were read or recalled. earlier: a result of these
+        rows, of which only those with an error are tagged. Raises ManifestError if it is one of other rows.
+        """
+        loading: deque[_Open] = deque()  # by whose batches the workers are kept busy
+        waiting: deque[_Open] = deque()  # for the encoder
+
+        def batches() -> Iterator[list[ImageRef]]:
+            # The loader takes batches ahead of the encoder; a batch never spans two shards.
+            opened = self._open(manifest, shards, earlier)
+            while True:
+                began = time.perf_counter()
+                shard = next(opened, None)
+                self.stages.recall += time.perf_counter() - began
+                if shard is None:
+                    return
+                loading.append(shard)
+                refs = list(shard.loading.values())
+                # At least one batch, be it empty: it is by its batches that a shard is seen to be done.
+                for start in range(0, max(len(refs), 1), self._batch_size):
+                    yield refs[start : start + self._batch_size]
+
+        images = self._load(batches(), known=self._cache.known())
+        batch: ImageBatch | None = None
+        while (batch := self._next(images)) or loading or waiting:
+            if batch is not None:
+                shard = loading[0]
+                self._take(batch, shard)
+                advance(len(batch.rows) + len(batch.errors) + len(batch.known))
+                if not shard.loading:
+                    advance(len(shard.table) - shard.to_load)
+                    waiting.append(loading.popleft())
+            if batch is None or len(waiting) > OPEN_SHARDS:
+                self._stream.flush()
+            self.stages.encode, self.stages.encoded_images = self._stream.seconds, self._stream.encoded_images
+            while waiting and waiting[0].is_complete():
+                shard = waiting.popleft()
+                self._stream.commit()
+                yield shard.shard, _close(shard, schema, self._predictor)
+
+    def _next(self, images: Iterator[ImageBatch]) -> ImageBatch | None:
+        began, recalled = time.perf_counter(), self.stages.recall
         batch = next(images, None)
-        if batch is None:
-            return
-        arrived = time.perf_counter()
-        current = open_shards[0]
-        current.errors |= {row - current.shard.start: error for row, error in batch.errors.items()}
-        if len(batch.rows):
-            current.tagged.append(batch.rows - current.shard.start)
-            current.decisions.append(predictor.predict(batch))
-            stages.encoded_images += len(batch.rows)
-        rows_done = len(batch.rows) + len(batch.errors)
-        current.done += rows_done
-        stages.errors += len(batch.errors)
-        advance(rows_done)
-        stages.wait_for_images += arrived - began
-        stages.encode += time.perf_counter() - arrived
-        if current.done == len(current.rows):
-            advance(len(current.table) - current.done)
-            open_shards.popleft()
-            yield current.shard, _close(current, schema, predictor)
+        # The loader asks for references, and so for what is known of them, while it is waited for.
+        self.stages.wait_for_images += time.perf_counter() - began - (self.stages.recall - recalled)
+        return batch
+
+    def _open(self, manifest: Manifest, shards: Sequence[Shard], earlier: Manifest | None) -> Iterator[_Open]:
+        """The shards, one by one, with what is known of their images without reading a file."""
+        results = earlier.read(shards) if earlier else zip(shards, repeat(None))
+        for (shard, table), (_, tags) in zip(manifest.read(shards), results, strict=True):
+            rows = np.arange(len(table)) if tags is None else error_rows(shard, table, tags, manifest.image_column)
+            embeddings = np.zeros((len(table), self._predictor.encoder.dimension), self._predictor.dtype)
+            current = _Open(shard, table, tags, rows, embeddings, np.zeros(len(table), np.bool_))
+            self._recall(current, image_refs(table, manifest.image_column, shard.start))
+            yield current
+
+    def _recall(self, shard: _Open, refs: Sequence[ImageRef]) -> None:
+        rows = shard.rows.tolist()
+        digests: dict[int, bytes] = {}
+        for row in rows:
+            if (data := refs[row].data) is not None:
+                digests[row] = hashlib.sha256(data).digest()
+            elif (file := self._versions(refs[row])) is not None:
+                shard.files[row] = file
+        if not self._verify_content:
+            known = self._cache.known_files(shard.files.values())
+            digests |= {row: digest for row, digest in zip(shard.files, known, strict=True) if digest is not None}
+        found = self._cache.get(set(digests.values()))
+        for row in rows:
+            embedding = found.get(digests.get(row, b""))
+            if embedding is None:
+                shard.loading[row] = refs[row]
+            else:
+                shard.place(row, embedding)
+        shard.to_load = len(shard.loading)
+
+    def _take(self, batch: ImageBatch, shard: _Open) -> None:
+        """Send a batch's images to the encoder, unless their embeddings are there by now."""
+        start = shard.shard.start
+        self.stages.read += batch.busy.read
+        self.stages.decode += batch.busy.decode
+        self.stages.errors += len(batch.errors)
+        for manifest_row, error in batch.errors.items():
+            row = manifest_row - start
+            shard.errors[row] = error
+            del shard.loading[row]
+        for manifest_row, digest, pixels in zip(batch.rows.tolist(), batch.digests, batch.pixels, strict=True):
+            row = manifest_row - start
+            arrived = partial(shard.place, row)
+            if not self._stream.find(digest, arrived):
+                self._stream.encode(digest, pixels, arrived)
+            self._remember(shard, row, digest)
+        gone: list[ImageRef] = []
+        for manifest_row, digest in batch.known.items():
+            row = manifest_row - start
+            if self._stream.find(digest, partial(shard.place, row)):
+                self._remember(shard, row, digest)
+            else:  # evicted, or the cache was damaged, since the decoding process asked
+                gone.append(shard.loading[row])
+        if gone:
+            for images in self._load([gone], known=()):
+                self._take(images, shard)
+
+    def _remember(self, shard: _Open, row: int, digest: bytes) -> None:
+        ref = shard.loading.pop(row)
+        file = shard.files.get(row)
+        if file is not None and self._versions(ref) == file:  # else it was changed while it was read
+            self._stream.remember_file(*file, digest)
 
 
 def _close(shard: _Open, schema: pa.Schema, predictor: Predictor) -> pa.Table:
-    rows = len(shard.table)
-    tagged = np.concatenate([np.empty(0, np.int64), *shard.tagged])
-    decisions = {
-        attribute.name: (attribute.label_names, join_decisions([batch[index] for batch in shard.decisions]))
-        for index, attribute in enumerate(predictor.attributes)
+    tagged = np.flatnonzero(shard.embedded)
+    decisions = predictor.decide(shard.embeddings[tagged])
+    named = {
+        attribute.name: (attribute.label_names, decision)
+        for attribute, decision in zip(predictor.attributes, decisions, strict=True)
     }
-    columns = tag_columns(rows, tagged, decisions, shard.errors)
+    columns = tag_columns(len(shard.table), tagged, named, shard.errors)
     if shard.earlier is not None:
         columns = merge_tags(shard.earlier, columns, schema.names[-len(columns) :], shard.rows)
     return pa.table([*shard.table.columns, *columns], schema=schema)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
@@ -22,7 +23,12 @@ def start_early() -> None:
         multiprocessing.get_context("forkserver").set_forkserver_preload(["tagger.engines.server", "tagger.images.loader"])
         # Ctrl-C reaches the whole process group, and that process would answer it with a traceback; a mask is inherited. The
         # tracker goes first: starting it resets the mask.
-        resource_tracker.ensure_running()
+        # A run that is stopped twice ends at once, and leaves what the tracker then removes: that is no news to anybody.
+        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+        try:
+            resource_tracker.ensure_running()
+        finally:
+            sys.warnoptions.pop()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             forkserver.ensure_running()

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from tagger.errors import ImageError
+from tagger.images.jpeg import decode_reduced
 from tagger.types import FORMATS, Preprocessing
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
@@ -24,6 +25,11 @@ _INTERPOLATION = {
     Image.Resampling.NEAREST: InterpolationMode.NEAREST_EXACT,
     Image.Resampling.BILINEAR: InterpolationMode.BILINEAR,
     Image.Resampling.BICUBIC: InterpolationMode.BICUBIC,
+}
+# What the above call, here with factors of their own instead of those that follow from whole pixels.
+_RESIZE_PART = {
+    Image.Resampling.BILINEAR: torch.ops.aten._upsample_bilinear2d_aa,
+    Image.Resampling.BICUBIC: torch.ops.aten._upsample_bicubic2d_aa,
 }
 
 
@@ -59,18 +65,35 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
-    """Resize and crop as the checkpoint's own image processor does: uint8 (3, H, W). Raises ImageError.
+def read_pixels(data: bytes, formats: tuple[str, ...], preprocessing: Preprocessing) -> torch.Tensor:
+    """Encoded bytes -> uint8 (3, H, W) as the encoder wants them. Raises ImageError, MemoryError.
 
+    A JPEG is decoded at less than its size where that is enough, unless the preprocessing is to be exact.
+    """
+    if not preprocessing.exact and "JPEG" in formats and preprocessing.resample != Image.Resampling.NEAREST:
+        resize = preprocessing.resize
+        if reduced := decode_reduced(data, resize if isinstance(resize, int) else max(resize)):
+            return to_pixels(*reduced, preprocessing)
+    image = decode(data, formats)
+    return to_pixels(torch.from_numpy(np.array(image)).permute(2, 0, 1), (image.height, image.width), preprocessing)
+
+
+def to_pixels(original: torch.Tensor, size: tuple[float, float], preprocessing: Preprocessing) -> torch.Tensor:
+    """Resize and crop uint8 (3, H, W) as the checkpoint's own image processor does. Raises ImageError.
+
+    size: height and width of the picture in it, which may end within the last pixels.
     The arithmetic is that of transformers' torchvision back-end: antialiased interpolation on uint8, sizes cut to whole
     pixels, the crop's corner rounded down.
     """
-    original = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-    height, width = _resized(image.height, image.width, preprocessing.resize)
+    height, width = _resized(*size, preprocessing.resize)
     if height * width > MAX_PIXELS:
-        raise ImageError("too-large", f"{image.width} x {image.height} would become {width} x {height} pixels")
-    mode = _INTERPOLATION[Image.Resampling(preprocessing.resample)]
-    pixels: torch.Tensor = transforms.resize(original, [height, width], interpolation=mode, antialias=True)
+        raise ImageError("too-large", f"{size[1]:.0f} x {size[0]:.0f} would become {width} x {height} pixels")
+    if size == original.shape[1:]:
+        mode = _INTERPOLATION[Image.Resampling(preprocessing.resample)]
+        pixels: torch.Tensor = transforms.resize(original, [height, width], interpolation=mode, antialias=True)
+    else:
+        resize = _RESIZE_PART[Image.Resampling(preprocessing.resample)]
+        pixels = resize(original[None], [height, width], False, height / size[0], width / size[1])[0]
     if preprocessing.crop is None:
         return pixels
     crop_height, crop_width = preprocessing.crop
@@ -83,7 +106,7 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
     return pixels[:, top : top + crop_height, left : left + crop_width]
 
 
-def _resized(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:
+def _resized(height: float, width: float, resize: int | tuple[int, int]) -> tuple[int, int]:
     if isinstance(resize, tuple):
         return resize
     if width <= height:

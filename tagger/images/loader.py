@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import resource
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Container, Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +20,22 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tagger.errors import ImageError
 from tagger.images.ahead import fetch_ahead
-from tagger.images.decode import decode, to_pixels
+from tagger.images.decode import read_pixels
 from tagger.images.sources import read_bytes
-from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
+from tagger.types import Busy, ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
 WORKER_MEMORY = 3 << 30  # bytes of address space for one image: MAX_PIXELS of 16 bits pass through as int64
 CHECK_SECONDS = 0.25  # how often a loader looks whether its workers live
 
-_Item = tuple[int, torch.Tensor | ImageError]
+
+class _Item(NamedTuple):
+    """What became of one reference: pixels and digest, a digest alone of an image that is known, or an error."""
+
+    row: int
+    pixels: torch.Tensor | None = None
+    digest: bytes = b""
+    error: ImageError | None = None
+    busy: Busy = Busy()
 
 
 class WorkerDeathError(Exception):
@@ -42,44 +52,56 @@ class WorkerDeathError(Exception):
 class ImageDataset(Dataset[_Item]):
     """Indexed by the references themselves: it holds no list that workers would copy page by page as they touch it."""
 
-    def __init__(self, policy: ImagePolicy, preprocessing: Preprocessing) -> None:
-        self.policy, self.preprocessing = policy, preprocessing
+    def __init__(self, policy: ImagePolicy, preprocessing: Preprocessing, known: Container[bytes]) -> None:
+        self.policy, self.preprocessing, self.known = policy, preprocessing, known
 
     def __getitems__(self, refs: Sequence[ImageRef]) -> list[_Item]:
         fetched = zip(refs, fetch_ahead(refs, self.policy), strict=True)
-        return [(ref.row, found) if isinstance(found, ImageError) else self[found] for ref, found in fetched]
+        return [_Item(ref.row, error=found) if isinstance(found, ImageError) else self[found] for ref, found in fetched]
 
     def __getitem__(self, ref: ImageRef) -> _Item:
         # Nothing can interrupt a decoder in C but the end of its process, so the alarm of a worker ends it.
         alone = get_worker_info() is not None
         if alone:
             signal.setitimer(signal.ITIMER_REAL, self.policy.timeout)
+        began = time.perf_counter()
         try:
-            return ref.row, to_pixels(decode(read_bytes(ref, self.policy), self.policy.formats), self.preprocessing)
+            data = read_bytes(ref, self.policy)
+            digest = hashlib.sha256(data).digest()
+            read = time.perf_counter()
+            pixels = None
+            if digest not in self.known:
+                pixels = read_pixels(data, self.policy.formats, self.preprocessing)
+            return _Item(ref.row, pixels, digest, busy=Busy(read - began, time.perf_counter() - read))
         except ImageError as error:
-            return ref.row, error.with_traceback(None)
+            return _Item(ref.row, error=error.with_traceback(None), busy=Busy(time.perf_counter() - began))
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):  # how torch says it
                 raise
-            return ref.row, ImageError("out-of-memory", "decoding it takes more memory than one image may use")
+            return _Item(ref.row, error=ImageError("out-of-memory", "decoding it takes more memory than one image may use"))
         finally:
             if alone:
                 signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def collate(items: Sequence[_Item]) -> ImageBatch:
-    rows = [row for row, result in items if not isinstance(result, ImageError)]
-    pixels = [result for _, result in items if not isinstance(result, ImageError)]
-    errors = {row: result for row, result in items if isinstance(result, ImageError)}
-    stacked = torch.stack(pixels) if pixels else torch.empty((0, 3, 0, 0), dtype=torch.uint8)
-    return ImageBatch(np.array(rows, np.int64), stacked, errors)
+    pixels = {item.row: item.pixels for item in items if item.pixels is not None}
+    return ImageBatch(
+        rows=np.array(list(pixels), np.int64),
+        pixels=torch.stack(list(pixels.values())) if pixels else torch.empty((0, 3, 0, 0), dtype=torch.uint8),
+        digests=tuple(item.digest for item in items if item.pixels is not None),
+        errors={item.row: item.error for item in items if item.error is not None},
+        known={item.row: item.digest for item in items if item.pixels is None and item.error is None},
+        busy=Busy(*(sum(seconds) for seconds in zip(*(item.busy for item in items), strict=True))),
+    )
 
 
 class ImageLoader:
     """Reads and decodes batches of references with `workers` processes (0: in this one), in the order they came.
 
     The references travel to the workers batch by batch, so memory does not grow with the manifest. Each worker has
-    `prefetch` batches to do. Iterating raises WorkerDeathError.
+    `prefetch` batches to do. An image whose digest is in `known`, asked in the workers, is not decoded. Iterating raises
+    WorkerDeathError.
     """
 
     def __init__(
@@ -88,9 +110,9 @@ class ImageLoader:
         *,
         policy: ImagePolicy,
         preprocessing: Preprocessing,
+        known: Container[bytes],
         workers: int,
         start_method: str,
-        pin_memory: bool,
         prefetch: int = 2,
     ) -> None:
         helped: dict[str, Any] = {
@@ -100,11 +122,10 @@ class ImageLoader:
             "worker_init_fn": _prepare_worker,
         }
         self._loader = DataLoader(
-            ImageDataset(policy, preprocessing),
+            ImageDataset(policy, preprocessing, known),
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=workers,
-            pin_memory=pin_memory,
             **(helped if workers else {}),
         )
 
@@ -134,7 +155,8 @@ def _prepare_worker(worker: int) -> None:
     # Ctrl-C reaches the whole process group; the main process ends the workers, which have nothing to say about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_run, daemon=True).start()
-    # A decoder's crash ends the process without a word or a core file: what there is to say, the main process says.
+    # What there is to say, the main process says: no remarks of libjpeg's, and a decoder's crash without a word or a core file.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

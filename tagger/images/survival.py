@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from tagger.errors import ImageError, StoppedError
 from tagger.images.loader import ImageLoader, WorkerDeathError
-from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
+from tagger.types import Busy, ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ def load_images(
     *,
     policy: ImagePolicy,
     preprocessing: Preprocessing,
+    known: Container[bytes],
     workers: int,
     start_method: str,
-    pin_memory: bool,
 ) -> Iterator[ImageBatch]:
     """Read and decode batches of references, in order, as ImageLoader does, and go on when a worker dies.
 
@@ -36,7 +36,7 @@ def load_images(
     that ends it becomes an error: timeout (longer than the policy's), crashed. Without workers nothing protects this
     process. Raises StoppedError where processes die that were given nothing to decode.
     """
-    loader = partial(ImageLoader, policy=policy, preprocessing=preprocessing, start_method=start_method)
+    loader = partial(ImageLoader, policy=policy, preprocessing=preprocessing, known=known, start_method=start_method)
     source = iter(batches)
     taken: deque[list[ImageRef]] = deque()  # by the loader, and not delivered yet
 
@@ -48,7 +48,7 @@ def load_images(
     said = False
     while True:
         try:
-            for images in loader(remembered(), workers=workers, pin_memory=pin_memory):
+            for images in loader(remembered(), workers=workers):
                 taken.popleft()
                 yield images
             return
@@ -56,8 +56,7 @@ def load_images(
             log.log(logging.DEBUG if said else logging.WARNING, "a decoding process %s; going on with another", death)
             said = True
         while taken:
-            images = _one_by_one(taken.popleft(), loader, policy.timeout)
-            yield images.pin_memory() if pin_memory else images
+            yield _one_by_one(taken.popleft(), loader, policy.timeout)
 
 
 def _one_by_one(refs: list[ImageRef], loader: partial[ImageLoader], timeout: float) -> ImageBatch:
@@ -69,7 +68,7 @@ def _one_by_one(refs: list[ImageRef], loader: partial[ImageLoader], timeout: flo
         started = False
         try:
             # First nothing at all, to tell a process that cannot live from an image that kills it.
-            for images in loader([[], *([ref] for ref in waiting)], workers=1, prefetch=1, pin_memory=False):
+            for images in loader([[], *([ref] for ref in waiting)], workers=1, prefetch=1):
                 if started:
                     waiting.popleft()
                     batches.append(images)
@@ -90,7 +89,7 @@ def _one_by_one(refs: list[ImageRef], loader: partial[ImageLoader], timeout: flo
             error = ImageError("crashed", f"the process that decoded it {reason}")
             if code == -signal.SIGALRM:
                 error = ImageError("timeout", f"took longer than {timeout:g} s")
-            batches.append(ImageBatch(np.empty(0, np.int64), torch.empty((0, 3, 0, 0), dtype=torch.uint8), {row: error}))
+            batches.append(ImageBatch(np.empty(0, np.int64), torch.empty((0, 3, 0, 0), dtype=torch.uint8), (), {row: error}))
             deaths[True] = 0
     return _join(batches)
 
@@ -98,7 +97,10 @@ def _one_by_one(refs: list[ImageRef], loader: partial[ImageLoader], timeout: flo
 def _join(batches: list[ImageBatch]) -> ImageBatch:
     decoded = [batch.pixels for batch in batches if len(batch.rows)]
     return ImageBatch(
-        np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)]),
-        torch.cat(decoded) if decoded else torch.empty((0, 3, 0, 0), dtype=torch.uint8),
-        {row: error for batch in batches for row, error in batch.errors.items()},
+        rows=np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)]),
+        pixels=torch.cat(decoded) if decoded else torch.empty((0, 3, 0, 0), dtype=torch.uint8),
+        digests=tuple(digest for batch in batches for digest in batch.digests),
+        errors={row: error for batch in batches for row, error in batch.errors.items()},
+        known={row: digest for batch in batches for row, digest in batch.known.items()},
+        busy=Busy(*(sum(seconds) for seconds in zip(Busy(), *(batch.busy for batch in batches), strict=True))),
     )

@@ -65,7 +65,16 @@ def main() -> None:
         manifest = Path(folder) / "manifest.parquet"
         write_manifest(manifest, options.rows, options.size)
         print(f"manifest: {options.rows} rows, {manifest.stat().st_size / 1e6:.0f} MB", flush=True)
-        command = [sys.executable, "-c", "from tagger.cli import main; main()", "run", str(manifest), "--quiet"]
+        command = [
+            sys.executable,
+            "-c",
+            "from tagger.cli import main; main()",
+            "run",
+            str(manifest),
+            "--quiet",
+            "--cache",
+            folder,
+        ]
         command += ["--model", str(MODEL), "--limit", str(options.limit), "--workers", str(options.workers)]
         samples: list[tuple[float, int]] = []
         start = time.monotonic()

@@ -156,10 +156,11 @@ FORKS = """
 import json, os, sys
 import aiobotocore.session, s3fs, tagger.catalog.manifest as manifest, tagger.engines.local, tagger.job
 from tagger.cli import main
+from tagger.config import ModelSettings
 from tagger.predictor import load_predictor
 from tagger.tagging.taxonomy import Attribute
 manifest.MAX_SHARD_ROWS = 64
-load_predictor(sys.argv[1], None, "auto", "cpu", [Attribute(name="kind", labels=("hat", "bag"))])
+load_predictor(ModelSettings(name=sys.argv[1]), "cpu", [Attribute(name="kind", labels=("hat", "bag"))])
 for line in sys.stdin:
     failpoint, arguments = json.loads(line)
     if not (child := os.fork()):
@@ -247,7 +248,7 @@ def test_another_job_starts_over_and_says_why(server, bucket, night, tag, caplog
 
 def test_fresh_computes_everything_again(server, bucket, night, tag):
     assert tag(f"{night}/manifest.parquet", *HERE, failpoint="result-written")[0] == -9
-    code, said = tag(f"{night}/manifest.parquet", *HERE, "--fresh")
+    code, said = tag(f"{night}/manifest.parquet", *HERE, "--fresh", "--no-cache")
     assert (code, "continuing" in said) == (0, False)
     assert json.loads(server.read(bucket, "night/manifest.tagged.run/summary.json"))["encoded_images"] == 3
 

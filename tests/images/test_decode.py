@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections import Counter
 from pathlib import Path
@@ -17,8 +18,8 @@ from transformers import AutoImageProcessor, BaseImageProcessor, CLIPImageProces
 from tagger.encoders.clip import read_preprocessing
 from tagger.errors import ImageError
 from tagger.images import decode as module
-from tagger.images.decode import decode, to_pixels
-from tagger.types import Preprocessing
+from tagger.images.decode import decode, read_pixels
+from tagger.types import FORMATS, Preprocessing
 
 SIZES = [(1, 1), (3000, 20), (20, 3000), (64, 64), (65, 64), (400, 533), (533, 401), (37, 211), (224, 225)]
 
@@ -27,6 +28,10 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def pixels_of(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
+    return read_pixels(encoded(image), FORMATS, preprocessing)
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -53,7 +58,7 @@ def make_processor(folder: Path, **values: object) -> BaseImageProcessor:
 def test_pixels_equal_the_checkpoints_own_processor(tmp_path: Path, name: str, size: tuple[int, int]):
     processor, image = make_processor(tmp_path, **PROCESSORS[name]), noise(*size)
     expected = processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
-    pixels = to_pixels(image, read_preprocessing(processor, name))
+    pixels = pixels_of(image, read_preprocessing(processor, name))
     assert pixels.dtype == torch.uint8
     assert torch.equal(pixels, expected)
 
@@ -62,7 +67,7 @@ def test_pixels_equal_the_checkpoints_own_processor(tmp_path: Path, name: str, s
 @settings(max_examples=40, deadline=None)
 def test_pixels_always_have_the_encoders_shape(width: int, height: int):
     shape = Preprocessing(resize=32, crop=(32, 24), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
-    assert to_pixels(Image.new("RGB", (width, height)), shape).shape == (3, 32, 24)
+    assert pixels_of(Image.new("RGB", (width, height)), shape).shape == (3, 32, 24)
 
 
 def test_photos_equal_the_checkpoints_own_processor(tmp_path: Path, shared_data: Path):
@@ -70,7 +75,8 @@ def test_photos_equal_the_checkpoints_own_processor(tmp_path: Path, shared_data:
     for path in sorted((shared_data / "clothing" / "validation" / "shoes").iterdir())[:20]:
         with Image.open(path) as photo:
             expected = processor(photo, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
-        assert torch.equal(to_pixels(decode(path.read_bytes()), read_preprocessing(processor, "clip")), expected)
+        preprocessing = dataclasses.replace(read_preprocessing(processor, "clip"), exact=True)
+        assert torch.equal(read_pixels(path.read_bytes(), FORMATS, preprocessing), expected)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -162,7 +168,7 @@ def test_a_strip_that_the_resize_would_blow_up_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "MAX_PIXELS", 1_000_000)
     shape = Preprocessing(resize=224, crop=(224, 224), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
     with pytest.raises(ImageError, match="^too-large: 1 x 5000 would become 224 x 1120000 pixels"):
-        to_pixels(Image.new("RGB", (1, 5000)), shape)
+        pixels_of(Image.new("RGB", (1, 5000)), shape)
 
 
 def outcome(data: bytes) -> str:

@@ -20,9 +20,7 @@ def load(names: list[list[str]], root: Path, workers: int) -> list[ImageBatch]:
     row = iter(range(1000))
     batches = [[ImageRef(next(row), name) for name in batch] for batch in names]
     policy = ImagePolicy(roots=(root.resolve(),))
-    return list(
-        load_images(batches, policy=policy, preprocessing=SHAPE, workers=workers, start_method=start_method(), pin_memory=False)
-    )
+    return list(load_images(batches, policy=policy, preprocessing=SHAPE, known=(), workers=workers, start_method=start_method()))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 HERE = Path(__file__).parent
 SAMPLE = HERE.parents[1] / "sample_catalog"
 COMMAND = [sys.executable, "-c", "from tagger.cli import main; main()", "run", "--labels", "shirt,dress,shoes", "--overwrite"]
-COMMAND += ["--model", str(SAMPLE / "model"), "--batch-size", "8"]
+COMMAND += ["--no-cache", "--model", str(SAMPLE / "model"), "--batch-size", "8"]
 
 
 def write_manifest(path: Path, rows: int, failures: dict[int, str]) -> None:

@@ -52,11 +52,11 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
     import tagger.plan
     import tagger.predictor
 
-    settings = tagger.plan.gather_settings(str(SAMPLE / "manifest.parquet"), None, None, None, None, None, None, None)
+    settings = tagger.plan.gather_settings(str(SAMPLE / "manifest.parquet"))
     model = settings.model
-    loaded = tagger.predictor.load_predictor(model.name, model.revision, model.precision, None, settings.attributes)
+    loaded = tagger.predictor.load_predictor(model, None, settings.attributes)
     if at_once is not None:
-        loaded._at_once = at_once
+        loaded.at_once = at_once
 
     def share() -> None:
         tagger.predictor.load_predictor = lambda *_: loaded
@@ -65,9 +65,10 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
     return share
 
 
-def arguments(*more: object, manifest: Path = SAMPLE / "manifest.parquet") -> list[str]:
+def arguments(*more: object, manifest: Path = SAMPLE / "manifest.parquet", cached: bool = False) -> list[str]:
     """Tag the sample catalogue, or some of it, into OUTPUT of the folder where the run is started."""
     settings = ["--config", str(SAMPLE / "tagger.toml"), "--quiet", "--overwrite"]
+    settings += ["--cache", "cache"] if cached else ["--no-cache"]
     return ["run", str(manifest), "--output", OUTPUT, *settings, *map(str, more)]
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 
 SAMPLE = Path(__file__).parents[2] / "sample_catalog"
 COMMAND = [sys.executable, "-c", "from tagger.cli import main; main()", "run", "--labels", "shirt,dress,shoes", "--overwrite"]
-COMMAND += ["--model", str(SAMPLE / "model"), "--image-root", "/", "--image-timeout", "20"]
+COMMAND += ["--no-cache", "--model", str(SAMPLE / "model"), "--image-root", "/", "--image-timeout", "20"]
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:

@@ -14,7 +14,9 @@ ROWS = 96  # three times what the encoder takes at once; among them are batches 
 
 def tag(output: Path, workers: int, batch_size: int) -> bytes:
     manifest = SAMPLE / "manifest.parquet"
-    return tagger.run(manifest, output=output, limit=ROWS, workers=workers, batch_size=batch_size).output.read_bytes()
+    return tagger.run(
+        manifest, output=output, limit=ROWS, workers=workers, batch_size=batch_size, cache=False
+    ).output.read_bytes()
 
 
 @pytest.fixture(scope="module")

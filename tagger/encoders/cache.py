@@ -1,0 +1,273 @@
+"""The embedding cache: what an image's bytes became in an encoder, so that the same image is not encoded twice.
+
+One SQLite file in WAL mode: readers never wait, one writer at a time, and a process that dies leaves what it has committed.
+Every vector carries a checksum of itself and of the bytes that it stands for. A file that is damaged is made anew; a disk that
+is full or a lock that is not let go costs the cache, never the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+log = logging.getLogger(__name__)
+
+FILE = "embeddings.sqlite"
+APPLICATION = 0x74616772  # "tagr", how the file says whose it is
+VERSION = 1  # of the tables
+BUSY_SECONDS = 30.0  # how long another run's commit is waited for
+USE_DAYS = 7  # the day of a vector's last use is noted this coarsely: noting it every night would rewrite the file
+KEEP = 0.9  # share of the size limit that eviction leaves
+
+# SQLite's codes for what is wrong with the disk, its rights or other processes, not with the file; any other means damage.
+ELSEWHERE = {
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL),
+}
+
+TABLES = """
+CREATE TABLE encoders (id INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE);
+CREATE TABLE embeddings (id INTEGER PRIMARY KEY, encoder INTEGER NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL);
+CREATE UNIQUE INDEX embeddings_of_image ON embeddings (encoder, digest);
+CREATE TABLE uses (id INTEGER PRIMARY KEY, day INTEGER NOT NULL);
+CREATE TABLE files (reference BLOB PRIMARY KEY, version BLOB NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+_T = TypeVar("_T")
+
+
+class EmbeddingCache:
+    """The vectors of one encoder; `identity` names all that they depend on beside the image's bytes.
+
+    folder: where the file is, or will be. dimension, dtype: of a vector. limit: bytes that the file may have after `trim`.
+    No method raises: without a usable file nothing is known and nothing is kept, and one line says so.
+    """
+
+    def __init__(self, folder: Path, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> None:
+        self.path, self._identity, self._limit = folder / FILE, identity, limit
+        self._dtype, self._bytes = np.dtype(dtype), dimension * np.dtype(dtype).itemsize + 4
+        self._encoder = 0
+        self._used: list[int] = []
+        self._db: sqlite3.Connection | None = None
+        self._made_anew = False
+        self._guarded(self._open, None)
+
+    def known_files(self, files: Collection[tuple[bytes, bytes]]) -> list[bytes | None]:
+        """(reference, version) of files -> the digest of each that is here in this version, None for the others."""
+
+        def find() -> list[bytes | None]:
+            query = "SELECT digest FROM files WHERE reference = ? AND version = ?"
+            with transaction(self._connection(), "BEGIN") as db:
+                return [next((row[0] for row in db.execute(query, file)), None) for file in files]
+
+        return self._guarded(find, [None] * len(files))
+
+    def get(self, digests: Iterable[bytes]) -> dict[bytes, NDArray[Any]]:
+        """The vectors of those images that are here."""
+
+        def find() -> dict[bytes, NDArray[Any]]:
+            query, found = "SELECT id, vector FROM embeddings WHERE encoder = ? AND digest = ?", {}
+            with transaction(self._connection(), "BEGIN") as db:
+                for digest in digests:
+                    for number, stored in db.execute(query, (self._encoder, digest)):
+                        if is_whole(digest, stored, self._bytes):
+                            found[digest] = np.frombuffer(stored, self._dtype, offset=4)
+                            self._used.append(number)
+            return found
+
+        return self._guarded(find, {})
+
+    def put(self, vectors: Mapping[bytes, NDArray[Any]], files: Mapping[bytes, tuple[bytes, bytes]]) -> None:
+        """Keep vectors by the image's digest, and files as reference -> (version, digest), in one commit."""
+
+        def write() -> None:
+            with transaction(self._connection()) as db:
+                rows = [(self._encoder, digest, seal(digest, vector)) for digest, vector in vectors.items()]
+                # One that is there already is damaged, or another run was first.
+                there = "SELECT id FROM embeddings WHERE encoder = ? AND digest = ?"
+                for table in ("uses", "embeddings"):
+                    db.executemany(f"DELETE FROM {table} WHERE id = ({there})", (row[:2] for row in rows))
+                db.executemany("INSERT INTO embeddings (encoder, digest, vector) VALUES (?, ?, ?)", rows)
+                db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", ((key, *file) for key, file in files.items()))
+                [(last,)] = db.execute("SELECT max(id) FROM embeddings")
+                added = range(last - len(rows) + 1, last + 1) if rows else ()
+                db.executemany(
+                    "INSERT INTO uses VALUES (?, ?) ON CONFLICT DO UPDATE SET day = excluded.day WHERE day < excluded.day - ?",
+                    ((number, int(time.time() // 86400), USE_DAYS) for number in (*self._used, *added)),
+                )
+            self._used.clear()
+
+        if vectors or files or self._used:
+            self._guarded(write, None)
+
+    def trim(self) -> None:
+        """Evict what was not used for longest, if the file has grown over its limit."""
+        self._guarded(lambda: evict(self._connection(), self._limit), None)
+
+    def known(self) -> Container[bytes]:
+        """The digests of the images that are here, for another process to ask."""
+        return KnownImages(self.path, self._encoder) if self._db is not None else ()
+
+    def close(self) -> None:
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._db = connect(self.path)
+        with transaction(self._db) as db:
+            db.execute("INSERT OR IGNORE INTO encoders (identity) VALUES (?)", [self._identity])
+        [(self._encoder,)] = self._db.execute("SELECT id FROM encoders WHERE identity = ?", [self._identity])
+
+    def _connection(self) -> sqlite3.Connection:
+        assert self._db is not None
+        return self._db
+
+    def _guarded(self, action: Callable[[], _T], otherwise: _T) -> _T:
+        if self._db is None and action != self._open:
+            return otherwise
+        try:
+            return action()
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            code = getattr(error, "sqlite_errorcode", None)
+            if code is not None and code & 0xFF not in ELSEWHERE and not self._made_anew:
+                self._made_anew = True
+                log.warning("%s: damaged (%s); the embedding cache is made anew", self.path, error)
+                remove(self.path)
+                self._guarded(self._open, None)
+            else:
+                log.warning("%s: cannot be used (%s); going on without the embedding cache", self.path, error)
+            return otherwise
+
+
+class KnownImages:
+    """Asks, in another process, whether an image's vector is in a cache; opened there, at the first question."""
+
+    def __init__(self, path: Path, encoder: int) -> None:
+        self._path, self._encoder = path, encoder
+        self._db: sqlite3.Connection | None = None
+
+    def __contains__(self, digest: object) -> bool:
+        try:
+            if self._db is None:
+                self._db = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+            assert isinstance(digest, bytes)
+            query = "SELECT vector FROM embeddings WHERE encoder = ? AND digest = ?"
+            return any(is_whole(digest, stored) for (stored,) in self._db.execute(query, (self._encoder, digest)))
+        except sqlite3.Error:  # then it is decoded; whose cache it is says what is wrong with it
+            return False
+
+
+@contextmanager
+def open_cache(folder: Path | None, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> Iterator[EmbeddingCache]:
+    """The cache in a folder; without one, a file for this run: an image that comes twice in it is encoded once all the same."""
+    with ExitStack() as stack:
+        place = folder or Path(stack.enter_context(TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True)))
+        cache = EmbeddingCache(place, identity, dimension=dimension, dtype=dtype, limit=limit)
+        stack.callback(cache.close)
+        yield cache
+
+
+def cache_folder(named: str | Path | None = None) -> Path | None:
+    """The folder that was named, or the user's own; None where the user has no home."""
+    if named is not None:
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "tagger"
+    try:
+        return Path.home() / ".cache" / "tagger"
+    except RuntimeError:
+        return None
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a cache's file, or make it. Raises sqlite3.Error; OSError for a database of another program or version."""
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        found = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("schema_version", "application_id", "user_version")]
+        if found not in ([0, 0, 0], [found[0], APPLICATION, VERSION]):
+            raise OSError("expected an embedding cache of this version of tagger, found another database")
+        db.execute("PRAGMA page_size = 16384")  # this and the next are heeded while there are no tables
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA cache_size = -65536")  # KiB
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")  # a power failure may cost the last commits, never the file
+        with transaction(db):
+            if db.execute("PRAGMA schema_version").fetchone()[0] == 0:
+                for statement in filter(str.strip, TABLES.split(";")):
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id = {APPLICATION}")
+                db.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+    """All or nothing of what is written, and one state of what is read ("BEGIN")."""
+    db.execute(begin)
+    try:
+        yield db
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def seal(digest: bytes, vector: NDArray[Any]) -> bytes:
+    """A vector as it is stored: a checksum of the image's digest and of the vector, then the vector."""
+    data = vector.tobytes()
+    return zlib.crc32(data, zlib.crc32(digest)).to_bytes(4, "little") + data
+
+
+def is_whole(digest: bytes, stored: bytes, size: int | None = None) -> bool:
+    """Whether a stored vector is this image's, and undamaged."""
+    checksum = zlib.crc32(memoryview(stored)[4:], zlib.crc32(digest)) if isinstance(stored, bytes) else -1
+    return checksum == int.from_bytes(stored[:4], "little") and size in (None, len(stored))
+
+
+def evict(db: sqlite3.Connection, limit: int) -> int:
+    """Bring the file under `limit` bytes by removing the vectors that were not used for longest; returns their number."""
+    evicted = 0
+    while (size := used_bytes(db)) > limit and (count := db.execute("SELECT count(*) FROM uses").fetchone()[0]):
+        surplus = min(count, int(count * (1 - KEEP * limit / size)) + 1)
+        with transaction(db):
+            db.execute("CREATE TEMP TABLE oldest AS SELECT id FROM uses ORDER BY day, id LIMIT ?", [surplus])
+            db.execute("DELETE FROM embeddings WHERE id IN oldest")
+            db.execute("DELETE FROM uses WHERE id IN oldest")
+            db.execute("DROP TABLE oldest")
+            db.execute("DELETE FROM files WHERE digest NOT IN (SELECT digest FROM embeddings)")
+        evicted += surplus
+    if evicted:
+        db.executescript("PRAGMA incremental_vacuum")  # execute would stop after the first page
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return evicted
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """Bytes of the file that hold something."""
+    pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
+
+
+def remove(path: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        with suppress(OSError):
+            path.with_name(path.name + end).unlink()
