@@ -12,6 +12,8 @@ from torch import Tensor
 from tagger.encoders.cache import EmbeddingCache
 from tagger.predictor import Embeddings, Predictor
 
+COMMIT_SECONDS = 10.0  # of encoding that a killed run may lose
+
 Arrival = Callable[[Embeddings], object]  # called once, with the one embedding (D,) that was asked for
 
 
@@ -27,12 +29,14 @@ class EmbeddingStream:
     """Gives each image's embedding to whoever asked for it, as soon as a piece is full or `flush` is called.
 
     An image that comes again, in this run or in an earlier one, is not encoded again. Embeddings and files are committed to
-    the cache by `commit`. `encoded_images` counts what went through the encoder, `seconds` what that took.
+    the cache by `commit`, and now and then meanwhile. `encoded_images` counts what went through the encoder, `seconds` what
+    that took.
     """
 
     def __init__(self, predictor: Predictor, cache: EmbeddingCache) -> None:
         self.cache, self._predictor = cache, predictor
         self.encoded_images, self.seconds = 0, 0.0
+        self._committed = time.perf_counter()
         self._buffers: list[Tensor] = []
         self._filling: _Piece | None = None
         self._begun: tuple[_Piece, Callable[[], Embeddings]] | None = None
@@ -75,6 +79,7 @@ class EmbeddingStream:
     def commit(self) -> None:
         self.cache.put({} if self._predictor.lacks_memory else self._new, self._files)
         self._new, self._files = {}, {}
+        self._committed = time.perf_counter()
 
     def _buffer(self, like: Tensor) -> Tensor:
         """Where to gather a piece: one buffer while another is on its way to the accelerator, which copies from locked pages."""
@@ -107,3 +112,5 @@ class EmbeddingStream:
             self._new[digest] = embedding
             for arrived in arrivals:
                 arrived(embedding)
+        if time.perf_counter() - self._committed > COMMIT_SECONDS:
+            self.commit()

@@ -138,21 +138,24 @@ class LocalEngine:
 
         images = self._load(batches(), known=self._cache.known())
         batch: ImageBatch | None = None
-        while (batch := self._next(images)) or loading or waiting:
-            if batch is not None:
-                shard = loading[0]
-                self._take(batch, shard)
-                advance(len(batch.rows) + len(batch.errors) + len(batch.known))
-                if not shard.loading:
-                    advance(len(shard.table) - shard.to_load)
-                    waiting.append(loading.popleft())
-            if batch is None or len(waiting) > OPEN_SHARDS:
-                self._stream.flush()
-            self.stages.encode, self.stages.encoded_images = self._stream.seconds, self._stream.encoded_images
-            while waiting and waiting[0].is_complete():
-                shard = waiting.popleft()
-                self._stream.commit()
-                yield shard.shard, _close(shard, schema, self._predictor)
+        try:
+            while (batch := self._next(images)) or loading or waiting:
+                if batch is not None:
+                    shard = loading[0]
+                    self._take(batch, shard)
+                    advance(len(batch.rows) + len(batch.errors) + len(batch.known))
+                    if not shard.loading:
+                        advance(len(shard.table) - shard.to_load)
+                        waiting.append(loading.popleft())
+                if batch is None or len(waiting) > OPEN_SHARDS:
+                    self._stream.flush()
+                self.stages.encode, self.stages.encoded_images = self._stream.seconds, self._stream.encoded_images
+                while waiting and waiting[0].is_complete():
+                    shard = waiting.popleft()
+                    self._stream.commit()
+                    yield shard.shard, _close(shard, schema, self._predictor)
+        finally:
+            self._stream.commit()  # a stopped run has paid for these, too
 
     def _next(self, images: Iterator[ImageBatch]) -> ImageBatch | None:
         began, recalled = time.perf_counter(), self.stages.recall

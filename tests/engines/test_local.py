@@ -39,19 +39,26 @@ def tag(
     workers: int = 0,
     limit: int | None = None,
     cached: Path | None = None,
+    stop_after: int | None = None,
 ) -> tuple[pa.Table, Stages]:
     path = root / "manifest.parquet"
     pq.write_table(pa.table({"image": pa.array(images, pa.string()), "row": range(len(images))}), path)
     manifest = dataclasses.replace(open_manifest(str(path)), bytes_per_row=1 << 30)  # shards of 64 rows
     schema = result_schema(manifest.schema, ["category"], {})
     done: list[int] = []
+
+    def advance(rows: int) -> None:
+        done.append(rows)
+        if stop_after is not None and sum(done) >= stop_after:
+            raise KeyboardInterrupt
+
     shards = list(manifest.shards(limit))
     policy = ImagePolicy(roots=(root.resolve(),))
     with TemporaryDirectory() as folder:
         dimension = predictor.encoder.dimension
         cache = EmbeddingCache(Path(cached or folder), "sample", dimension=dimension, dtype=predictor.dtype, limit=1 << 30)
         engine = LocalEngine(predictor, cache, policy, batch_size=4, workers=workers)
-        tagged = list(engine.tag(manifest, schema, shards, done.append))
+        tagged = list(engine.tag(manifest, schema, shards, advance))
         cache.close()
     assert [shard for shard, _ in tagged] == shards
     table = pa.concat_tables([table for _, table in tagged])
@@ -79,6 +86,16 @@ def test_one_row_out_for_every_row_in(root: Path, predictor: Predictor, images: 
             confidences = [item["confidence"] for item in top]
             assert confidences == sorted(confidences, reverse=True)
             assert abs(sum(confidences) - 1) < 1e-5
+
+
+def test_what_a_stopped_run_has_encoded_is_not_encoded_again(predictor: Predictor, pictures: Path, tmp_path: Path):
+    names = [f"{number:04d}.png" for number in range(70)]
+    for name in names:
+        (tmp_path / name).write_bytes((pictures / name).read_bytes())
+    with pytest.raises(KeyboardInterrupt):
+        tag(names, tmp_path, predictor, cached=tmp_path / "cache", stop_after=40)
+    for encoded in (70 - 32, 0):
+        assert tag(names, tmp_path, predictor, cached=tmp_path / "cache")[1].encoded_images == encoded
 
 
 def test_a_run_of_nothing_but_bad_images_is_a_normal_run(root: Path, predictor: Predictor):
