@@ -41,6 +41,7 @@ def cli() -> None:
 @click.option("--labels", help="Labels to choose between, separated by commas.")
 @click.option("--model", help="CLIP checkpoint: a hub id or a local folder.")
 @click.option("--revision", help="Hub commit, tag or branch of --model.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Of the image encoder; default: auto.")
 @click.option("--image-column", help="Column with paths or embedded images; found by itself if named as usual.")
 @click.option("--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps …; default: an accelerator if there is one.")
@@ -66,6 +67,7 @@ def run(
     labels: str | None,
     model: str | None,
     revision: str | None,
+    precision: str | None,
     image_column: str | None,
     image_root: Path | None,
     device: str | None,
@@ -110,6 +112,7 @@ def run(
             labels=_split(labels),
             model=model,
             revision=revision,
+            precision=precision,
             image_column=image_column,
             image_root=image_root,
             device=device,

@@ -119,6 +119,7 @@ def gather_settings(
     *,
     model: str | Path | None = None,
     revision: str | None = None,
+    precision: str | None = None,
     image_column: str | None = None,
     image_root: str | Path | None = None,
     image_timeout: float | None = None,
@@ -139,6 +140,10 @@ def gather_settings(
         settings = _replace(settings, "model", name=str(model), revision=revision)
     elif revision is not None:
         settings = _replace(settings, "model", revision=revision)
+    if precision is not None:
+        settings = _replace(
+            settings, "model", precision=parse_settings({"model": {"precision": precision}}, "options").model.precision
+        )
     if exact_preprocessing:
         settings = _replace(settings, "model", exact_preprocessing=True)
     if image_column is not None:

@@ -28,18 +28,30 @@ RESAMPLES = (0, 2, 3)  # Pillow's numbers; images/decode.py has no others
 
 
 class ClipEncoder:
-    """pixels -> embeddings. `fingerprint` is the SHA-256 of weights, preprocessing and precision."""
+    """pixels -> embeddings. `fingerprint` is the SHA-256 of weights, preprocessing and precision.
+
+    dtype: of the image tower. Prompts are always encoded in the model's own fp32: they are few, and every row depends on them.
+    """
 
     source = "clip"
 
-    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer, preprocessing: Preprocessing, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: CLIPTokenizer,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         model.eval().requires_grad_(False)
         self.preprocessing = preprocessing
         self.device = device
         self.dimension = int(model.config.projection_dim)
         self.logit_scale = float(model.logit_scale.exp())
-        self.fingerprint = _fingerprint(model, preprocessing)
-        self._model = model.to(device)
+        self.fingerprint = _fingerprint(model, preprocessing, dtype)
+        self._model, self._dtype = model.to(device), dtype
+        self._model.vision_model.to(dtype)
+        self._model.visual_projection.to(dtype)
         self._tokenizer = tokenizer
         scale = [value / preprocessing.rescale for value in (*preprocessing.mean, *preprocessing.std)]
         self._mean = torch.tensor(scale[:3], device=device)[:, None, None]
@@ -49,7 +61,7 @@ class ClipEncoder:
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 (N, 3, H, W), on any device -> float32 (N, D) on the encoder's, L2-normalised."""
         images = (pixels.to(self.device, non_blocking=True).float() - self._mean) / self._std
-        pooled = self._model.vision_model(pixel_values=images.to(self._model.dtype)).pooler_output
+        pooled = self._model.vision_model(pixel_values=images.to(self._dtype)).pooler_output
         return F.normalize(self._model.visual_projection(pooled).float(), dim=1)
 
     @torch.inference_mode()
@@ -85,9 +97,12 @@ def load_clip(
         checkpoint = open_checkpoint(name, revision)
         # Without a name there is nothing that transformers could look for, follow, or take for code.
         model = CLIPModel.from_pretrained(
-            None, config=checkpoint.config, state_dict=dict(checkpoint.weights()), dtype=DTYPES[precision]
+            None, config=checkpoint.config, state_dict=dict(checkpoint.weights()), dtype=torch.float32
         )
-        tokenizer = CLIPTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+        # Named here: a tokenizer_config.json may name others, which transformers 5.3 would want instead.
+        file = checkpoint.folder / "tokenizer.json"
+        named = {"tokenizer_file": str(file)} if file.exists() else {}
+        tokenizer = CLIPTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, **named)
         processor = CLIPImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
         preprocessing = replace(read_preprocessing(processor, name), exact=exact_preprocessing)
     except (ModelError, KeyboardInterrupt):
@@ -106,7 +121,7 @@ def load_clip(
     weights = model.state_dict()
     if not all(bool(weight.isfinite().all()) for weight in (*weights.values(), model.logit_scale.exp())):
         raise ModelError(f"model {name}: expected finite weights, found NaN or infinity; get it again")
-    return ClipEncoder(model, tokenizer, preprocessing, device)
+    return ClipEncoder(model, tokenizer, preprocessing, device, DTYPES[precision])
 
 
 def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessing:
@@ -143,8 +158,8 @@ def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessin
     )
 
 
-def _fingerprint(model: CLIPModel, preprocessing: Preprocessing) -> str:
-    digest = hashlib.sha256(repr(preprocessing).encode())
+def _fingerprint(model: CLIPModel, preprocessing: Preprocessing, dtype: torch.dtype) -> str:
+    digest = hashlib.sha256(f"{preprocessing} {dtype}".encode())
     for key, weight in sorted(model.state_dict().items()):
         digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.reshape(-1).view(torch.uint8).numpy())

@@ -139,6 +139,12 @@ def test_the_fingerprint_tells_weights_precision_and_preprocessing_apart(small_c
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_prompts_are_encoded_in_fp32_whatever_the_precision(small_clip, encoder, precision):
+    half = load_clip(str(small_clip), None, CPU, precision)
+    assert torch.equal(half.encode_prompts(["A dress.", "A hat."]), encoder.encode_prompts(["A dress.", "A hat."]))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_gives_nearly_the_same_embeddings(small_clip, encoder, precision):
     pixels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     half = load_clip(str(small_clip), None, CPU, precision).encode(pixels)
