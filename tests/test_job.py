@@ -22,7 +22,7 @@ KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"]}]}
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> tagger.RunSummary:
     sample = Path(__file__).parents[1] / "sample_catalog"
     output = tmp_path_factory.mktemp("sample") / "tagged.parquet"
-    return tagger.run(sample / "manifest.parquet", output=output)
+    return tagger.run(sample / "manifest.parquet", output=output, cache=False)
 
 
 def test_the_sample_catalogue_is_tagged_row_by_row(catalogue: tagger.RunSummary):
