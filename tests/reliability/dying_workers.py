@@ -29,10 +29,14 @@ COMMAND += ["--no-cache", "--model", str(SAMPLE / "model"), "--batch-size", "8"]
 
 
 def write_manifest(path: Path, rows: int, failures: dict[int, str]) -> None:
-    """Embedded pictures of the sample catalogue, in a circle; `failures`: row -> how its decoder fails (broken_decoder/)."""
+    """Embedded pictures of the sample catalogue, in a circle; `failures`: row -> how its decoder fails (broken_decoder/).
+
+    Each ends in its row, which no decoder reads: the same bytes twice would be encoded once.
+    """
     pictures = [(SAMPLE / "images" / f"{number:04d}.png").read_bytes() for number in range(100)]
     images = [
-        pictures[row % 100] + (f"broken-decoder:{failures[row]}".encode() if row in failures else b"") for row in range(rows)
+        pictures[row % 100] + f"row {row} ".encode() + (f"broken-decoder:{failures[row]}".encode() if row in failures else b"")
+        for row in range(rows)
     ]
     pq.write_table(pa.table({"image": images}), path)
 

@@ -13,9 +13,9 @@ from dying_workers import disturbed_run, tag, write_manifest
 
 
 def test_workers_killed_from_outside_and_by_images_cost_only_those_images(tmp_path: Path):
-    killed, outcomes, wrong = disturbed_run(tmp_path, rows=200, crashes=3, kills=3)
+    killed, outcomes, wrong = disturbed_run(tmp_path, rows=1200, crashes=3, kills=3)
     assert killed == 3
-    assert outcomes.total() == 200
+    assert outcomes.total() == 1200
     assert wrong == 0
 
 
