@@ -237,10 +237,11 @@ def seal(digest: bytes, vector: NDArray[Any]) -> bytes:
     return zlib.crc32(data, zlib.crc32(digest)).to_bytes(4, "little") + data
 
 
-def is_whole(digest: bytes, stored: bytes, size: int | None = None) -> bool:
+def is_whole(digest: bytes, stored: object, size: int | None = None) -> bool:
     """Whether a stored vector is this image's, and undamaged."""
-    checksum = zlib.crc32(memoryview(stored)[4:], zlib.crc32(digest)) if isinstance(stored, bytes) else -1
-    return checksum == int.from_bytes(stored[:4], "little") and size in (None, len(stored))
+    if not isinstance(stored, bytes) or size not in (None, len(stored)):
+        return False
+    return zlib.crc32(memoryview(stored)[4:], zlib.crc32(digest)) == int.from_bytes(stored[:4], "little")
 
 
 def evict(db: sqlite3.Connection, limit: int) -> int:

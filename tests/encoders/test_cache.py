@@ -66,11 +66,12 @@ def test_the_last_put_wins(tmp_path_factory: pytest.TempPathFactory, steps: list
     cache.close()
 
 
-def test_a_damaged_vector_is_not_trusted_and_is_replaced(tmp_path: Path):
+@pytest.mark.parametrize("damaged", ["(SELECT vector FROM embeddings WHERE id = 2)", "'text'", "1", "x''"])
+def test_a_damaged_vector_is_not_trusted_and_is_replaced(tmp_path: Path, damaged: str):
     cache = open_cache(tmp_path)
     cache.put(vectors(1, 2), {})
     with closing(sqlite3.connect(cache.path)) as db, db:
-        db.execute("UPDATE embeddings SET vector = (SELECT vector FROM embeddings WHERE id = 2) WHERE id = 1")
+        db.execute(f"UPDATE embeddings SET vector = {damaged} WHERE id = 1")
     assert set(cache.get([digest(1), digest(2)])) == {digest(2)}
     assert digest(1) not in cache.known()
     cache.put(vectors(1), {})
