@@ -13,7 +13,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tagger.job import evaluate, run
+    from tagger.evaluation.stored import evaluate
+    from tagger.job import run
     from tagger.summary import RunSummary
 
 __all__ = ["RunSummary", "__version__", "evaluate", "run"]
@@ -22,6 +23,10 @@ __version__ = version("tagger")
 
 
 def __getattr__(name: str) -> Any:  # the type of whichever name is asked for
+    if name == "evaluate":
+        from tagger.evaluation.stored import evaluate
+
+        return evaluate
     if name in __all__:
         from tagger import job
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tagger import stop
+from tagger.cache_commands import cache
 from tagger.catalog.check import start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
@@ -41,7 +42,10 @@ def cli() -> None:
 @click.option("--labels", help="Labels to choose between, separated by commas.")
 @click.option("--model", help="CLIP checkpoint: a hub id or a local folder.")
 @click.option("--revision", help="Hub commit, tag or branch of --model.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Of the image encoder; default: auto.")
+@click.option("--backend", type=click.Choice(["torch", "openvino"]), help="What computes; default: torch.")
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]), help="Of the image encoder; default: auto."
+)
 @click.option("--image-column", help="Column with paths or embedded images; found by itself if named as usual.")
 @click.option("--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps …; default: an accelerator if there is one.")
@@ -67,6 +71,7 @@ def run(
     labels: str | None,
     model: str | None,
     revision: str | None,
+    backend: str | None,
     precision: str | None,
     image_column: str | None,
     image_root: Path | None,
@@ -112,6 +117,7 @@ def run(
             labels=_split(labels),
             model=model,
             revision=revision,
+            backend=backend,
             precision=precision,
             image_column=image_column,
             image_root=image_root,
@@ -170,66 +176,7 @@ def init(folder: Path) -> None:
     click.echo(write_starter(folder))
 
 
-@cli.group()
-def cache() -> None:
-    """Look after the embedding cache, which keeps `tagger run` from encoding an image twice.
-
-    \b
-    Example:
-      tagger cache stats
-    """
-
-
-_cache_folder = click.option("--cache", "folder", type=click.Path(path_type=Path), help="Its folder; default: the user's cache.")
-
-
-@cache.command()
-@_cache_folder
-def stats(folder: Path | None) -> None:
-    """Print how much is in it.
-
-    \b
-    Example:
-      tagger cache stats --cache /var/cache/tagger
-    """
-    from tagger.encoders import upkeep
-
-    click.echo(upkeep.statistics(upkeep.find_cache(folder)))
-
-
-@cache.command()
-@_cache_folder
-@click.option("--max-gb", type=click.FloatRange(0), help="Remove what was not used for longest until the file is this small.")
-@click.option("--unused-days", type=click.IntRange(1), help="Remove what no run has used for so many days.")
-def prune(folder: Path | None, max_gb: float | None, unused_days: int | None) -> None:
-    """Make it smaller.
-
-    \b
-    Examples:
-      tagger cache prune --unused-days 90
-      tagger cache prune --max-gb 5
-    """
-    from tagger.encoders import upkeep
-
-    if max_gb is None and unused_days is None:
-        raise click.UsageError("expected --max-gb or --unused-days, found neither; say what is to go")
-    removed = upkeep.prune(upkeep.find_cache(folder), None if max_gb is None else int(max_gb * 1e9), unused_days)
-    click.echo(f"{removed:,} embeddings removed")
-
-
-@cache.command()
-@_cache_folder
-def verify(folder: Path | None) -> None:
-    """Read all of it, and remove what is damaged: it will be computed again.
-
-    \b
-    Example:
-      tagger cache verify
-    """
-    from tagger.encoders import upkeep
-
-    whole, damaged = upkeep.verify(upkeep.find_cache(folder))
-    click.echo(f"{whole:,} embeddings are whole, {damaged:,} were damaged and are removed")
+cli.add_command(cache)
 
 
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:

@@ -26,17 +26,20 @@ _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?", re.IGNORECASE)
 BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*")
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Backend = Literal["torch", "openvino"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 class ModelSettings(Frozen):
-    """`name` is a folder (relative to the file that names it) or a hub id; `precision` "auto" is fp32.
+    """`name` is a folder (relative to the file that names it) or a hub id.
 
+    `precision` "auto" is the device's fastest, if it decides as fp32 does on the first images; int8 is OpenVINO's only.
     `exact_preprocessing`: pixels with the very arithmetic of the checkpoint's own image processor, slower on large JPEGs.
     """
 
     name: Text = DEFAULT_MODEL
     revision: Text | None = None
+    backend: Backend = "torch"
     precision: Precision = "auto"
     exact_preprocessing: bool = False
 
@@ -198,7 +201,8 @@ STARTER = """\
 [model]
 # name = "openai/clip-vit-base-patch32"   # a hub id, or a folder (relative to this file)
 # revision = "main"                       # pin a hub commit, so that every night uses the same weights
-# precision = "auto"                      # auto (= fp32), fp32, bf16, fp16
+# backend = "torch"                       # or "openvino", on CPUs: pip install 'tagger[openvino]'
+# precision = "auto"                      # fp32, bf16, fp16 (torch), int8 (openvino); auto: what is fast and decides alike
 # exact_preprocessing = false             # true: no JPEG is decoded at less than its size
 
 [manifest]

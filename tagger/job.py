@@ -6,7 +6,9 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,25 +16,24 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from tagger import stop
-from tagger.catalog.check import check
 from tagger.catalog.earlier import require_same_job
 from tagger.catalog.lock import hold
-from tagger.catalog.manifest import Shard, bytes_per_row, rows_per_shard
-from tagger.catalog.results import Results, discard_parts, open_results, reason, write_text
-from tagger.catalog.schemas import tagger_metadata
+from tagger.catalog.manifest import Shard
+from tagger.catalog.results import Results, discard_parts, reason, write_text
 from tagger.catalog.storage import Workspace, put
 from tagger.catalog.stored_results import StoredResults, discard_stored, run_url
 from tagger.catalog.tags import status_counts
 from tagger.engines.workers import choose_workers, fit_shared_memory, start_early
-from tagger.errors import GateError, StoppedError, UsageError
-from tagger.evaluation.metrics import Evaluation, Evaluator
+from tagger.errors import GateError, StoppedError
+from tagger.evaluation.metrics import Evaluator
 from tagger.identity import embeddings_depend_on, result_schema_of, results_depend_on
 from tagger.plan import Plan, gather_settings, make_plan
 from tagger.summary import RunSummary
 from tagger.text import without_secrets
 
 if TYPE_CHECKING:
-    pass
+    from tagger.engines.local import LocalEngine
+    from tagger.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def run(
     labels: Sequence[str] | None = None,
     model: str | Path | None = None,
     revision: str | None = None,
+    backend: str | None = None,
     precision: str | None = None,
     image_column: str | None = None,
     image_root: str | Path | None = None,
@@ -88,6 +90,7 @@ def run(
         config,
         model=model,
         revision=revision,
+        backend=backend,
         precision=precision,
         image_column=image_column,
         image_root=image_root,
@@ -138,39 +141,6 @@ def run(
     return summary
 
 
-def evaluate(results: str | Path, attributes: Sequence[str] = ()) -> Evaluation:
-    """Evaluate the rows of a result file that carry ground truth; all attributes that have a truth column, or those named.
-
-    Raises ManifestError if it is not a result of tagger, UsageError if there is nothing to evaluate.
-    """
-    with Workspace() as space:
-        file = space.local(results)
-        check(str(file))
-        return _evaluate(results, file, attributes)
-
-
-def _evaluate(results: str | Path, copy: Path, attributes: Sequence[str]) -> Evaluation:
-    with open_results(copy) as file:
-        described = {item["name"]: item for item in tagger_metadata(file.schema_arrow)["attributes"]}
-        for name in attributes:
-            if name not in described:
-                raise UsageError(f"{results}: expected attribute {name}, found {', '.join(described)}; correct --attribute")
-        chosen = {
-            name: (item["truth_column"], item["labels"])
-            for name, item in described.items()
-            if item["truth_column"] and (not attributes or name in attributes)
-        }
-        if not chosen:
-            raise UsageError(
-                f"{results}: expected an attribute with a truth column, found none; set truth_column in tagger.toml and tag again"
-            )
-        evaluator = Evaluator(chosen)
-        columns = [column for name, (truth, _) in chosen.items() for column in (truth, f"{name}_label")]
-        for batch in file.iter_batches(rows_per_shard(bytes_per_row([file.metadata])), columns=columns):
-            evaluator.update(pa.Table.from_batches([batch]))
-    return evaluator.result()
-
-
 def _tag(
     plan: Plan,
     summary: RunSummary,
@@ -192,35 +162,42 @@ def _tag(
     # torch and transformers take seconds to import: only now that everything else is known to be right.
     from tagger.encoders.cache import cache_folder, open_cache
     from tagger.engines.local import LocalEngine
+    from tagger.engines.sampling import draw_images
     from tagger.predictor import load_predictor
 
     began = time.perf_counter()
-    predictor = load_predictor(plan.settings.model, device, plan.attributes)
+    folder = cache_folder(plan.settings.cache.folder) if plan.settings.cache.enabled else None
+    draw = partial(draw_images, plan.manifest, plan.rows, plan.policy)
+    predictor = load_predictor(plan.settings.model, device, plan.attributes, folder, draw)
     stop.check()
-    summary.model["fingerprint"] = predictor.encoder.fingerprint
-    schema = result_schema_of(plan, summary.model)
-    summary.model["device"] = str(predictor.encoder.device)
-    results = _results(plan, schema, results_depend_on(plan, predictor))
-    if plan.earlier is not None:
-        require_same_job(plan.earlier, schema)
-    waiting = [shard for shard in shards if not results.is_done(shard)]
-    if len(waiting) < len(shards):
-        log.info("continuing: %d of %d shards are there from an interrupted run", len(shards) - len(waiting), len(shards))
-    rows = sum(shard.stop - shard.start for shard in waiting)
     height, width = predictor.encoder.preprocessing.size
     workers = choose_workers(predictor.encoder.device.type) if workers is None else workers
     workers = fit_shared_memory(workers, 3 * batch_size * height * width)
-    kept = plan.settings.cache
-    with open_cache(
-        cache_folder(kept.folder) if kept.enabled else None,
-        embeddings_depend_on(plan, predictor),
-        dimension=predictor.encoder.dimension,
-        dtype=predictor.dtype,
-        limit=int(kept.max_gb * 1e9),
-    ) as cache:
-        engine = LocalEngine(predictor, cache, plan.policy, batch_size=batch_size, workers=workers, verify_content=verify_content)
-        stages, writing = engine.stages, 0.0
+    with ExitStack() as caches:
+
+        def open_engine(predictor: Predictor) -> LocalEngine:
+            depends_on, limit = embeddings_depend_on(plan, predictor), int(plan.settings.cache.max_gb * 1e9)
+            dimension, dtype = predictor.encoder.dimension, predictor.dtype
+            cache = caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=dtype, limit=limit))
+            return LocalEngine(
+                predictor, cache, plan.policy, batch_size=batch_size, workers=workers, verify_content=verify_content
+            )
+
         ready = time.perf_counter()
+        engine = _try(plan, predictor, open_engine)
+        predictor = engine.predictor
+        encoder = predictor.encoder
+        summary.model |= {"fingerprint": encoder.fingerprint, "backend": encoder.backend, "precision": encoder.precision}
+        schema = result_schema_of(plan, summary.model)
+        summary.model["device"] = str(encoder.device)
+        results = _results(plan, schema, results_depend_on(plan, predictor))
+        if plan.earlier is not None:
+            require_same_job(plan.earlier, schema)
+        waiting = [shard for shard in shards if not results.is_done(shard)]
+        if len(waiting) < len(shards):
+            log.info("continuing: %d of %d shards are there from an interrupted run", len(shards) - len(waiting), len(shards))
+        rows = sum(shard.stop - shard.start for shard in waiting)
+        stages, writing = engine.stages, 0.0
         bar = tqdm(total=plan.rows, initial=plan.rows - rows, unit="image", disable=not (progress and sys.stderr.isatty()))
         with bar:
 
@@ -237,7 +214,7 @@ def _tag(
         _publish(results, shards, plan, summary)
         writing += time.perf_counter() - start
         seconds = time.perf_counter() - ready
-        cache.trim()
+        engine.cache.trim()
     summary.encoded_images = stages.encoded_images
     summary.images_per_second = rows / seconds
     summary.stage_seconds = {"load_model": ready - began, **stages.seconds(), "write": writing, "total": seconds}
@@ -245,6 +222,26 @@ def _tag(
     summary.busy = {name: round(share / seconds, 3) for name, share in shares.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     summary.peak_memory_bytes = peak if sys.platform == "darwin" else peak * 1024  # kilobytes, but on macOS
+
+
+def _try(plan: Plan, predictor: Predictor, open_engine: Callable[[Predictor], LocalEngine]) -> LocalEngine:
+    """The predictor's engine; that of its reference, if they disagree about the first images."""
+    from tagger.engines.sampling import disagreements
+
+    engine = open_engine(predictor)
+    if predictor.reference is None:
+        return engine
+    reference = open_engine(predictor.reference)
+    differ = disagreements(plan.manifest, plan.rows, result_schema_of(plan, {}), engine, reference, lambda _: stop.check())
+    if not differ:
+        predictor.reference = None  # and its memory is free
+        return engine
+    log.warning(
+        "precision auto: %s decides %d times otherwise than fp32 about the first images; going on in fp32",
+        predictor.encoder.precision,
+        differ,
+    )
+    return reference
 
 
 def _results(plan: Plan, schema: pa.Schema, job: Mapping[str, str]) -> Results:

@@ -119,6 +119,7 @@ def gather_settings(
     *,
     model: str | Path | None = None,
     revision: str | None = None,
+    backend: str | None = None,
     precision: str | None = None,
     image_column: str | None = None,
     image_root: str | Path | None = None,
@@ -140,10 +141,10 @@ def gather_settings(
         settings = _replace(settings, "model", name=str(model), revision=revision)
     elif revision is not None:
         settings = _replace(settings, "model", revision=revision)
-    if precision is not None:
-        settings = _replace(
-            settings, "model", precision=parse_settings({"model": {"precision": precision}}, "options").model.precision
-        )
+    computed: dict[str, Any] = {"backend": backend, "precision": precision}
+    if given := {key: value for key, value in computed.items() if value is not None}:
+        checked = parse_settings({"model": given}, where="options").model
+        settings = _replace(settings, "model", **{key: getattr(checked, key) for key in given})
     if exact_preprocessing:
         settings = _replace(settings, "model", exact_preprocessing=True)
     if image_column is not None:
@@ -156,8 +157,8 @@ def gather_settings(
         settings = _replace(settings, "cache", enabled=True, folder=str(cache))
     images: dict[str, Any] = {"timeout": image_timeout, "allow_formats": allow_formats}
     if given := {key: value for key, value in images.items() if value is not None}:
-        checked = parse_settings({"images": given}, where="options").images
-        settings = _replace(settings, "images", **{key: getattr(checked, key) for key in given})
+        checked_images = parse_settings({"images": given}, where="options").images
+        settings = _replace(settings, "images", **{key: getattr(checked_images, key) for key in given})
     return settings
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ from torch import Tensor
 
 from tagger.config import ModelSettings
 from tagger.encoders.clip import ClipEncoder, load_clip
-from tagger.errors import ConfigError, StoppedError
+from tagger.encoders.precision import check, in_precision
+from tagger.errors import ConfigError, ModelError, StoppedError
 from tagger.tagging.decisions import decide
 from tagger.tagging.heads import ZeroShotHead
 from tagger.tagging.taxonomy import Attribute
-from tagger.types import Decision, join_decisions
+from tagger.types import Decision, Preprocessing, join_decisions
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +39,26 @@ class Predictor:
     Kernels differ with the shape, in the last bits of fp32. Therefore images are encoded, and embeddings judged, in pieces of
     one shape, the last one padded: an image's tags do not depend on its company, nor on the batch size or on what was known
     before. Embeddings are rounded to what the cache keeps (`dtype`) before any head sees them, for the same reason.
+
+    `reference` decides in fp32, where the encoder's precision was not asked for by name and ought to be tried first.
     """
+
+    reference: Predictor | None = None
 
     def __init__(self, encoder: ClipEncoder, attributes: Sequence[Attribute], dtype: type[np.floating[Any]] = np.float16) -> None:
         self.encoder, self.attributes = encoder, tuple(attributes)
         self.dtype = np.dtype(dtype)
-        self.at_once = self._wanted = ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
+        self.at_once = self._wanted = images_at_once(encoder.device)
         self._heads = [
             ZeroShotHead([encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale)
             for attribute in attributes
         ]
+
+    def with_encoder(self, encoder: ClipEncoder) -> Predictor:
+        """The same heads on another encoder of the same embeddings."""
+        other = copy.copy(self)
+        other.encoder = encoder
+        return other
 
     @property
     def lacks_memory(self) -> bool:
@@ -57,7 +70,8 @@ class Predictor:
         """Begin to encode uint8 (N, 3, H, W); what is returned waits for the embeddings, (N, D) of `dtype`.
 
         On an accelerator, what was begun goes on beside the caller, who leaves `pixels` alone meanwhile. Raises StoppedError
-        if it fails. Where it lacks the memory, the pieces are halved, and the last digits may differ.
+        if it fails, ModelError for embeddings that are no numbers. Where it lacks the memory, the pieces are halved, and the
+        last digits may differ.
         """
         pieces: list[Tensor] = []
         start = 0
@@ -80,10 +94,16 @@ class Predictor:
             try:
                 if arrived is not None:
                     arrived.synchronize()
-                return np.concatenate([piece.numpy() for piece in pieces])
+                embeddings = np.concatenate([piece.numpy() for piece in pieces])
             except RuntimeError as error:
                 self._explain(error)
                 raise
+            if not np.isfinite(embeddings).all():
+                raise ModelError(
+                    f"--precision {self.encoder.precision}: expected embeddings that are finite, found NaN or infinity; use "
+                    "fp32, or another model"
+                )
+            return embeddings
 
         return wait
 
@@ -133,6 +153,10 @@ class Predictor:
             torch.cuda.empty_cache()
 
 
+def images_at_once(device: torch.device) -> int:
+    return ENCODED_AT_ONCE.get(device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
+
+
 def choose_device(name: str | None) -> torch.device:
     """The named device, else an accelerator where there is one, else the CPU. ConfigError if it cannot be used."""
     if name is None:
@@ -147,7 +171,31 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
-def load_predictor(model: ModelSettings, device: str | None, attributes: Sequence[Attribute]) -> Predictor:
-    """Load the encoder and encode the prompts. ModelError, ConfigError."""
-    encoder = load_clip(model.name, model.revision, choose_device(device), model.precision, model.exact_preprocessing)
-    return Predictor(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16)
+def load_predictor(
+    model: ModelSettings,
+    device: str | None,
+    attributes: Sequence[Attribute],
+    folder: Path | None = None,
+    draw: Callable[[Preprocessing], Iterator[Tensor]] = lambda _: iter(()),
+) -> Predictor:
+    """Load the encoder and encode the prompts. ModelError, ConfigError.
+
+    folder: where a quantised model is kept, None for this run only. draw: images to quantise it with, uint8 (B, 3, H, W).
+    """
+    chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
+    check(model.backend, model.precision, chosen)
+    encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
+    predictor = Predictor(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16)
+    wanted = in_precision(
+        encoder,
+        model.backend,
+        model.precision,
+        at_once=predictor.at_once,
+        folder=folder,
+        images=lambda: draw(encoder.preprocessing),
+    )
+    if model.precision != "auto" or wanted.precision == "fp32":
+        return predictor.with_encoder(wanted)
+    tried = predictor.with_encoder(wanted)
+    tried.reference = predictor
+    return tried

@@ -48,7 +48,7 @@ def encoder(small_clip: Path) -> ClipEncoder:
 
     from tagger.encoders.clip import load_clip
 
-    return load_clip(str(small_clip), None, torch.device("cpu"), "fp32")
+    return load_clip(str(small_clip), None, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -78,10 +78,10 @@ def test_the_file_beside_the_manifest_comes_before_the_one_here(tmp_path: Path, 
     ("text", "line"),
     [
         ("[modle]\n", 'modle: unknown key; did you mean "model"?'),
-        ("[model]\nfoo = 1\n", "model.foo: unknown key; known keys: name, revision, precision"),
+        ("[model]\nfoo = 1\n", "model.foo: unknown key; known keys: name, revision, backend, precision"),
         (
             '[model]\nprecision = "fp8"\n',
-            "model.precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', found 'fp8'; correct it",
+            "model.precision: input should be 'auto', 'fp32', 'bf16', 'fp16' or 'int8', found 'fp8'; correct it",
         ),
         ("[model]\nname = 3\n", "model.name: input should be a valid string, found 3; correct it"),
         ("[[attribute]]\nlabels = []\n", 'attribute "0": name: expected this key, found none; add it'),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -23,53 +24,80 @@ from tagger.encoders.checkpoint import open_checkpoint
 from tagger.errors import ConfigError, ModelError
 from tagger.types import Preprocessing
 
-DTYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 RESAMPLES = (0, 2, 3)  # Pillow's numbers; images/decode.py has no others
 
 
-class ClipEncoder:
-    """pixels -> embeddings. `fingerprint` is the SHA-256 of weights, preprocessing and precision.
+class ImageTower(nn.Module):
+    """CLIP's image tower, the normalisation of its input and of its output included."""
 
-    dtype: of the image tower. Prompts are always encoded in the model's own fp32: they are few, and every row depends on them.
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, transformer: nn.Module, projection: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.transformer, self.projection = transformer.to(dtype), projection.to(dtype)
+        self.preprocessing, self.dtype = preprocessing, dtype
+        scale = [value / preprocessing.rescale for value in (*preprocessing.mean, *preprocessing.std)]
+        self.register_buffer("mean", torch.tensor(scale[:3])[:, None, None])
+        self.register_buffer("std", torch.tensor(scale[3:])[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W) -> float32 (N, D), L2-normalised."""
+        images = (pixels.float() - self.mean) / self.std
+        pooled = self.transformer(pixel_values=images.to(self.dtype)).pooler_output
+        return F.normalize(self.projection(pooled).float(), dim=1)
+
+    def in_dtype(self, dtype: torch.dtype) -> ImageTower:
+        """A copy that computes in another type, from normalised pixels to the projection."""
+        transformer, projection = copy.deepcopy((self.transformer, self.projection))
+        return ImageTower(transformer, projection, self.preprocessing, dtype).to(self.mean.device)
+
+
+class ClipEncoder:
+    """pixels -> embeddings. `fingerprint` is the SHA-256 of weights, preprocessing, precision and back-end.
+
+    tower: of fp32, as loaded. Prompts are always encoded in fp32: they are few, and every row depends on them.
     """
 
     source = "clip"
+    backend, precision = "torch", "fp32"
 
-    def __init__(
-        self,
-        model: CLIPModel,
-        tokenizer: CLIPTokenizer,
-        preprocessing: Preprocessing,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer, preprocessing: Preprocessing, device: torch.device) -> None:
         model.eval().requires_grad_(False)
         self.preprocessing = preprocessing
         self.device = device
         self.dimension = int(model.config.projection_dim)
         self.logit_scale = float(model.logit_scale.exp())
-        self.fingerprint = _fingerprint(model, preprocessing, dtype)
-        self._model, self._dtype = model.to(device), dtype
-        self._model.vision_model.to(dtype)
-        self._model.visual_projection.to(dtype)
+        self.fingerprint = _fingerprint(model, preprocessing)
+        model.to(device)
+        self._text_model, self._text_projection, self._text_config = (
+            model.text_model,
+            model.text_projection,
+            model.config.text_config,
+        )
         self._tokenizer = tokenizer
-        scale = [value / preprocessing.rescale for value in (*preprocessing.mean, *preprocessing.std)]
-        self._mean = torch.tensor(scale[:3], device=device)[:, None, None]
-        self._std = torch.tensor(scale[3:], device=device)[:, None, None]
+        self.tower: Callable[[Tensor], Tensor] = ImageTower(
+            model.vision_model, model.visual_projection, preprocessing, torch.float32
+        ).to(device)
+
+    def with_tower(self, tower: Callable[[Tensor], Tensor], backend: str, precision: str, version: str = "") -> ClipEncoder:
+        """The same encoder with its images going through another tower; `version` tells towers of one name apart."""
+        other = copy.copy(self)
+        other.tower, other.backend, other.precision = tower, backend, precision
+        other.fingerprint = hashlib.sha256(f"{self.fingerprint} {backend} {precision} {version}".encode()).hexdigest()
+        return other
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 (N, 3, H, W), on any device -> float32 (N, D) on the encoder's, L2-normalised."""
-        images = (pixels.to(self.device, non_blocking=True).float() - self._mean) / self._std
-        pooled = self._model.vision_model(pixel_values=images.to(self._dtype)).pooler_output
-        return F.normalize(self._model.visual_projection(pooled).float(), dim=1)
+        return self.tower(pixels.to(self.device, non_blocking=True))
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """float32 (number of prompts, D), L2-normalised. ConfigError for a prompt longer than the model reads."""
-        limit = self._model.config.text_config.max_position_embeddings
+        limit = self._text_config.max_position_embeddings
         tokens = self._tokenizer(list(prompts), padding=True, return_tensors="pt")
-        if int(tokens["input_ids"].max()) >= (known := self._model.config.text_config.vocab_size):
+        if int(tokens["input_ids"].max()) >= (known := self._text_config.vocab_size):
             raise ModelError(f"expected a tokenizer with the model's {known} tokens, found more; get the model again")
         lengths = tokens["attention_mask"].sum(1).tolist()
         for prompt, length in zip(prompts, lengths, strict=True):
@@ -77,14 +105,12 @@ class ClipEncoder:
                 raise ConfigError(
                     f"prompt {prompt!r}: expected at most {limit} tokens, which the model reads, found {length}; shorten it"
                 )
-        pooled = self._model.text_model(**tokens.to(self.device)).pooler_output
-        return F.normalize(self._model.text_projection(pooled).float(), dim=1)
+        pooled = self._text_model(**tokens.to(self.device)).pooler_output
+        return F.normalize(self._text_projection(pooled).float(), dim=1)
 
 
-def load_clip(
-    name: str, revision: str | None, device: torch.device, precision: str, exact_preprocessing: bool = False
-) -> ClipEncoder:
-    """Load a CLIP checkpoint from a local folder or from the hub: safetensors only, and no code of its own ever runs.
+def load_clip(name: str, revision: str | None, device: torch.device, exact_preprocessing: bool = False) -> ClipEncoder:
+    """Load a CLIP checkpoint in fp32 from a local folder or from the hub: safetensors only, and no code of its own ever runs.
 
     ModelError when it cannot be had: no such folder, hub out of reach, damaged or pickled weights, not a CLIP.
     """
@@ -121,7 +147,7 @@ def load_clip(
     weights = model.state_dict()
     if not all(bool(weight.isfinite().all()) for weight in (*weights.values(), model.logit_scale.exp())):
         raise ModelError(f"model {name}: expected finite weights, found NaN or infinity; get it again")
-    return ClipEncoder(model, tokenizer, preprocessing, device, DTYPES[precision])
+    return ClipEncoder(model, tokenizer, preprocessing, device)
 
 
 def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessing:
@@ -158,8 +184,8 @@ def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessin
     )
 
 
-def _fingerprint(model: CLIPModel, preprocessing: Preprocessing, dtype: torch.dtype) -> str:
-    digest = hashlib.sha256(f"{preprocessing} {dtype}".encode())
+def _fingerprint(model: CLIPModel, preprocessing: Preprocessing) -> str:
+    digest = hashlib.sha256(str(preprocessing).encode())
     for key, weight in sorted(model.state_dict().items()):
         digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.reshape(-1).view(torch.uint8).numpy())

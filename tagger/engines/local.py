@@ -94,7 +94,7 @@ class LocalEngine:
         verify_content: bool = False,
     ) -> None:
         self.stages = Stages()
-        self._predictor, self._cache, self._batch_size = predictor, cache, batch_size
+        self.predictor, self.cache, self._batch_size = predictor, cache, batch_size
         self._verify_content, self._versions = verify_content, FileVersions(policy)
         self._stream = EmbeddingStream(predictor, cache)
         self._load = partial(
@@ -136,7 +136,7 @@ class LocalEngine:
                 for start in range(0, max(len(refs), 1), self._batch_size):
                     yield refs[start : start + self._batch_size]
 
-        images = self._load(batches(), known=self._cache.known())
+        images = self._load(batches(), known=self.cache.known())
         batch: ImageBatch | None = None
         try:
             while (batch := self._next(images)) or loading or waiting:
@@ -153,7 +153,7 @@ class LocalEngine:
                 while waiting and waiting[0].is_complete():
                     shard = waiting.popleft()
                     self._stream.commit()
-                    yield shard.shard, _close(shard, schema, self._predictor)
+                    yield shard.shard, _close(shard, schema, self.predictor)
         finally:
             self._stream.commit()  # a stopped run has paid for these, too
 
@@ -169,7 +169,7 @@ class LocalEngine:
         results = earlier.read(shards) if earlier else zip(shards, repeat(None))
         for (shard, table), (_, tags) in zip(manifest.read(shards), results, strict=True):
             rows = np.arange(len(table)) if tags is None else error_rows(shard, table, tags, manifest.image_column)
-            embeddings = np.zeros((len(table), self._predictor.encoder.dimension), self._predictor.dtype)
+            embeddings = np.zeros((len(table), self.predictor.encoder.dimension), self.predictor.dtype)
             current = _Open(shard, table, tags, rows, embeddings, np.zeros(len(table), np.bool_))
             self._recall(current, image_refs(table, manifest.image_column, shard.start))
             yield current
@@ -183,9 +183,9 @@ class LocalEngine:
             elif (file := self._versions(refs[row])) is not None:
                 shard.files[row] = file
         if not self._verify_content:
-            known = self._cache.known_files(shard.files.values())
+            known = self.cache.known_files(shard.files.values())
             digests |= {row: digest for row, digest in zip(shard.files, known, strict=True) if digest is not None}
-        found = self._cache.get(set(digests.values()))
+        found = self.cache.get(set(digests.values()))
         for row in rows:
             embedding = found.get(digests.get(row, b""))
             if embedding is None:

@@ -130,10 +130,10 @@ def test_a_prompt_that_the_model_would_cut_off_is_refused(encoder):
 
 
 def test_the_fingerprint_tells_weights_precision_and_preprocessing_apart(small_clip, tmp_path, encoder):
-    assert load_clip(str(small_clip), None, CPU, "fp32").fingerprint == encoder.fingerprint
+    assert load_clip(str(small_clip), None, CPU).fingerprint == encoder.fingerprint
     other = broken(small_clip, tmp_path, weights={"logit_scale": torch.tensor(1.0)})
     resized = broken(small_clip, tmp_path, preprocessing={"resample": 2})
-    fingerprints = {load_clip(str(folder), None, CPU, "fp32").fingerprint for folder in (other, resized)}
+    fingerprints = {load_clip(str(folder), None, CPU).fingerprint for folder in (other, resized)}
     fingerprints |= {load_clip(str(small_clip), None, CPU, "bf16").fingerprint, encoder.fingerprint}
     assert len(fingerprints) == 4
 
@@ -228,7 +228,7 @@ def test_a_damaged_checkpoint_is_one_line(small_clip, tmp_path, harm, words):
     folder = broken(small_clip, tmp_path)
     harm(folder)
     with pytest.raises(ModelError) as caught:
-        load_clip(str(folder), None, CPU, "fp32")
+        load_clip(str(folder), None, CPU)
     assert str(caught.value).startswith(f"model {folder}: expected ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -248,10 +248,10 @@ def test_a_damaged_checkpoint_is_one_line(small_clip, tmp_path, harm, words):
 )
 def test_a_checkpoint_that_cannot_be_right_is_refused(small_clip, tmp_path, change, words):
     with pytest.raises(ModelError, match=words):
-        load_clip(str(broken(small_clip, tmp_path, **change)), None, CPU, "fp32")
+        load_clip(str(broken(small_clip, tmp_path, **change)), None, CPU)
 
 
 def test_no_connection_to_the_hub_is_one_line_with_the_remedy(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="name a local folder with --model"):
-        load_clip("openai/no-such-model", None, CPU, "fp32")
+        load_clip("openai/no-such-model", None, CPU)

@@ -63,7 +63,7 @@ def _little_memory_and_time(mark: Path) -> Iterator[None]:
 
 def refusal(model: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        load_clip(str(model), None, CPU, "fp32").encode_prompts(["a dress"])
+        load_clip(str(model), None, CPU).encode_prompts(["a dress"])
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -103,7 +103,7 @@ def test_a_pickle_under_the_name_of_safetensors_is_not_unpickled(model: Path, ma
 def test_a_pickle_beside_safetensors_is_not_looked_at(model: Path, mark: Path, encoder):
     (model / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(mark)))
     (model / "training_args.bin").write_bytes(pickle.dumps(Bomb(mark)))
-    assert load_clip(str(model), None, CPU, "fp32").fingerprint == encoder.fingerprint
+    assert load_clip(str(model), None, CPU).fingerprint == encoder.fingerprint
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "processor_config.json"])
@@ -111,7 +111,7 @@ def test_code_that_comes_with_a_checkpoint_is_not_imported(model: Path, mark: Pa
     (model / "evil.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\nclass Evil: pass\n")
     classes = ("AutoConfig", "AutoModel", "AutoTokenizer", "AutoProcessor", "AutoImageProcessor")
     edit(model / file, auto_map=dict.fromkeys(classes, "evil.Evil"), trust_remote_code=True)
-    assert load_clip(str(model), None, CPU, "fp32").fingerprint == encoder.fingerprint
+    assert load_clip(str(model), None, CPU).fingerprint == encoder.fingerprint
 
 
 def test_what_a_config_asks_for_beside_sizes_is_not_done(model: Path, encoder, tmp_path: Path):
@@ -129,14 +129,14 @@ def test_what_a_config_asks_for_beside_sizes_is_not_done(model: Path, encoder, t
     edit(model / "config.json", "text_config", **wishes)
     (model / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/model", "peft_type": "LORA"}')
     (model / "adapter_model.bin").write_bytes(b"evil")
-    assert load_clip(str(model), None, CPU, "fp32").fingerprint == encoder.fingerprint
+    assert load_clip(str(model), None, CPU).fingerprint == encoder.fingerprint
 
 
 def test_files_that_a_tokenizer_names_elsewhere_are_not_opened(model: Path, encoder, tmp_path: Path):
     os.mkfifo(tmp_path / "fifo")
     names = ("vocab_file", "merges_file", "tokenizer_file", "special_tokens_map_file", "added_tokens_file", "chat_template_file")
     edit(model / "tokenizer_config.json", **{name: str(tmp_path / "fifo") for name in names})
-    assert torch.equal(load_clip(str(model), None, CPU, "fp32").encode_prompts(["a dress"]), encoder.encode_prompts(["a dress"]))
+    assert torch.equal(load_clip(str(model), None, CPU).encode_prompts(["a dress"]), encoder.encode_prompts(["a dress"]))
 
 
 def index_of(model: Path, file: str) -> None:
@@ -168,7 +168,7 @@ def test_an_index_names_safetensors_beside_it_or_is_refused(model: Path, tmp_pat
 
 def test_weights_in_parts_are_loaded(model: Path, encoder):
     index_of(model, "model-00001-of-00002.safetensors")
-    assert load_clip(str(model), None, CPU, "fp32").fingerprint == encoder.fingerprint
+    assert load_clip(str(model), None, CPU).fingerprint == encoder.fingerprint
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json", "processor_config.json"])
@@ -191,7 +191,7 @@ def in_hub_cache(model: Path) -> Path:
 
 
 def test_the_links_of_the_hubs_own_cache_are_followed(model: Path, encoder):
-    assert load_clip(str(in_hub_cache(model)), None, CPU, "fp32").fingerprint == encoder.fingerprint
+    assert load_clip(str(in_hub_cache(model)), None, CPU).fingerprint == encoder.fingerprint
 
 
 def test_a_link_out_of_the_hubs_cache_is_refused(model: Path, tmp_path: Path):
@@ -297,7 +297,7 @@ def test_a_config_that_asks_for_more_than_the_weights_is_refused_before_memory_i
 
 def test_weights_that_no_clip_has_are_not_loaded(model: Path, encoder):
     save_file(load_file(model / WEIGHTS) | {"evil": torch.ones(3)}, model / WEIGHTS, metadata={"format": "pt"})
-    assert load_clip(str(model), None, CPU, "fp32").fingerprint == encoder.fingerprint
+    assert load_clip(str(model), None, CPU).fingerprint == encoder.fingerprint
 
 
 def test_a_scale_that_overflows_is_refused(model: Path):

@@ -29,10 +29,10 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAU
 from parquet_mutations import mutate
 from parquet_seeds import make_bombs, make_large_bombs, make_seeds
 
-from tagger import job
 from tagger.catalog.check import judge, read_all
 from tagger.catalog.manifest import image_refs, open_manifest
 from tagger.errors import TaggerError
+from tagger.evaluation import stored
 
 READER_MEMORY = 2 << 30  # what a file that was let through may take here, with all copies
 SECONDS = 100  # more than the check's own limit, which is of CPU time
@@ -76,7 +76,7 @@ def read(path: str) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (present + READER_MEMORY, present + READER_MEMORY))
-    for use in (tag, job.evaluate):
+    for use in (tag, stored.evaluate):
         try:
             use(path)
         except TaggerError as error:
@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-parquet-failures"))
     arguments = parser.parse_args()
-    job.check = lambda name: None  # done before, in a process that is forked and not started: hundreds a minute instead of ten
+    stored.check = lambda name: None  # done before, in a process that is forked and not started: hundreds a minute instead of ten
     made = Path(tempfile.mkdtemp()) / "seeds"
 
     def make() -> int:

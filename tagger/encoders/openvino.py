@@ -1,0 +1,202 @@
+"""CLIP's image tower through OpenVINO: on a CPU faster than PyTorch, in fp32, bf16 or int8."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import hashlib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib.metadata import version
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tagger.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    import openvino
+
+log = logging.getLogger(__name__)
+
+Images = Callable[[], Iterator[Tensor]]  # uint8 (B, 3, H, W), of the manifest, to calibrate int8 with
+
+
+class OpenVinoTower:
+    """uint8 (at_once, 3, H, W) -> float32 (at_once, D), as the tower of fp32 that it is made from.
+
+    precision: auto (bf16 where the CPU has it, else fp32), fp32, bf16 or int8. int8 is post-training quantisation with `images`
+    (NNCF; Jacob et al. 2018, SmoothQuant: Xiao et al. 2023), done once: it is kept in `folder`, if there is one, by
+    `fingerprint`, the tower's. `version` tells one tower from others of its name. Raises ConfigError on a CPU without the
+    precision, ModelError when there is no image to quantise with.
+    """
+
+    def __init__(
+        self, tower: nn.Module, fingerprint: str, shape: tuple[int, ...], precision: str, folder: Path | None, images: Images
+    ) -> None:
+        with _keeping_signal_stack():
+            self._make(tower, fingerprint, shape, precision, folder, images)
+
+    def _make(
+        self, tower: nn.Module, fingerprint: str, shape: tuple[int, ...], precision: str, folder: Path | None, images: Images
+    ) -> None:
+        openvino = _import("openvino")
+        core = openvino.Core()
+        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "auto":
+            precision = "bf16" if "BF16" in able else "fp32"
+        if precision == "bf16" and "BF16" not in able:
+            raise ConfigError("--precision bf16: expected a CPU that computes in it, found one without; use auto, fp32 or int8")
+        self.precision = precision
+        self.version = f"{version('openvino')} {shape}"
+        if precision == "int8":
+            name = f"{fingerprint} {self.version} nncf {version('nncf')} vnni {torch.cpu._is_vnni_supported()}"
+            description, weights = _quantised(tower, shape, folder, name, images)
+            # A tensor, of which the model keeps hold: the bytes themselves it would use after they are gone.
+            model = core.read_model(description, openvino.Tensor(np.frombuffer(weights, np.uint8)))
+            # Other images would have made other weights. The description has made-up names in it.
+            self.version += f" {hashlib.sha256(weights).hexdigest()}"
+        else:
+            model = _convert(tower, shape)
+        hints = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision != "fp32" and "BF16" in able else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        self._compiled = core.compile_model(model, "CPU", hints)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return torch.from_numpy(self._compiled(pixels.contiguous().numpy())[0].copy())
+
+
+def _import(name: str) -> Any:
+    # Both libraries would send statistics about their use to their maker. Without this package, which does it, they cannot.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    with _quietly():
+        return __import__(name)
+
+
+def _convert(tower: nn.Module, shape: tuple[int, ...]) -> openvino.Model:
+    with _quietly(), torch.inference_mode(False), torch.no_grad():
+        model = _import("openvino").convert_model(tower, example_input=torch.zeros((1, *shape[1:]), dtype=torch.uint8))
+    model.reshape(list(shape))
+    return model
+
+
+def _quantised(tower: nn.Module, shape: tuple[int, ...], folder: Path | None, name: str, images: Images) -> tuple[bytes, bytes]:
+    """Description and weights of the int8 model, OpenVINO's two files; made now where no whole one is kept by this name."""
+    file = folder / "int8" / hashlib.sha256(name.encode()).hexdigest() if folder else None
+    if file and (kept := _read(file)):
+        return kept
+    model = _quantise(tower, shape, images)
+    with TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True) as temporary:
+        path = Path(temporary) / "model.xml"
+        _import("openvino").save_model(model, path, compress_to_fp16=False)
+        files = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+    if file:
+        _write(file, *files)
+    return files
+
+
+def _read(file: Path) -> tuple[bytes, bytes] | None:
+    """What `_write` wrote, if it is there and whole."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("%s: expected a quantised model, found: %s; it is made anew", file, error.strerror)
+        return None
+    seal, size, both = content[:32], int.from_bytes(content[32:40], "little"), content[40:]
+    if hashlib.sha256(content[32:]).digest() != seal:
+        log.warning("%s: expected a quantised model, found a damaged one; it is made anew", file)
+        return None
+    return both[:size], both[size:]
+
+
+def _write(file: Path, description: bytes, weights: bytes) -> None:
+    content = len(description).to_bytes(8, "little") + description + weights
+    temporary = file.with_name(f"{file.name}.{uuid4().hex}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            temporary.write_bytes(hashlib.sha256(content).digest() + content)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s: expected to keep the quantised model, found: %s; the next run makes it anew", file, error.strerror)
+
+
+def _quantise(tower: nn.Module, shape: tuple[int, ...], images: Images) -> openvino.Model:
+    nncf = _import("nncf")
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function for this would quieten others, too
+    # Sums of two products overflow 16 bits on a CPU without VNNI, unless weights have seven bits.
+    overflow_fix = nncf.OverflowFix.DISABLE if torch.cpu._is_vnni_supported() else nncf.OverflowFix.ENABLE
+    batches = _whole_batches(images(), shape[0])
+    log.info("quantising the model to int8 with %d images of the manifest; it will be kept", sum(map(len, batches)))
+    with _quietly():
+        return nncf.quantize(
+            _convert(tower, shape),
+            nncf.Dataset([batch.numpy() for batch in batches]),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(batches),
+            # The first layer and the last, 3 % of the work, cost most of the labels that would change.
+            ignored_scope=nncf.IgnoredScope(types=["Convolution"], patterns=[".*projection.*"]),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow_fix),
+        )
+
+
+def _whole_batches(images: Iterator[Tensor], at_once: int) -> list[Tensor]:
+    """Batches of the one size that the model takes; fewer images than that are repeated."""
+    pixels = [batch for batch in images if len(batch)]
+    if not pixels:
+        raise ModelError("--precision int8: expected images that can be read, to quantise with, found none; use fp32")
+    together = torch.cat(pixels)
+    while len(together) < at_once:
+        together = torch.cat([together, together])
+    return list(torch.split(together[: len(together) // at_once * at_once], at_once))
+
+
+@contextmanager
+def _keeping_signal_stack() -> Iterator[None]:
+    """Each OpenVINO core sets a stack for the thread's signals (its pull request 11894), and brings back the one before when it
+    goes.
+
+    Cores that go in another order leave a stack that is gone, and the next signal, a worker's end for example, ends the process.
+    Hence only this thread's own stack is ever the one before. Linux, x86: elsewhere cores do not do this.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before = ctypes.create_string_buffer(24)  # struct stack_t
+    libc = ctypes.CDLL(None)
+    libc.sigaltstack(None, before)
+    try:
+        yield
+    finally:
+        gc.collect()  # cores that NNCF made
+        libc.sigaltstack(before, None)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the remarks of tracers and the progress bars of libraries."""
+    logger = logging.getLogger("torch.utils.cpp_extension")  # NNCF asks it for CUDA, and it complains
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
