@@ -9,9 +9,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
-
 SAMPLE = Path(__file__).parents[2] / "sample_catalog" / "model"
 
 
@@ -19,11 +16,18 @@ def make(folder: Path) -> Path:
     """Write it, with the sample's tokenizer; does nothing where it is."""
     if (folder / "model.safetensors").exists():
         return folder
-    torch.manual_seed(0)
-    CLIPModel(CLIPConfig()).save_pretrained(folder)
-    CLIPImageProcessor().save_pretrained(folder)
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(SAMPLE / name, folder / name)
+    CLIPImageProcessor().save_pretrained(folder)
+    config = CLIPConfig()
+    # The text tower reads its result where this token stands: it must be one that the tokenizer writes.
+    config.text_config.eos_token_id = CLIPTokenizer.from_pretrained(folder).eos_token_id
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
     return folder
 
 

@@ -1,0 +1,46 @@
+"""A virtual environment for each peer, made when it is first wanted, with the running interpreter's torch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import venv
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from common import CACHE, HERE, last_json
+
+# Where each peer lives, and what is installed there. clip-retrieval wants transformers 4 and numpy 1, and the CLIP package
+# that it builds on imports pkg_resources, which setuptools 81 no longer has.
+ENVIRONMENTS = {"transformers": "recent", "open_clip": "recent", "clip_retrieval": "clip-retrieval"}
+REQUIREMENTS = {
+    "recent": (f"transformers=={version('transformers')}", "open-clip-torch"),
+    "clip-retrieval": ("clip-retrieval>=2.45", "setuptools<81"),
+}
+DEFAULT = CACHE / "peers"
+
+
+def make_environment(folder: Path, requirements: tuple[str, ...]) -> Path:
+    """Its Python. One that was made with other requirements, or only half, is made anew."""
+    python, done = folder / "bin" / "python", folder / "requirements.txt"
+    wanted = "\n".join((*(f"{name}=={version(name)}" for name in ("torch", "torchvision")), *requirements))
+    if not done.exists() or done.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"installing {', '.join(wanted.split())} ...", file=sys.stderr, flush=True)
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted.split()], check=True, capture_output=True, text=True)
+        done.write_text(wanted)
+    return python
+
+
+def run_peer(name: str, environments: Path, *arguments: object, python: Path | None = None) -> dict[str, Any]:
+    """What peer_loops.py says; `failure` instead where it could not be installed or run. python: one that has the peer."""
+    try:
+        where = ENVIRONMENTS[name]
+        python = python or make_environment(environments / where, REQUIREMENTS[where])
+        return last_json([python, HERE / "peer_loops.py", name, *arguments])
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr or "").strip().splitlines()[-1:]
+        return {"failure": f"could not be run: {' '.join(last) or error}"}
