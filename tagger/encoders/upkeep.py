@@ -42,7 +42,7 @@ def statistics(path: Path) -> str:
         size = used_bytes(db)
     lines = [
         f"{path}: {size / 1e6:,.1f} MB",
-        f"{vectors:,} embeddings, of {encoders} different models, precisions, devices or versions",
+        f"{vectors:,} embeddings, of {encoders} encoder{'s' * (encoders != 1)} (model, precision, device and versions)",
         f"{files:,} files known by size and times",
     ]
     if oldest is not None:

@@ -43,7 +43,7 @@ def test_stats_say_how_much_there_is(cache: EmbeddingCache):
     lines = call("stats").splitlines()
     assert lines[0].startswith(f"{cache.path}: ")
     assert lines[1:3] == [
-        "310 embeddings, of 2 different models, precisions, devices or versions",
+        "310 embeddings, of 2 encoders (model, precision, device and versions)",
         "1 files known by size and times",
     ]
     winter = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 200 * 86400))
