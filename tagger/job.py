@@ -73,7 +73,8 @@ def run(
     Either may be a URL of an object store: s3://, gs:// or az://. Then copies, parts and results lie in a temporary folder
     while the run lasts.
 
-    config: a tagger.toml or its content; the other options beat it. limit: only the first rows. in_place: write the tags
+    config: a tagger.toml or its content; the other options beat it. backend, precision: what the image encoder computes with
+    (encoders/precision.py). limit: only the first rows. in_place: write the tags
     into the manifest file itself. fresh: throw away what an interrupted run left instead of continuing. workers: processes
     that decode images, chosen where None; with 0, an image that kills its decoder kills the run. image_timeout: seconds for
     one image. allow_formats: beside JPEG, PNG and WebP. max_errors: how many rows may fail, "2%" of all or a number.
