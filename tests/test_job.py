@@ -66,7 +66,7 @@ def test_the_summary_file_holds_the_documented_keys(catalogue: tagger.RunSummary
     documented += "stage_seconds busy peak_memory_bytes evaluation output"
     assert set(summary) == set(documented.split())
     assert summary["evaluation"] == json.loads(json.dumps(tagger.evaluate(catalogue.output).to_dict()))
-    assert summary["model"].keys() == {"name", "revision", "fingerprint", "device"}
+    assert summary["model"].keys() == {"name", "revision", "fingerprint", "backend", "precision", "device"}
     assert summary["images_per_second"] > 0
 
 
