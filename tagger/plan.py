@@ -141,10 +141,7 @@ def gather_settings(
         settings = _replace(settings, "model", name=str(model), revision=revision)
     elif revision is not None:
         settings = _replace(settings, "model", revision=revision)
-    computed: dict[str, Any] = {"backend": backend, "precision": precision}
-    if given := {key: value for key, value in computed.items() if value is not None}:
-        checked = parse_settings({"model": given}, where="options").model
-        settings = _replace(settings, "model", **{key: getattr(checked, key) for key in given})
+    settings = _override(settings, "model", backend=backend, precision=precision)
     if exact_preprocessing:
         settings = _replace(settings, "model", exact_preprocessing=True)
     if image_column is not None:
@@ -155,11 +152,14 @@ def gather_settings(
         settings = _replace(settings, "cache", enabled=cache)
     elif cache is not None:
         settings = _replace(settings, "cache", enabled=True, folder=str(cache))
-    images: dict[str, Any] = {"timeout": image_timeout, "allow_formats": allow_formats}
-    if given := {key: value for key, value in images.items() if value is not None}:
-        checked_images = parse_settings({"images": given}, where="options").images
-        settings = _replace(settings, "images", **{key: getattr(checked_images, key) for key in given})
-    return settings
+    return _override(settings, "images", timeout=image_timeout, allow_formats=allow_formats)
+
+
+def _override(settings: Settings, section: str, **options: Any) -> Settings:
+    """Those options that were given, checked as the settings file is."""
+    given = {key: value for key, value in options.items() if value is not None}
+    checked = getattr(parse_settings({section: given}, where="options"), section)
+    return _replace(settings, section, **{key: getattr(checked, key) for key in given})
 
 
 def _policy(manifest: Manifest, settings: Settings) -> ImagePolicy:

@@ -48,7 +48,7 @@ class Predictor:
     def __init__(self, encoder: ClipEncoder, attributes: Sequence[Attribute], dtype: type[np.floating[Any]] = np.float16) -> None:
         self.encoder, self.attributes = encoder, tuple(attributes)
         self.dtype = np.dtype(dtype)
-        self.at_once = self._wanted = images_at_once(encoder.device)
+        self.at_once = self._wanted = ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
         self._heads = [
             ZeroShotHead([encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale)
             for attribute in attributes
@@ -151,10 +151,6 @@ class Predictor:
         self.at_once //= 2
         if self.encoder.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def images_at_once(device: torch.device) -> int:
-    return ENCODED_AT_ONCE.get(device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
 
 
 def choose_device(name: str | None) -> torch.device:

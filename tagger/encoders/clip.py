@@ -70,11 +70,8 @@ class ClipEncoder:
         self.logit_scale = float(model.logit_scale.exp())
         self.fingerprint = _fingerprint(model, preprocessing)
         model.to(device)
-        self._text_model, self._text_projection, self._text_config = (
-            model.text_model,
-            model.text_projection,
-            model.config.text_config,
-        )
+        self._text_model, self._text_projection = model.text_model, model.text_projection
+        self._text_config = model.config.text_config
         self._tokenizer = tokenizer
         self.tower: Callable[[Tensor], Tensor] = ImageTower(
             model.vision_model, model.visual_projection, preprocessing, torch.float32

@@ -61,7 +61,7 @@ class OpenVinoTower:
         if precision == "int8":
             name = f"{fingerprint} {self.version} nncf {version('nncf')} vnni {torch.cpu._is_vnni_supported()}"
             description, weights = _quantised(tower, shape, folder, name, images)
-            # A tensor, of which the model keeps hold: the bytes themselves it would use after they are gone.
+            # A tensor is a copy, which lives as long as the model does.
             model = core.read_model(description, openvino.Tensor(np.frombuffer(weights, np.uint8)))
             # Other images would have made other weights. The description has made-up names in it.
             self.version += f" {hashlib.sha256(weights).hexdigest()}"
@@ -80,7 +80,7 @@ class OpenVinoTower:
 
 def _import(name: str) -> Any:
     # Both libraries would send statistics about their use to their maker. Without this package, which does it, they cannot.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how to say so
     with _quietly():
         return __import__(name)
 
@@ -143,14 +143,14 @@ def _quantise(tower: nn.Module, shape: tuple[int, ...], images: Images) -> openv
     # Sums of two products overflow 16 bits on a CPU without VNNI, unless weights have seven bits.
     overflow_fix = nncf.OverflowFix.DISABLE if torch.cpu._is_vnni_supported() else nncf.OverflowFix.ENABLE
     batches = _whole_batches(images(), shape[0])
-    log.info("quantising the model to int8 with %d images of the manifest; it will be kept", sum(map(len, batches)))
+    log.info("quantising the model to int8 with %d images of the manifest", sum(map(len, batches)))
     with _quietly():
         return nncf.quantize(
             _convert(tower, shape),
             nncf.Dataset([batch.numpy() for batch in batches]),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(batches),
-            # The first layer and the last, 3 % of the work, cost most of the labels that would change.
+            # The first layer and the last, 3 % of the work: three labels of 938 change instead of five (tests/benchmarks).
             ignored_scope=nncf.IgnoredScope(types=["Convolution"], patterns=[".*projection.*"]),
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow_fix),
         )
