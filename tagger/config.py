@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from tagger.encoders.trained import is_trained
 from tagger.errors import ConfigError, UsageError
 from tagger.stores import STORES
 from tagger.tagging.taxonomy import Attribute, Frozen, Label, Text, duplicates
@@ -108,11 +109,25 @@ class CacheSettings(Frozen):
     max_gb: float = Field(default=16.0, gt=0)
 
 
+class FallbackSettings(Frozen):
+    """A checkpoint of `tagger train` (relative to the file that names it) beside CLIP.
+
+    low-confidence: it decides rows whose CLIP confidence is under `below`, where it is the more confident. ensemble: the
+    probabilities of both are averaged. on_model_error: where CLIP cannot be had, it tags alone.
+    """
+
+    checkpoint: Text
+    mode: Literal["low-confidence", "ensemble"] = "low-confidence"
+    below: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.5
+    on_model_error: bool = False
+
+
 class Settings(Frozen):
     cache: CacheSettings = CacheSettings()
     images: ImageSettings = ImageSettings()
     model: ModelSettings = ModelSettings()
     manifest: ManifestSettings = ManifestSettings()
+    fallback: FallbackSettings | None = None
     attributes: tuple[Attribute, ...] = Field(default=(), alias="attribute", strict=False)
 
     @field_validator("attributes")
@@ -139,7 +154,7 @@ def read_settings(path: Path) -> Settings:
         raise ConfigError(f"{path}: expected TOML, found: {error}; correct it there") from error
     settings = parse_settings(content, where=str(path))
     model, manifest = settings.model, settings.manifest
-    if (path.parent / model.name).is_dir():
+    if (path.parent / model.name).is_dir() or is_trained(model.name):
         model = model.model_copy(update={"name": str(path.parent / model.name)})
     if manifest.image_root is not None:
         manifest = manifest.model_copy(update={"image_root": str(path.parent / manifest.image_root)})
@@ -148,7 +163,17 @@ def read_settings(path: Path) -> Settings:
     cache = settings.cache
     if cache.folder is not None:
         cache = cache.model_copy(update={"folder": str(path.parent / cache.folder)})
-    return settings.model_copy(update={"model": model, "manifest": manifest, "images": images, "cache": cache})
+    fallback = settings.fallback
+    if fallback is not None:
+        fallback = fallback.model_copy(update={"checkpoint": str(path.parent / fallback.checkpoint)})
+    attributes = tuple(
+        attribute.model_copy(update={"calibration": str(path.parent / attribute.calibration)})
+        if attribute.calibration
+        else attribute
+        for attribute in settings.attributes
+    )
+    changed = {"model": model, "manifest": manifest, "images": images, "cache": cache, "fallback": fallback}
+    return settings.model_copy(update={**changed, "attributes": attributes})
 
 
 def parse_settings(content: Mapping[str, Any], where: str) -> Settings:
@@ -189,6 +214,7 @@ def _keys(parents: list[str | int]) -> list[str]:
         "manifest": ManifestSettings,
         "images": ImageSettings,
         "cache": CacheSettings,
+        "fallback": FallbackSettings,
         "attribute": Attribute,
     }
     model = Label if "labels" in parents else models[str(parents[0])] if parents else Settings
@@ -230,6 +256,13 @@ labels = ["shirt", "dress", "shoes"]
 templates = ["A photo of a {label}."]
 # truth_column = "category"               # rows that have a value here evaluate the run
 # review_below = 0.5                      # tag, but mark for review, what is less certain than this
+# calibration = "calibration.json"        # from `tagger calibrate`: confidences that are right as often as they say
+
+# [fallback]                              # a ResNet18 from `tagger train resnet18` beside CLIP
+# checkpoint = "resnet18.safetensors"
+# mode = "low-confidence"                 # it decides where CLIP's confidence is under `below`; or "ensemble": both are averaged
+# below = 0.5
+# on_model_error = false                  # true: where CLIP cannot be had, it tags alone
 """
 
 

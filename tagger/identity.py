@@ -13,14 +13,16 @@ import pyarrow as pa
 from tagger.catalog.schemas import result_schema
 from tagger.plan import Plan
 from tagger.tagging.taxonomy import taxonomy_hash
+from tagger.types import ImagePolicy
 
 if TYPE_CHECKING:
+    from tagger.fallback import Fallback
     from tagger.predictor import Predictor
 
 COMPUTING = ("tagger", "torch", "torchvision", "transformers", "pillow")  # whose versions may move the last digits
 
 
-def results_depend_on(plan: Plan, predictor: Predictor) -> dict[str, str]:
+def results_depend_on(plan: Plan, predictor: Predictor, fallback: Fallback | None = None) -> dict[str, str]:
     """All that the tags depend on, by the names that a person would give it."""
     return {
         "manifest": plan.manifest.content_hash(),
@@ -30,6 +32,8 @@ def results_depend_on(plan: Plan, predictor: Predictor) -> dict[str, str]:
         "attributes": taxonomy_hash(plan.attributes),
         "model weights": predictor.encoder.fingerprint,
         "model name": f"{plan.settings.model.name} {plan.settings.model.revision}",
+        "calibration": str(predictor.temperatures),
+        "fallback": fallback.identity if fallback else "none",
         "precision of embeddings": str(predictor.dtype),
         "device": predictor.encoder.device.type,
         "earlier result": plan.earlier.content_hash() if plan.earlier else "none",
@@ -37,13 +41,14 @@ def results_depend_on(plan: Plan, predictor: Predictor) -> dict[str, str]:
     }
 
 
-def embeddings_depend_on(plan: Plan, predictor: Predictor) -> str:
-    """All that an embedding depends on beside the image's bytes, as one text."""
+def embeddings_depend_on(policy: ImagePolicy, predictor: Predictor, decoded_for: int) -> str:
+    """All that an embedding depends on beside the image's bytes, as one text. decoded_for: images/decode.py."""
     identity = {
         "weights": predictor.encoder.fingerprint,
         "device": predictor.encoder.device.type,
         "images at once": predictor.at_once,
-        "formats": plan.policy.formats,
+        "formats": policy.formats,
+        "decoded for": decoded_for,
         "dtype": str(predictor.dtype),
         **{library: version(library) for library in COMPUTING},
     }

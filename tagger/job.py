@@ -6,11 +6,9 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -23,17 +21,13 @@ from tagger.catalog.results import Results, discard_parts, reason, write_text
 from tagger.catalog.storage import Workspace, put
 from tagger.catalog.stored_results import StoredResults, discard_stored, run_url
 from tagger.catalog.tags import status_counts
-from tagger.engines.workers import choose_workers, fit_shared_memory, start_early
+from tagger.engines.workers import start_early
 from tagger.errors import GateError, StoppedError
 from tagger.evaluation.metrics import Evaluator
-from tagger.identity import embeddings_depend_on, result_schema_of, results_depend_on
+from tagger.identity import result_schema_of, results_depend_on
 from tagger.plan import Plan, gather_settings, make_plan
 from tagger.summary import RunSummary
 from tagger.text import without_secrets
-
-if TYPE_CHECKING:
-    from tagger.engines.local import LocalEngine
-    from tagger.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +112,7 @@ def run(
             settings=plan.settings.model_dump(by_alias=True),
             model={"name": without_secrets(settings.model.name), "revision": settings.model.revision},
             rows=plan.rows,
+            confidence={a.name: "calibrated" if a.name in plan.calibrations else "uncalibrated" for a in plan.attributes},
         )
         try:
             plan.run_folder.mkdir(exist_ok=True)
@@ -161,37 +156,20 @@ def _tag(
     if workers != 0:
         start_early()
     # torch and transformers take seconds to import: only now that everything else is known to be right.
-    from tagger.encoders.cache import cache_folder, open_cache
-    from tagger.engines.local import LocalEngine
-    from tagger.engines.sampling import draw_images
-    from tagger.predictor import load_predictor
+    from tagger.opening import open_engine
 
     began = time.perf_counter()
-    folder = cache_folder(plan.settings.cache.folder) if plan.settings.cache.enabled else None
-    draw = partial(draw_images, plan.manifest, plan.rows, plan.policy)
-    predictor = load_predictor(plan.settings.model, device, plan.attributes, folder, draw)
-    stop.check()
-    height, width = predictor.encoder.preprocessing.size
-    workers = choose_workers(predictor.encoder.device.type) if workers is None else workers
-    workers = fit_shared_memory(workers, 3 * batch_size * height * width)
-    with ExitStack() as caches:
-
-        def open_engine(predictor: Predictor) -> LocalEngine:
-            depends_on, limit = embeddings_depend_on(plan, predictor), int(plan.settings.cache.max_gb * 1e9)
-            dimension, dtype = predictor.encoder.dimension, predictor.dtype
-            cache = caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=dtype, limit=limit))
-            return LocalEngine(
-                predictor, cache, plan.policy, batch_size=batch_size, workers=workers, verify_content=verify_content
-            )
-
+    with open_engine(plan, device, batch_size=batch_size, workers=workers, verify_content=verify_content) as engine:
         ready = time.perf_counter()
-        engine = _try(plan, predictor, open_engine)
-        predictor = engine.predictor
-        encoder = predictor.encoder
+        encoder, fallback = engine.predictor.encoder, engine.fallback
         summary.model |= {"fingerprint": encoder.fingerprint, "backend": encoder.backend, "precision": encoder.precision}
+        if fallback is not None:
+            summary.model["fallback"] = fallback.second.encoder.fingerprint
+        elif plan.settings.fallback is not None:  # it has taken CLIP's place
+            summary.model |= {"name": plan.settings.fallback.checkpoint, "revision": None, "instead_of": summary.model["name"]}
         schema = result_schema_of(plan, summary.model)
         summary.model["device"] = str(encoder.device)
-        results = _results(plan, schema, results_depend_on(plan, predictor))
+        results = _results(plan, schema, results_depend_on(plan, engine.predictor, fallback))
         if plan.earlier is not None:
             require_same_job(plan.earlier, schema)
         waiting = [shard for shard in shards if not results.is_done(shard)]
@@ -215,34 +193,13 @@ def _tag(
         _publish(results, shards, plan, summary)
         writing += time.perf_counter() - start
         seconds = time.perf_counter() - ready
-        engine.cache.trim()
-    summary.encoded_images = stages.encoded_images
+    summary.encoded_images, summary.fallback_images = stages.encoded_images, stages.fallback_images
     summary.images_per_second = rows / seconds
     summary.stage_seconds = {"load_model": ready - began, **stages.seconds(), "write": writing, "total": seconds}
-    shares = {**stages.busy(workers), "writer": writing}
+    shares = {**stages.busy(engine.workers), "writer": writing}
     summary.busy = {name: round(share / seconds, 3) for name, share in shares.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     summary.peak_memory_bytes = peak if sys.platform == "darwin" else peak * 1024  # kilobytes, but on macOS
-
-
-def _try(plan: Plan, predictor: Predictor, open_engine: Callable[[Predictor], LocalEngine]) -> LocalEngine:
-    """The predictor's engine; that of its reference, if they disagree about the first images."""
-    from tagger.engines.sampling import disagreements
-
-    engine = open_engine(predictor)
-    if predictor.reference is None:
-        return engine
-    reference = open_engine(predictor.reference)
-    differ = disagreements(plan.manifest, plan.rows, result_schema_of(plan, {}), engine, reference, lambda _: stop.check())
-    if not differ:
-        predictor.reference = None  # and its memory is free
-        return engine
-    log.warning(
-        "precision auto: %s decides %d times otherwise than fp32 about the first images; going on in fp32",
-        predictor.encoder.precision,
-        differ,
-    )
-    return reference
 
 
 def _results(plan: Plan, schema: pa.Schema, job: Mapping[str, str]) -> Results:

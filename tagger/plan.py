@@ -15,8 +15,11 @@ from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
 from tagger.catalog.storage import Workspace, is_remote
 from tagger.config import Settings, find_settings_file, parse_settings, read_settings
+from tagger.encoders.trained import is_trained, read_trained
 from tagger.errors import ConfigError, ManifestError, UsageError
+from tagger.learned import check_checkpoints, read_calibrations, with_review
 from tagger.outputs import choose_output
+from tagger.tagging.calibration import Calibration
 from tagger.tagging.taxonomy import Attribute
 from tagger.types import ImagePolicy
 
@@ -31,7 +34,7 @@ class Plan:
     """`rows` of the manifest are tagged with the settings' attributes, their images read by `policy`; results go to `output`.
 
     url: the object that they are put at from there. earlier: the result whose error rows alone are tried again, with its tag
-    columns. max_errors: rows; more fail the run.
+    columns. max_errors: rows; more fail the run. calibrations: by attribute.
     """
 
     manifest: Manifest
@@ -42,6 +45,7 @@ class Plan:
     rows: int
     earlier: Manifest | None
     max_errors: int | None
+    calibrations: Mapping[str, Calibration]
 
     @property
     def place(self) -> Path | str:
@@ -77,8 +81,11 @@ def make_plan(
     files = space.fetch(name) if is_remote(name) else None
     check(str(space.folder) if files else name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
-    attributes = _attributes(manifest, settings, labels)
+    attributes = choose_attributes(manifest, settings, labels)
     _check_columns(manifest, attributes)
+    check_checkpoints(settings, attributes)
+    calibrations = read_calibrations(settings, attributes)
+    attributes = tuple(with_review(attribute, calibrations.get(attribute.name)) for attribute in attributes)
     rows = manifest.rows if limit is None else min(limit, manifest.rows)
     earlier = None
     if retry_errors is not None:
@@ -99,6 +106,7 @@ def make_plan(
         rows=rows,
         earlier=earlier,
         max_errors=None if max_errors is None else _error_limit(str(max_errors), rows),
+        calibrations=calibrations,
     )
 
 
@@ -194,7 +202,7 @@ def _replace(settings: Settings, table: str, **values: Any) -> Settings:
     return settings.model_copy(update={table: getattr(settings, table).model_copy(update=values)})
 
 
-def _attributes(manifest: Manifest, settings: Settings, labels: Sequence[str] | None) -> tuple[Attribute, ...]:
+def choose_attributes(manifest: Manifest, settings: Settings, labels: Sequence[str] | None) -> tuple[Attribute, ...]:
     """The attributes to tag: those of the settings, or one made of `labels`, or of what the manifest holds."""
     attributes = settings.attributes
     if len(attributes) > 1 and labels is not None:
@@ -208,7 +216,10 @@ def _attributes(manifest: Manifest, settings: Settings, labels: Sequence[str] | 
     else:
         values = {"name": truth or TRUTH_COLUMNS[0], "truth_column": truth}
     if labels is None:
-        labels, reason = _found_labels(manifest, truth)
+        if is_trained(settings.model.name):
+            labels, reason = read_trained(settings.model.name).labels, f"those of {settings.model.name}"
+        else:
+            labels, reason = _found_labels(manifest, truth)
         log.info("labels: %s (%s); `tagger init` writes a settings file to choose them", ", ".join(labels), reason)
     return parse_settings({"attribute": [{**values, "labels": list(labels)}]}, where="labels").attributes
 

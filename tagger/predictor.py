@@ -1,11 +1,12 @@
-"""The predictor joins encoder and heads: pixels -> embeddings, embeddings -> decisions. Loaded once per worker."""
+"""The predictor joins encoder and heads: pixels -> embeddings, embeddings -> probabilities. Loaded once per worker."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.config import ModelSettings
+from tagger.encoders.base import Encoder
 from tagger.encoders.clip import ClipEncoder, load_clip
 from tagger.encoders.precision import check, in_precision
+from tagger.encoders.resnet18 import load_resnet18
+from tagger.encoders.trained import is_trained
 from tagger.errors import ConfigError, ModelError, StoppedError
+from tagger.tagging.calibration import Calibration, temperature_of
 from tagger.tagging.decisions import decide
-from tagger.tagging.heads import ZeroShotHead
-from tagger.tagging.taxonomy import Attribute
-from tagger.types import Decision, Preprocessing, join_decisions
+from tagger.tagging.heads import LinearHead, ZeroShotHead
+from tagger.tagging.taxonomy import Attribute, order_of, prompts_hash
+from tagger.types import Decision, Preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +36,12 @@ ENCODED_AT_ONCE_BY_AN_ACCELERATOR = 256
 DECIDED_AT_ONCE = 256
 
 Embeddings = NDArray[Any]  # float16 or float32 (N, D)
+Probabilities = NDArray[np.float32]  # (N, K)
+Head = Callable[[Tensor], Tensor]  # float32 (N, D) -> float32 (N, K)
 
 
 class Predictor:
-    """An encoder and, for every attribute, a head; the prompts are encoded here, once.
+    """An encoder and, for every attribute, a head and a temperature that its logits are divided by.
 
     Kernels differ with the shape, in the last bits of fp32. Therefore images are encoded, and embeddings judged, in pieces of
     one shape, the last one padded: an image's tags do not depend on its company, nor on the batch size or on what was known
@@ -45,16 +52,22 @@ class Predictor:
 
     reference: Predictor | None = None
 
-    def __init__(self, encoder: ClipEncoder, attributes: Sequence[Attribute], dtype: type[np.floating[Any]] = np.float16) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        attributes: Sequence[Attribute],
+        heads: Sequence[Head],
+        *,
+        temperatures: Sequence[float] | None = None,
+        dtype: type[np.floating[Any]] = np.float16,
+    ) -> None:
         self.encoder, self.attributes = encoder, tuple(attributes)
         self.dtype = np.dtype(dtype)
         self.at_once = self._wanted = ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
-        self._heads = [
-            ZeroShotHead([encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale)
-            for attribute in attributes
-        ]
+        self.temperatures = tuple(temperatures or [1.0] * len(self.attributes))
+        self._heads = tuple(heads)
 
-    def with_encoder(self, encoder: ClipEncoder) -> Predictor:
+    def with_encoder(self, encoder: Encoder) -> Predictor:
         """The same heads on another encoder of the same embeddings."""
         other = copy.copy(self)
         other.encoder = encoder
@@ -107,20 +120,30 @@ class Predictor:
 
         return wait
 
+    def with_temperatures(self, temperatures: Sequence[float]) -> Predictor:
+        other = copy.copy(self)
+        other.temperatures = tuple(temperatures)
+        other.reference = self.reference and self.reference.with_temperatures(temperatures)
+        return other
+
     @torch.inference_mode()
-    def decide(self, embeddings: Embeddings) -> list[Decision]:
-        """One Decision an attribute about embeddings (N, D)."""
-        parts: list[list[Decision]] = []
+    def probabilities(self, embeddings: Embeddings) -> list[Probabilities]:
+        """Of each attribute's labels, about embeddings (N, D): the softmax of its logits, divided by its temperature."""
+        found = [np.empty((len(embeddings), len(attribute.labels)), np.float32) for attribute in self.attributes]
         for start in range(0, len(embeddings), DECIDED_AT_ONCE):
             piece = torch.from_numpy(embeddings[start : start + DECIDED_AT_ONCE]).float()
             padded = F.pad(piece, (0, 0, 0, DECIDED_AT_ONCE - len(piece))).to(self.encoder.device)
-            parts.append(
-                [
-                    decide(head(padded), attribute, self.encoder.source).first(len(piece))
-                    for attribute, head in zip(self.attributes, self._heads, strict=True)
-                ]
-            )
-        return [join_decisions([part[index] for part in parts]) for index in range(len(self.attributes))]
+            for whole, head, temperature in zip(found, self._heads, self.temperatures, strict=True):
+                whole[start : start + len(piece)] = (head(padded) / temperature).softmax(1)[: len(piece)].cpu().numpy()
+        return found
+
+    def decide(self, embeddings: Embeddings) -> list[Decision]:
+        """One Decision an attribute about embeddings (N, D)."""
+        sources = np.full(len(embeddings), self.encoder.source)
+        return [
+            decide(probabilities, attribute, sources)
+            for probabilities, attribute in zip(self.probabilities(embeddings), self.attributes, strict=True)
+        ]
 
     def _encode_piece(self, pixels: Tensor) -> Tensor:
         count = len(pixels)
@@ -167,21 +190,38 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
+def zero_shot(encoder: ClipEncoder, attributes: Sequence[Attribute], dtype: type[np.floating[Any]] = np.float16) -> Predictor:
+    """CLIP and the prompts of the attributes, which are encoded here, once."""
+    heads = [
+        ZeroShotHead([encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale)
+        for attribute in attributes
+    ]
+    return Predictor(encoder, attributes, heads, dtype=dtype)
+
+
 def load_predictor(
     model: ModelSettings,
     device: str | None,
     attributes: Sequence[Attribute],
     folder: Path | None = None,
     draw: Callable[[Preprocessing], Iterator[Tensor]] = lambda _: iter(()),
+    calibrations: Mapping[str, Calibration] = MappingProxyType({}),
 ) -> Predictor:
     """Load the encoder and encode the prompts. ModelError, ConfigError.
 
     folder: where a quantised model is kept, None for this run only. draw: images to quantise it with, uint8 (B, 3, H, W).
+    calibrations: by attribute.
     """
+    if is_trained(model.name):
+        return load_trained(model, device, attributes, calibrations)
     chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
     check(model.backend, model.precision, chosen)
     encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
-    predictor = Predictor(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16)
+    predictor = zero_shot(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16)
+    predictor.temperatures = tuple(
+        temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts_hash(attribute))
+        for attribute in attributes
+    )
     wanted = in_precision(
         encoder,
         model.backend,
@@ -195,3 +235,25 @@ def load_predictor(
     tried = predictor.with_encoder(wanted)
     tried.reference = predictor
     return tried
+
+
+def load_trained(
+    model: ModelSettings,
+    device: str | None,
+    attributes: Sequence[Attribute],
+    calibrations: Mapping[str, Calibration] = MappingProxyType({}),
+) -> Predictor:
+    """Load a ResNet18 for the one attribute that it was trained for. ModelError, ConfigError."""
+    if model.backend != "torch" or model.precision not in ("auto", "fp32"):
+        raise ConfigError(
+            f"model {model.name}: expected backend torch and precision auto or fp32 with a checkpoint of `tagger train`, found "
+            f"{model.backend} and {model.precision}; leave them out"
+        )
+    loaded = load_resnet18(model.name, choose_device(device), model.exact_preprocessing)
+    [attribute] = attributes
+    order = order_of(attribute, loaded.trained.labels, model.name)
+    encoder = loaded.encoder
+    temperature = temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts="")
+    dtype = np.float32 if model.precision == "fp32" else np.float16
+    head = LinearHead(loaded.weight[order], loaded.bias[order])
+    return Predictor(encoder, attributes, [head], temperatures=[temperature], dtype=dtype)

@@ -22,6 +22,7 @@ class RunSummary:
     """What summary.json holds; `errors` is code -> rows, `evaluation` is None where no attribute has a truth column.
 
     `output` is a URL where the results are on an object store. `busy` is each stage's share of the time that it had.
+    `confidence`: of each attribute, "calibrated" or "uncalibrated". `fallback_images`: what the fallback's encoder has seen.
     """
 
     schema_version: int = 1
@@ -34,7 +35,9 @@ class RunSummary:
     tagged: int = 0
     review: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    confidence: dict[str, str] = field(default_factory=dict)
     encoded_images: int = 0
+    fallback_images: int = 0
     images_per_second: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
     busy: dict[str, float] = field(default_factory=dict)
@@ -55,7 +58,10 @@ class RunSummary:
         )
         if self.busy:
             stage, share = max(self.busy.items(), key=lambda item: item[1])
-            counts += f"; {self.encoded_images} encoded; limited by: {stage} ({share:.0%} busy)"
+            fallback = f", {self.fallback_images} by the fallback" if self.fallback_images else ""
+            counts += f"; {self.encoded_images} encoded{fallback}; limited by: {stage} ({share:.0%} busy)"
+        if loose := [name for name, kind in self.confidence.items() if kind == "uncalibrated"]:
+            counts += f"\nconfidence: uncalibrated ({', '.join(loose)}); see `tagger calibrate`"
         return f"{self.evaluation.to_text()}\n\n{counts}" if self.evaluation else counts
 
     def to_json(self) -> str:

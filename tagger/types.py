@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,12 +19,13 @@ if TYPE_CHECKING:
 class ImageRef:
     """Where one manifest row's image is: embedded bytes, else a path; neither when the manifest has null.
 
-    `row` is the row's number in the manifest, from 0.
+    `row` is the row's number in the manifest, from 0. `decode`: even if the embedding of its bytes is known.
     """
 
     row: int
     path: str | None = None
     data: bytes | None = None
+    decode: bool = False
 
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -75,6 +75,11 @@ class Preprocessing:
             return self.crop
         return self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
 
+    @property
+    def shorter_side(self) -> int:
+        """Of the picture after the resize, the longer one where its shape does not matter."""
+        return self.resize if isinstance(self.resize, int) else max(self.resize)
+
 
 class Busy(NamedTuple):
     """Seconds of work, added up over all processes that share it."""
@@ -87,13 +92,14 @@ class Busy(NamedTuple):
 class ImageBatch:
     """The images of some manifest rows, in order; a row is in `rows`, `known` or `errors`, and none is lost.
 
-    rows: int64 (N,), the rows that decoded. pixels: uint8 (N, 3, H, W), resized and cropped, not yet normalised. digests: of
-    the bytes that those N images were, SHA-256. errors: row -> why its image cannot be tagged. known: row -> digest of an
-    image that was read and not decoded, because its embedding is there. busy: seconds that reading and decoding took.
+    rows: int64 (N,), the rows that decoded. pixels: for each preprocessing uint8 (N, 3, H, W), resized and cropped, not yet
+    normalised. digests: of the bytes that those N images were, SHA-256. errors: row -> why its image cannot be tagged. known:
+    row -> digest of an image that was read and not decoded, because its embedding is there. busy: seconds that reading and
+    decoding took.
     """
 
     rows: NDArray[np.int64]
-    pixels: torch.Tensor
+    pixels: tuple[torch.Tensor, ...]
     digests: tuple[bytes, ...]
     errors: dict[int, ImageError] = field(default_factory=dict)
     known: dict[int, bytes] = field(default_factory=dict)
@@ -105,25 +111,11 @@ class Decision:
     """What one attribute's head says of N images.
 
     top: int64 (N, k), indices of the attribute's labels, best first. confidence: float32 (N, k), their probabilities.
-    review: for each image, why a person should look at it, or None. source: who decided, for example "clip".
+    review: for each image, why a person should look at it, or None. source: str (N,), who decided about each: "clip",
+    "resnet18" or "hybrid".
     """
 
     top: NDArray[np.int64]
     confidence: NDArray[np.float32]
     review: tuple[str | None, ...]
-    source: str
-
-    def first(self, count: int) -> Decision:
-        return replace(self, top=self.top[:count], confidence=self.confidence[:count], review=self.review[:count])
-
-
-def join_decisions(parts: Sequence[Decision]) -> Decision:
-    """One attribute's decisions about images that follow each other; of none, where there are no parts."""
-    if not parts:
-        return Decision(np.empty((0, 1), np.int64), np.empty((0, 1), np.float32), (), "")
-    return Decision(
-        top=np.concatenate([part.top for part in parts]),
-        confidence=np.concatenate([part.confidence for part in parts]),
-        review=tuple(reason for part in parts for reason in part.review),
-        source=parts[0].source,
-    )
+    source: NDArray[np.str_]

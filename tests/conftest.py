@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tagger.encoders.clip import ClipEncoder
-from tagger.predictor import Predictor
+from tagger.predictor import Predictor, zero_shot
 from tagger.tagging.taxonomy import Attribute
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def encoder(small_clip: Path) -> ClipEncoder:
 @pytest.fixture(scope="session")
 def predictor(encoder: ClipEncoder) -> Predictor:
     attribute = Attribute(name="category", labels=("shirt", "dress", "shoes"))
-    return Predictor(encoder, [attribute])
+    return zero_shot(encoder, [attribute])
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path):
 
 def test_the_starter_file_is_valid_and_all_of_it_is_known(tmp_path: Path):
     assert read_settings(write_starter(tmp_path)).attributes[0].label_names == ("shirt", "dress", "shoes")
-    everything = [line.removeprefix("# ") if " = " in line else line for line in STARTER.splitlines()[1:]]
+    everything = [line.removeprefix("# ") if " = " in line or "# [" in line else line for line in STARTER.splitlines()[1:]]
     (tmp_path / "tagger.toml").write_text("\n".join(everything).replace("labels may have", "#"))
     assert read_settings(tmp_path / "tagger.toml").attributes[0].review_below == 0.5
 

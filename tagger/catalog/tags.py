@@ -45,7 +45,7 @@ def tag_columns(
             names.take(pa.array(decision.top[:, 0])).take(where),
             pa.array(decision.confidence[:, 0], pa.float32()).take(where),
             top.take(where),
-            pa.array([decision.source], pa.string()).take(pa.array(np.zeros(rows, np.int64), mask=missing)),
+            pa.array(decision.source, pa.string()).take(where),
         ]
     reasons: list[str | None] = [None] * rows
     status = ["tagged"] * rows

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from tagger.encoders.base import fingerprint_of
 from tagger.encoders.checkpoint import open_checkpoint
 from tagger.errors import ConfigError, ModelError
 from tagger.types import Preprocessing
@@ -54,7 +55,7 @@ class ImageTower(nn.Module):
 
 
 class ClipEncoder:
-    """pixels -> embeddings. `fingerprint` is the SHA-256 of weights, preprocessing, precision and back-end.
+    """pixels -> embeddings, L2-normalised. `weights` and `fingerprint` are those of encoders/base.py.
 
     tower: of fp32, as loaded. Prompts are always encoded in fp32: they are few, and every row depends on them.
     """
@@ -68,7 +69,7 @@ class ClipEncoder:
         self.device = device
         self.dimension = int(model.config.projection_dim)
         self.logit_scale = float(model.logit_scale.exp())
-        self.fingerprint = _fingerprint(model, preprocessing)
+        self.weights = self.fingerprint = fingerprint_of(model.state_dict(), preprocessing)
         model.to(device)
         self._text_model, self._text_projection = model.text_model, model.text_projection
         self._text_config = model.config.text_config
@@ -179,14 +180,6 @@ def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessin
         mean=tuple(processor.image_mean),
         std=tuple(processor.image_std),
     )
-
-
-def _fingerprint(model: CLIPModel, preprocessing: Preprocessing) -> str:
-    digest = hashlib.sha256(str(preprocessing).encode())
-    for key, weight in sorted(model.state_dict().items()):
-        digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _explain(name: str, error: BaseException) -> str:

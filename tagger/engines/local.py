@@ -6,81 +6,39 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
-from itertools import repeat
-from typing import Any
+from itertools import groupby, repeat
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tagger.catalog.earlier import error_rows, merge_tags
 from tagger.catalog.manifest import Manifest, Shard, image_refs
 from tagger.catalog.tags import tag_columns
 from tagger.encoders.cache import EmbeddingCache
-from tagger.engines.embedding import EmbeddingStream
+from tagger.engines.embedding import Arrival, EmbeddingStream
+from tagger.engines.second import SecondOpinion
+from tagger.engines.shard import OpenShard
+from tagger.engines.stages import Stages
 from tagger.engines.workers import start_method
-from tagger.errors import ImageError
+from tagger.fallback import Fallback
 from tagger.images.survival import load_images
 from tagger.images.versions import FileVersions
-from tagger.predictor import Predictor
+from tagger.predictor import Embeddings, Predictor
 from tagger.types import ImageBatch, ImagePolicy, ImageRef
 
 OPEN_SHARDS = 4  # that may wait for a full piece of the encoder, their tables and embeddings in memory
 
 
-@dataclass
-class Stages:
-    """What a run's time went into, and what came of it.
-
-    read, decode: seconds of work on images, added up over the processes that share it; recall (reading the manifest, and what
-    is known of its images), encode, wait_for_images: of the main process. Images encoded, and images with errors.
-    """
-
-    recall: float = 0.0
-    read: float = 0.0
-    decode: float = 0.0
-    encode: float = 0.0
-    wait_for_images: float = 0.0
-    encoded_images: int = 0
-    errors: int = 0
-
-    def seconds(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in ("recall", "read", "decode", "wait_for_images", "encode")}
-
-    def busy(self, workers: int) -> dict[str, float]:
-        """Seconds that each stage worked, of those that it had."""
-        return {"recall": self.recall, "decoder": (self.read + self.decode) / max(workers, 1), "encoder": self.encode}
-
-
-@dataclass
-class _Open:
-    """A shard on its way; rows are counted from its first."""
-
-    shard: Shard
-    table: pa.Table
-    earlier: pa.Table | None
-    rows: NDArray[np.int64]  # to tag
-    embeddings: NDArray[Any]  # (len(table), D)
-    embedded: NDArray[np.bool_]
-    errors: dict[int, ImageError] = field(default_factory=dict)
-    loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
-    files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before anything was read
-    to_load: int = 0
-
-    def place(self, row: int, embedding: NDArray[Any]) -> None:
-        self.embeddings[row], self.embedded[row] = embedding, True
-
-    def is_complete(self) -> bool:
-        return int(self.embedded.sum()) + len(self.errors) == len(self.rows)
-
-
 class LocalEngine:
     """Tags shards with this machine.
 
-    policy: which images may be read. batch_size: how many are read together. workers: processes that decode. verify_content:
-    read every file, whether it seems unchanged or not. stages: filled in while it runs.
+    policy: which images may be read. batch_size: how many are read together. workers: processes that decode. second: a
+    fallback, with the cache of its embeddings. verify_content: read every file, whether it seems unchanged or not. stages:
+    filled in while it runs.
     """
 
     def __init__(
@@ -92,18 +50,26 @@ class LocalEngine:
         batch_size: int,
         workers: int,
         verify_content: bool = False,
+        second: SecondOpinion | None = None,
     ) -> None:
         self.stages = Stages()
+        self.second = second
         self.predictor, self.cache, self._batch_size = predictor, cache, batch_size
         self._verify_content, self._versions = verify_content, FileVersions(policy)
         self._stream = EmbeddingStream(predictor, cache)
+        encoders = [predictor.encoder, *([second.fallback.second.encoder] if second else [])]
+        self.workers = workers
         self._load = partial(
             load_images,
             policy=policy,
-            preprocessing=predictor.encoder.preprocessing,
+            preprocessings=[encoder.preprocessing for encoder in encoders],
             workers=workers,
             start_method=start_method(),
         )
+
+    @property
+    def fallback(self) -> Fallback | None:
+        return None if self.second is None else self.second.fallback
 
     def tag(
         self,
@@ -118,12 +84,26 @@ class LocalEngine:
         schema: the result's. advance: called with the number of rows that were read or recalled. earlier: a result of these
         rows, of which only those with an error are tagged. Raises ManifestError if it is one of other rows.
         """
-        loading: deque[_Open] = deque()  # by whose batches the workers are kept busy
-        waiting: deque[_Open] = deque()  # for the encoder
+        opened = self._open(manifest, shards, earlier, all_rows)
+        for shard in self._complete(opened, advance):
+            yield shard.shard, _close(shard, schema, self)
+
+    def embed(
+        self,
+        manifest: Manifest,
+        shards: Sequence[Shard],
+        advance: Callable[[int], object],
+        choose: Callable[[pa.Table], NDArray[np.int64]],
+    ) -> Iterator[OpenShard]:
+        """The embeddings of those rows of each shard that `choose` names, ascending, from 0."""
+        yield from self._complete(self._open(manifest, shards, None, choose), advance)
+
+    def _complete(self, opened: Iterator[OpenShard], advance: Callable[[int], object]) -> Iterator[OpenShard]:
+        loading: deque[OpenShard] = deque()  # by whose batches the workers are kept busy
+        waiting: deque[OpenShard] = deque()  # for the encoder
 
         def batches() -> Iterator[list[ImageRef]]:
             # The loader takes batches ahead of the encoder; a batch never spans two shards.
-            opened = self._open(manifest, shards, earlier)
             while True:
                 began = time.perf_counter()
                 shard = next(opened, None)
@@ -148,14 +128,30 @@ class LocalEngine:
                         advance(len(shard.table) - shard.to_load)
                         waiting.append(loading.popleft())
                 if batch is None or len(waiting) > OPEN_SHARDS:
-                    self._stream.flush()
-                self.stages.encode, self.stages.encoded_images = self._stream.seconds, self._stream.encoded_images
+                    self._flush()
+                self._count()
                 while waiting and waiting[0].is_complete():
                     shard = waiting.popleft()
-                    self._stream.commit()
-                    yield shard.shard, _close(shard, schema, self.predictor)
+                    self._commit()
+                    yield shard
         finally:
-            self._stream.commit()  # a stopped run has paid for these, too
+            self._commit()  # a stopped run has paid for these, too
+
+    def _flush(self) -> None:
+        self._stream.flush()
+        if self.second is not None:
+            self._ask_second()
+            self.second.stream.flush()
+
+    def _commit(self) -> None:
+        self._stream.commit()
+        if self.second is not None:
+            self.second.stream.commit()
+
+    def _count(self) -> None:
+        self.stages.encode, self.stages.encoded_images = self._stream.seconds, self._stream.encoded_images
+        if self.second is not None:
+            self.stages.fallback, self.stages.fallback_images = self.second.stream.seconds, self.second.stream.encoded_images
 
     def _next(self, images: Iterator[ImageBatch]) -> ImageBatch | None:
         began, recalled = time.perf_counter(), self.stages.recall
@@ -164,17 +160,23 @@ class LocalEngine:
         self.stages.wait_for_images += time.perf_counter() - began - (self.stages.recall - recalled)
         return batch
 
-    def _open(self, manifest: Manifest, shards: Sequence[Shard], earlier: Manifest | None) -> Iterator[_Open]:
+    def _open(
+        self,
+        manifest: Manifest,
+        shards: Sequence[Shard],
+        earlier: Manifest | None,
+        choose: Callable[[pa.Table], NDArray[np.int64]],
+    ) -> Iterator[OpenShard]:
         """The shards, one by one, with what is known of their images without reading a file."""
         results = earlier.read(shards) if earlier else zip(shards, repeat(None))
         for (shard, table), (_, tags) in zip(manifest.read(shards), results, strict=True):
-            rows = np.arange(len(table)) if tags is None else error_rows(shard, table, tags, manifest.image_column)
+            rows = choose(table) if tags is None else error_rows(shard, table, tags, manifest.image_column)
             embeddings = np.zeros((len(table), self.predictor.encoder.dimension), self.predictor.dtype)
-            current = _Open(shard, table, tags, rows, embeddings, np.zeros(len(table), np.bool_))
+            current = OpenShard(shard, table, tags, rows, embeddings, np.zeros(len(table), np.bool_))
             self._recall(current, image_refs(table, manifest.image_column, shard.start))
             yield current
 
-    def _recall(self, shard: _Open, refs: Sequence[ImageRef]) -> None:
+    def _recall(self, shard: OpenShard, refs: Sequence[ImageRef]) -> None:
         rows = shard.rows.tolist()
         digests: dict[int, bytes] = {}
         for row in rows:
@@ -183,18 +185,22 @@ class LocalEngine:
             elif (file := self._versions(refs[row])) is not None:
                 shard.files[row] = file
         if not self._verify_content:
-            known = self.cache.known_files(shard.files.values())
-            digests |= {row: digest for row, digest in zip(shard.files, known, strict=True) if digest is not None}
+            unchanged = self.cache.known_files(shard.files.values())
+            digests |= {row: digest for row, digest in zip(shard.files, unchanged, strict=True) if digest is not None}
         found = self.cache.get(set(digests.values()))
-        for row in rows:
-            embedding = found.get(digests.get(row, b""))
-            if embedding is None:
-                shard.loading[row] = refs[row]
-            else:
-                shard.place(row, embedding)
+        known = [row for row in rows if digests.get(row, b"") in found]
+        for row in known:
+            shard.embeddings[row] = found[digests[row]]
+        lacking = set[int]()  # the fallback's
+        if self.second is None:
+            shard.settled[known] = True
+        elif known:
+            lacking = set(self.second.recall(shard, known, [digests[row] for row in known]))
+        done = set(known) - lacking
+        shard.loading = {row: replace(refs[row], decode=True) if row in lacking else refs[row] for row in rows if row not in done}
         shard.to_load = len(shard.loading)
 
-    def _take(self, batch: ImageBatch, shard: _Open) -> None:
+    def _take(self, batch: ImageBatch, shard: OpenShard) -> None:
         """Send a batch's images to the encoder, unless their embeddings are there by now."""
         start = shard.shard.start
         self.stages.read += batch.busy.read
@@ -204,33 +210,69 @@ class LocalEngine:
             row = manifest_row - start
             shard.errors[row] = error
             del shard.loading[row]
-        for manifest_row, digest, pixels in zip(batch.rows.tolist(), batch.digests, batch.pixels, strict=True):
+        for manifest_row, digest, pixels in zip(batch.rows.tolist(), batch.digests, zip(*batch.pixels, strict=True), strict=True):
             row = manifest_row - start
-            arrived = partial(shard.place, row)
+            arrived = self._arrival(shard, row, digest, pixels[-1])
             if not self._stream.find(digest, arrived):
-                self._stream.encode(digest, pixels, arrived)
+                self._stream.encode(digest, pixels[0], arrived)
             self._remember(shard, row, digest)
         gone: list[ImageRef] = []
         for manifest_row, digest in batch.known.items():
             row = manifest_row - start
-            if self._stream.find(digest, partial(shard.place, row)):
+            if self._stream.find(digest, self._arrival(shard, row, digest, None)):
                 self._remember(shard, row, digest)
             else:  # evicted, or the cache was damaged, since the decoding process asked
                 gone.append(shard.loading[row])
         if gone:
             for images in self._load([gone], known=()):
                 self._take(images, shard)
+        self._ask_second()
 
-    def _remember(self, shard: _Open, row: int, digest: bytes) -> None:
+    def _arrival(self, shard: OpenShard, row: int, digest: bytes, pixels: Tensor | None) -> Arrival:
+        """What is to happen when the row's embedding arrives; `pixels` are those for the fallback."""
+        ref = shard.loading[row]
+
+        def arrived(embedding: Embeddings) -> None:
+            shard.embeddings[row] = embedding
+            if self.second is None:
+                shard.settle(row)
+            else:
+                self.second.add(shard, row, ref, digest, pixels, embedding)
+
+        return arrived
+
+    def _ask_second(self) -> None:
+        """Show those rows to the fallback whose embeddings have arrived, and that need it."""
+        if self.second is None:
+            return
+        # What the first encoder's cache knew was not decoded.
+        for _, candidates in groupby(self.second.send(), lambda candidate: candidate.shard.shard.number):
+            again = {}
+            for candidate in candidates:
+                shard = candidate.shard
+                again[candidate.row] = replace(candidate.ref, decode=True)
+            shard.loading |= again
+            for images in self._load([list(again.values())], known=()):
+                self._take(images, shard)
+
+    def _remember(self, shard: OpenShard, row: int, digest: bytes) -> None:
         ref = shard.loading.pop(row)
         file = shard.files.get(row)
         if file is not None and self._versions(ref) == file:  # else it was changed while it was read
             self._stream.remember_file(*file, digest)
 
 
-def _close(shard: _Open, schema: pa.Schema, predictor: Predictor) -> pa.Table:
-    tagged = np.flatnonzero(shard.embedded)
-    decisions = predictor.decide(shard.embeddings[tagged])
+def all_rows(table: pa.Table) -> NDArray[np.int64]:
+    return np.arange(len(table))
+
+
+def _close(shard: OpenShard, schema: pa.Schema, engine: LocalEngine) -> pa.Table:
+    tagged, predictor = shard.tagged(), engine.predictor
+    if (fallback := engine.fallback) is None:
+        decisions = predictor.decide(shard.embeddings[tagged])
+    else:
+        seconds = shard.second_embeddings(fallback.second.encoder.dimension, fallback.second.dtype)
+        decisions = fallback.decide(shard.embeddings[tagged], seconds, shard.shown())
     named = {
         attribute.name: (attribute.label_names, decision)
         for attribute, decision in zip(predictor.attributes, decisions, strict=True)

@@ -34,8 +34,8 @@ def draw_images(manifest: Manifest, rows: int, policy: ImagePolicy, preprocessin
 
     source = refs()
     batches = iter(lambda: list(islice(source, BATCH_SIZE)), [])
-    loaded = load_images(batches, policy=policy, preprocessing=preprocessing, known=(), workers=1, start_method=start_method())
-    yield from (batch.pixels for batch in loaded if len(batch.rows))
+    loaded = load_images(batches, policy=policy, preprocessings=[preprocessing], known=(), workers=1, start_method=start_method())
+    yield from (batch.pixels[0] for batch in loaded if len(batch.rows))
 
 
 def disagreements(

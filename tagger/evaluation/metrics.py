@@ -23,7 +23,8 @@ class AttributeEvaluation:
     """One attribute over the rows that have a truth value among its labels and were tagged.
 
     confusion_matrix[i][j]: rows with truth labels[i] that were tagged labels[j]. per_class: label -> precision, recall, f1,
-    support. The averages are over the labels that occur, as truth or as tag. They are None where labelled_rows is 0.
+    support. by_source: who decided -> labelled_rows, accuracy. The averages are over the labels that occur, as truth or as
+    tag. They are None where labelled_rows is 0.
     error_rows: labelled rows whose image could not be tagged. unknown_rows: rows whose truth value is no label;
     unknown_truth: these values -> rows, for up to UNKNOWN_KEPT of them.
     """
@@ -39,6 +40,7 @@ class AttributeEvaluation:
     weighted_f1: float | None
     per_class: dict[str, dict[str, float]]
     confusion_matrix: list[list[int]]
+    by_source: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class _Count:
     errors: int = 0
     unknown_rows: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
+    by_source: Counter[tuple[str, bool]] = field(default_factory=Counter)  # and whether it was right
 
 
 class Evaluator:
@@ -75,7 +78,7 @@ class Evaluator:
         }
 
     def update(self, table: pa.Table) -> None:
-        """Add rows of a result: their truth and `<attribute>_label` columns."""
+        """Add rows of a result: their truth, `<attribute>_label` and `<attribute>_source` columns."""
         for name, count in self._counts.items():
             labels = pa.array(count.labels, pa.string())
             truth = pc.cast(table[count.truth_column], pa.string())
@@ -87,6 +90,9 @@ class Evaluator:
                 count.matrix += confusion_matrix(
                     wanted.filter(tagged).to_numpy(), found.filter(tagged).to_numpy(), labels=np.arange(len(labels))
                 )
+                decided = pa.table({"by": table[f"{name}_source"], "right": pc.equal(wanted, found)}).filter(tagged)
+                for item in decided.group_by(["by", "right"]).aggregate([([], "count_all")]).to_pylist():
+                    count.by_source[item["by"], item["right"]] += item["count_all"]
             count.errors += pc.sum(pc.and_not(known, tagged)).as_py() or 0
             strangers = truth.filter(pc.and_(pc.is_valid(truth), pc.invert(known)))
             count.unknown_rows += len(strangers)
@@ -126,7 +132,13 @@ def _evaluate(count: _Count) -> AttributeEvaluation:
         weighted_f1=weighted_f1,
         per_class=per_class,
         confusion_matrix=matrix.tolist(),
+        by_source={source: _accuracy(count.by_source, source) for source in sorted({source for source, _ in count.by_source})},
     )
+
+
+def _accuracy(outcomes: Counter[tuple[str, bool]], source: str) -> dict[str, float]:
+    right, wrong = outcomes[source, True], outcomes[source, False]
+    return {"labelled_rows": right + wrong, "accuracy": right / (right + wrong)}
 
 
 def _printable(evaluation: AttributeEvaluation) -> AttributeEvaluation:
@@ -146,6 +158,7 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
         lines += [
             f"{name}: accuracy {evaluation.accuracy:.1%}, macro F1 {evaluation.macro_f1:.3f}, "
             f"weighted F1 {evaluation.weighted_f1:.3f} on {evaluation.labelled_rows} labelled rows",
+            *_by_source(evaluation),
             *_per_class(evaluation),
             *_confusions(evaluation),
         ]
@@ -161,6 +174,15 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
             f"({shown}{f' and {more} more values' if more > 0 else ''})"
         )
     return "\n".join(lines)
+
+
+def _by_source(evaluation: AttributeEvaluation) -> list[str]:
+    if len(evaluation.by_source) < 2:
+        return []
+    return [
+        f"  decided by {source}: {values['labelled_rows']} rows, accuracy {values['accuracy']:.1%}"
+        for source, values in evaluation.by_source.items()
+    ]
 
 
 def _per_class(evaluation: AttributeEvaluation) -> list[str]:

@@ -43,7 +43,7 @@ def _evaluate(results: str | Path, copy: Path, attributes: Sequence[str]) -> Eva
                 f"{results}: expected an attribute with a truth column, found none; set truth_column in tagger.toml and tag again"
             )
         evaluator = Evaluator(chosen)
-        columns = [column for name, (truth, _) in chosen.items() for column in (truth, f"{name}_label")]
+        columns = [column for name, (truth, _) in chosen.items() for column in (truth, f"{name}_label", f"{name}_source")]
         for batch in file.iter_batches(rows_per_shard(bytes_per_row([file.metadata])), columns=columns):
             evaluator.update(pa.Table.from_batches([batch]))
     return evaluator.result()

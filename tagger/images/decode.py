@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from tagger.errors import ImageError
-from tagger.images.jpeg import decode_reduced
+from tagger.images.jpeg import ENOUGH, decode_reduced
 from tagger.types import FORMATS, Preprocessing
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
@@ -65,17 +66,33 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_pixels(data: bytes, formats: tuple[str, ...], preprocessing: Preprocessing) -> torch.Tensor:
-    """Encoded bytes -> uint8 (3, H, W) as the encoder wants them. Raises ImageError, MemoryError.
+def read_pixels(data: bytes, formats: tuple[str, ...], wanted: Sequence[Preprocessing]) -> tuple[torch.Tensor, ...]:
+    """Encoded bytes, decoded once -> uint8 (3, H, W) as each encoder wants them. Raises ImageError, MemoryError.
 
-    A JPEG is decoded at less than its size where that is enough, unless the preprocessing is to be exact.
+    A JPEG is decoded at less than its size where that is enough, unless a preprocessing is to be exact. Encoders that want
+    the same pixels get the same tensor.
     """
-    if not preprocessing.exact and "JPEG" in formats and preprocessing.resample != Image.Resampling.NEAREST:
-        resize = preprocessing.resize
-        if reduced := decode_reduced(data, resize if isinstance(resize, int) else max(resize)):
-            return to_pixels(*reduced, preprocessing)
-    image = decode(data, formats)
-    return to_pixels(torch.from_numpy(np.array(image)).permute(2, 0, 1), (image.height, image.width), preprocessing)
+    decoded: tuple[torch.Tensor, tuple[float, float]] | None = None  # with height and width, as decode_reduced gives it
+    exact = any(one.exact or one.resample == Image.Resampling.NEAREST for one in wanted)
+    if not exact and "JPEG" in formats:
+        decoded = decode_reduced(data, decoded_for(wanted))
+    if decoded is None:
+        image = decode(data, formats)
+        decoded = torch.from_numpy(np.array(image)).permute(2, 0, 1), (image.height, image.width)
+    made: dict[object, torch.Tensor] = {}
+    for one in wanted:
+        if (shape := (one.resize, one.crop, one.resample)) not in made:
+            made[shape] = to_pixels(decoded[0], decoded[1], one)
+    return tuple(made[one.resize, one.crop, one.resample] for one in wanted)
+
+
+def decoded_for(wanted: Sequence[Preprocessing]) -> int:
+    """The shorter side that an image is decoded for: the first encoder's, unless another's needs more.
+
+    The first one's embeddings stay as they would be alone, as long as the others have twice what they want.
+    """
+    first, *others = (one.shorter_side for one in wanted)
+    return max([first, *(-(-2 * side // ENOUGH) for side in others)])
 
 
 def to_pixels(original: torch.Tensor, size: tuple[float, float], preprocessing: Preprocessing) -> torch.Tensor:

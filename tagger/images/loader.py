@@ -32,7 +32,7 @@ class _Item(NamedTuple):
     """What became of one reference: pixels and digest, a digest alone of an image that is known, or an error."""
 
     row: int
-    pixels: torch.Tensor | None = None
+    pixels: tuple[torch.Tensor, ...] | None = None
     digest: bytes = b""
     error: ImageError | None = None
     busy: Busy = Busy()
@@ -52,8 +52,8 @@ class WorkerDeathError(Exception):
 class ImageDataset(Dataset[_Item]):
     """Indexed by the references themselves: it holds no list that workers would copy page by page as they touch it."""
 
-    def __init__(self, policy: ImagePolicy, preprocessing: Preprocessing, known: Container[bytes]) -> None:
-        self.policy, self.preprocessing, self.known = policy, preprocessing, known
+    def __init__(self, policy: ImagePolicy, preprocessings: Sequence[Preprocessing], known: Container[bytes]) -> None:
+        self.policy, self.preprocessings, self.known = policy, preprocessings, known
 
     def __getitems__(self, refs: Sequence[ImageRef]) -> list[_Item]:
         fetched = zip(refs, fetch_ahead(refs, self.policy), strict=True)
@@ -70,8 +70,8 @@ class ImageDataset(Dataset[_Item]):
             digest = hashlib.sha256(data).digest()
             read = time.perf_counter()
             pixels = None
-            if digest not in self.known:
-                pixels = read_pixels(data, self.policy.formats, self.preprocessing)
+            if ref.decode or digest not in self.known:
+                pixels = read_pixels(data, self.policy.formats, self.preprocessings)
             return _Item(ref.row, pixels, digest, busy=Busy(read - began, time.perf_counter() - read))
         except ImageError as error:
             return _Item(ref.row, error=error.with_traceback(None), busy=Busy(time.perf_counter() - began))
@@ -86,9 +86,15 @@ class ImageDataset(Dataset[_Item]):
 
 def collate(items: Sequence[_Item]) -> ImageBatch:
     pixels = {item.row: item.pixels for item in items if item.pixels is not None}
+    stacked: list[torch.Tensor] = []
+    for same in zip(*pixels.values(), strict=True):
+        # Encoders that want the same pixels share them here, too: they travel to the main process once.
+        first = next(iter(pixels.values()))
+        twin = next((index for index in range(len(stacked)) if first[index] is same[0]), None)
+        stacked.append(torch.stack(same) if twin is None else stacked[twin])
     return ImageBatch(
         rows=np.array(list(pixels), np.int64),
-        pixels=torch.stack(list(pixels.values())) if pixels else torch.empty((0, 3, 0, 0), dtype=torch.uint8),
+        pixels=tuple(stacked),
         digests=tuple(item.digest for item in items if item.pixels is not None),
         errors={item.row: item.error for item in items if item.error is not None},
         known={item.row: item.digest for item in items if item.pixels is None and item.error is None},
@@ -109,7 +115,7 @@ class ImageLoader:
         batches: Iterable[list[ImageRef]],
         *,
         policy: ImagePolicy,
-        preprocessing: Preprocessing,
+        preprocessings: Sequence[Preprocessing],
         known: Container[bytes],
         workers: int,
         start_method: str,
@@ -122,7 +128,7 @@ class ImageLoader:
             "worker_init_fn": _prepare_worker,
         }
         self._loader = DataLoader(
-            ImageDataset(policy, preprocessing, known),
+            ImageDataset(policy, preprocessings, known),
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=workers,

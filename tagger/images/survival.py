@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -25,7 +25,7 @@ def load_images(
     batches: Iterable[list[ImageRef]],
     *,
     policy: ImagePolicy,
-    preprocessing: Preprocessing,
+    preprocessings: Sequence[Preprocessing],
     known: Container[bytes],
     workers: int,
     start_method: str,
@@ -36,7 +36,7 @@ def load_images(
     that ends it becomes an error: timeout (longer than the policy's), crashed. Without workers nothing protects this
     process. Raises StoppedError where processes die that were given nothing to decode.
     """
-    loader = partial(ImageLoader, policy=policy, preprocessing=preprocessing, known=known, start_method=start_method)
+    loader = partial(ImageLoader, policy=policy, preprocessings=preprocessings, known=known, start_method=start_method)
     source = iter(batches)
     taken: deque[list[ImageRef]] = deque()  # by the loader, and not delivered yet
 
@@ -89,7 +89,7 @@ def _one_by_one(refs: list[ImageRef], loader: partial[ImageLoader], timeout: flo
             error = ImageError("crashed", f"the process that decoded it {reason}")
             if code == -signal.SIGALRM:
                 error = ImageError("timeout", f"took longer than {timeout:g} s")
-            batches.append(ImageBatch(np.empty(0, np.int64), torch.empty((0, 3, 0, 0), dtype=torch.uint8), (), {row: error}))
+            batches.append(ImageBatch(np.empty(0, np.int64), (), (), {row: error}))
             deaths[True] = 0
     return _join(batches)
 
@@ -98,7 +98,7 @@ def _join(batches: list[ImageBatch]) -> ImageBatch:
     decoded = [batch.pixels for batch in batches if len(batch.rows)]
     return ImageBatch(
         rows=np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)]),
-        pixels=torch.cat(decoded) if decoded else torch.empty((0, 3, 0, 0), dtype=torch.uint8),
+        pixels=tuple(torch.cat(same) for same in zip(*decoded, strict=True)),
         digests=tuple(digest for batch in batches for digest in batch.digests),
         errors={row: error for batch in batches for row, error in batch.errors.items()},
         known={row: digest for batch in batches for row, digest in batch.known.items()},

@@ -1,8 +1,10 @@
-"""Logits -> decisions: the best labels, their confidences, and whether a person should look."""
+"""Probabilities -> decisions: whose they are, the best labels, and whether a person should look."""
 
 from __future__ import annotations
 
-from torch import Tensor
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from tagger.tagging.taxonomy import Attribute
 from tagger.types import Decision
@@ -10,14 +12,28 @@ from tagger.types import Decision
 TOP_K = 5
 
 
-def decide(logits: Tensor, attribute: Attribute, source: str) -> Decision:
-    """Softmax of logits float32 (N, K) and the TOP_K best labels of each image (all K where there are fewer)."""
-    # A stable sort: labels that tie keep the order they were given in, on every device.
-    confidence, top = logits.softmax(1).sort(dim=1, descending=True, stable=True)
-    confidence, top = confidence[:, :TOP_K], top[:, :TOP_K]
-    best = confidence[:, 0].tolist()
-    below = attribute.review_below
+def decide(probabilities: NDArray[np.float32], attribute: Attribute, source: NDArray[np.str_]) -> Decision:
+    """The TOP_K best labels of each image (all K where there are fewer) by its probabilities (N, K); `source` is str (N,)."""
+    # A stable sort: labels that tie keep the order they were given in.
+    confidence, top = (part[:, :TOP_K] for part in torch.from_numpy(probabilities).sort(dim=1, descending=True, stable=True))
+    below = attribute.review_below or 0.0
     review = tuple(
-        f"low-confidence: {attribute.name} {value:.3f} is below {below:g}" if value < below else None for value in best
+        f"low-confidence: {attribute.name} {value:.3f} is below {below:g}" if value < below else None
+        for value in confidence[:, 0].tolist()
     )
-    return Decision(top=top.cpu().numpy(), confidence=confidence.cpu().numpy(), review=review, source=source)
+    return Decision(top=top.numpy(), confidence=confidence.numpy(), review=review, source=source)
+
+
+def more_confident(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """bool (N,): where the second's largest probability is above the first's; both float32 (N, K)."""
+    better: NDArray[np.bool_] = second.max(1) > first.max(1)
+    return better
+
+
+def average(first: NDArray[np.float32], second: NDArray[np.float32], weight: float, temperature: float) -> NDArray[np.float32]:
+    """The mean of probabilities (N, K), the second's with `weight`, at a temperature of its own: softmax(log(mean) / T)."""
+    mean = (1 - weight) * first + weight * second
+    if temperature == 1:
+        return mean
+    sharpened = torch.from_numpy(mean).clamp_min(torch.finfo(torch.float32).tiny).log().div(temperature).softmax(1)
+    return np.asarray(sharpened)

@@ -23,3 +23,14 @@ class ZeroShotHead:
     def __call__(self, embeddings: Tensor) -> Tensor:
         """float32 (N, D), L2-normalised -> float32 (N, K)."""
         return self.logit_scale * embeddings @ self.label_embeddings.T
+
+
+class LinearHead:
+    """The last layer of a classifier: weight float32 (K, D), bias float32 (K,)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        """float32 (N, D) -> float32 (N, K)."""
+        return F.linear(embeddings, self.weight, self.bias)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from tagger.errors import ConfigError
 
 DEFAULT_TEMPLATES = ("A photo of a {label}.",)
 
@@ -33,14 +36,16 @@ class Attribute(Frozen):
     """One question about an image: which of `labels` is it?
 
     `truth_column` names the manifest column with the right answer, where a row has one. A row whose confidence is under
-    `review_below` is tagged all the same and marked for review.
+    `review_below` is tagged all the same and marked for review; not given, it is the one that the calibration chose, if it
+    did. `calibration` is a file that `tagger calibrate` wrote, relative to the one that names it.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     labels: Annotated[tuple[Annotated[Label, BeforeValidator(_label)], ...], Field(strict=False)]
     templates: tuple[Text, ...] = Field(default=DEFAULT_TEMPLATES, strict=False, min_length=1)
     truth_column: Text | None = None
-    review_below: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    review_below: Annotated[float | None, Field(ge=0, le=1, strict=False)] = None
+    calibration: Text | None = None
 
     @field_validator("labels")
     @classmethod
@@ -73,6 +78,22 @@ def duplicates(names: Iterable[str]) -> list[str]:
 
 
 def taxonomy_hash(attributes: Iterable[Attribute]) -> str:
-    """SHA-256 of all that turns an embedding into tags: attributes, labels, prompts and thresholds."""
-    text = "\n".join(attribute.model_dump_json() for attribute in attributes)
+    """SHA-256 of all that turns an embedding into tags but the calibration: attributes, labels, prompts and thresholds."""
+    text = "\n".join(attribute.model_dump_json(exclude={"calibration"}) for attribute in attributes)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def prompts_hash(attribute: Attribute) -> str:
+    """SHA-256 of the attribute's labels and of what stands for them."""
+    text = json.dumps([(label.name, attribute.prompts(label)) for label in attribute.labels])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def order_of(attribute: Attribute, trained: Sequence[str], where: str) -> list[int]:
+    """For each label of the attribute its place among those that a model was trained on; ConfigError where they differ."""
+    if set(trained) != set(attribute.label_names):
+        raise ConfigError(
+            f'model {where}: expected the labels of attribute "{attribute.name}", {", ".join(attribute.label_names)}, found '
+            f"one trained on {', '.join(trained)}; train it with those, or correct the attribute's"
+        )
+    return [trained.index(name) for name in attribute.label_names]

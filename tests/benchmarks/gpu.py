@@ -45,7 +45,7 @@ def decode_alone(manifest: Path, model: Path, workers: int) -> float:
     preprocessing = read_preprocessing(CLIPImageProcessor.from_pretrained(model), str(model))
     policy = ImagePolicy(roots=(manifest.parent.resolve(),))
     loaded = load_images(
-        iter(batches), policy=policy, preprocessing=preprocessing, known=(), workers=workers, start_method=start_method()
+        iter(batches), policy=policy, preprocessings=[preprocessing], known=(), workers=workers, start_method=start_method()
     )
     for _ in range(min(2 * workers, len(batches) // 2)):
         next(loaded)

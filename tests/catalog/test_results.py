@@ -27,7 +27,7 @@ def test_tags_land_on_their_rows():
         top=np.array([[1, 0], [0, 1]]),
         confidence=np.array([[0.75, 0.25], [0.5, 0.5]], np.float32),
         review=(None, "low-confidence: kind 0.500 is below 0.6"),
-        source="clip",
+        source=np.array(["clip", "clip"]),
     )
     errors = {0: ImageError("missing", "no file x"), 2: ImageError("corrupt", "y" * 1000)}
     columns = tag_columns(4, np.array([1, 3]), {"kind": (("hat", "bag"), decision)}, errors)

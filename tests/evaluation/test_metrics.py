@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -13,9 +15,15 @@ from tagger.evaluation.metrics import AttributeEvaluation, Evaluator
 LABELS = ("hat", "bag", "shoes")
 
 
+def tagged(columns: dict[str, Any], source: str = "clip") -> pa.Table:
+    """Rows of a result, as far as they are evaluated."""
+    table = pa.table(columns)
+    return table.append_column("kind_source", pa.array([source] * len(table), pa.string()))
+
+
 def evaluate(truth: list[str | None], tags: list[str | None], cut: int = 1_000) -> AttributeEvaluation:
     evaluator = Evaluator({"kind": ("truth", LABELS)})
-    table = pa.table({"truth": pa.array(truth, pa.string()), "kind_label": pa.array(tags, pa.string())})
+    table = tagged({"truth": pa.array(truth, pa.string()), "kind_label": pa.array(tags, pa.string())})
     for start in range(0, len(table), cut):
         evaluator.update(table.slice(start, cut))
     return evaluator.result().attributes["kind"]
@@ -46,7 +54,7 @@ def test_the_text_is_a_small_table():
     evaluator = Evaluator({"kind": ("truth", LABELS)})
     truth = ["hat"] * 3 + ["shoes", "gown", "gown", "cape", None, "hat"]
     tags = ["hat", "hat", "bag", "shoes", "hat", "hat", "hat", "hat", None]
-    evaluator.update(pa.table({"truth": truth, "kind_label": tags}))
+    evaluator.update(tagged({"truth": truth, "kind_label": tags}))
     assert evaluator.result().to_text() == (
         "kind: accuracy 75.0%, macro F1 0.600, weighted F1 0.850 on 4 labelled rows\n"
         "         precision  recall     F1  support\n"
@@ -65,14 +73,14 @@ def test_the_text_is_a_small_table():
 
 def test_nothing_to_evaluate_is_said():
     evaluator = Evaluator({"kind": ("truth", LABELS)})
-    evaluator.update(pa.table({"truth": pa.array([None], pa.string()), "kind_label": ["hat"]}))
+    evaluator.update(tagged({"truth": pa.array([None], pa.string()), "kind_label": ["hat"]}))
     assert evaluator.result().to_text() == "kind: no row with a truth value in truth was tagged, nothing to evaluate"
 
 
 def test_many_labels_show_the_commonest_confusions():
     labels = tuple(f"label {number}" for number in range(20))
     evaluator = Evaluator({"kind": ("truth", labels)})
-    evaluator.update(pa.table({"truth": labels, "kind_label": ["label 3"] * 18 + ["label 18", "label 18"]}))
+    evaluator.update(tagged({"truth": labels, "kind_label": ["label 3"] * 18 + ["label 18", "label 18"]}))
     text = evaluator.result().to_text()
     assert "  label 0 tagged label 3: 1\n" in text
     assert "confusion matrix" not in text
@@ -80,10 +88,22 @@ def test_many_labels_show_the_commonest_confusions():
 
 def test_truth_of_a_dictionary_column_is_read(tmp_path):
     evaluator = Evaluator({"kind": ("truth", LABELS)})
-    evaluator.update(pa.table({"truth": pa.array(["hat", "bag"]).dictionary_encode(), "kind_label": ["hat", "hat"]}))
+    evaluator.update(tagged({"truth": pa.array(["hat", "bag"]).dictionary_encode(), "kind_label": ["hat", "hat"]}))
     assert evaluator.result().attributes["kind"].accuracy == 0.5
 
 
 def test_the_different_unknown_values_that_are_kept_are_bounded():
     evaluation = evaluate([f"stranger {number}" for number in range(5_000)], ["hat"] * 5_000)
     assert (evaluation.unknown_rows, len(evaluation.unknown_truth)) == (5_000, 1_000)
+
+
+def test_rows_are_counted_by_who_decided():
+    evaluator = Evaluator({"kind": ("truth", ("hat", "bag"))})
+    evaluator.update(tagged({"truth": ["hat", "bag", "bag"], "kind_label": ["hat", "bag", "hat"]}))
+    evaluator.update(tagged({"truth": ["hat"], "kind_label": ["bag"]}, "resnet18"))
+    evaluation = evaluator.result()
+    assert evaluation.attributes["kind"].by_source == {
+        "clip": {"labelled_rows": 3, "accuracy": 2 / 3},
+        "resnet18": {"labelled_rows": 1, "accuracy": 0.0},
+    }
+    assert "  decided by resnet18: 1 rows, accuracy 0.0%" in evaluation.to_text()

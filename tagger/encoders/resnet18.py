@@ -1,0 +1,89 @@
+"""A fine-tuned ResNet18 (He et al. 2015): pixels -> the features before its last layer, and that layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from tagger.encoders.base import fingerprint_of
+from tagger.encoders.trained import Trained, read_trained
+from tagger.errors import ModelError
+from tagger.types import Preprocessing
+
+DIMENSION = 512
+
+
+class ResNet18Encoder:
+    """pixels -> embeddings: what the last layer gets. It computes in fp32."""
+
+    source = "resnet18"
+    backend, precision = "torch", "fp32"
+    dimension = DIMENSION
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, fingerprint: str, device: torch.device) -> None:
+        self.preprocessing, self.device = preprocessing, device
+        self.weights = self.fingerprint = fingerprint
+        network.fc = nn.Identity()
+        self._network = network.eval().requires_grad_(False).to(device)
+        if device.type == "cuda":
+            self._network.to(memory_format=torch.channels_last)
+        self._normalise = Normalise(preprocessing).to(device)
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W), on any device -> float32 (N, 512) on the encoder's."""
+        features: Tensor = self._network(self._normalise(pixels.to(self.device, non_blocking=True)))
+        return features
+
+
+class Normalise(nn.Module):
+    """uint8 or float (N, 3, H, W), 0 to 255 -> float32, as the network was trained to see it."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(preprocessing.mean)[:, None, None] / preprocessing.rescale)
+        self.register_buffer("std", torch.tensor(preprocessing.std)[:, None, None] / preprocessing.rescale)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels.float() - self.mean) / self.std
+
+
+class Loaded(NamedTuple):
+    """weight: float32 (K, 512), bias: float32 (K,), of the last layer."""
+
+    encoder: ResNet18Encoder
+    weight: Tensor
+    bias: Tensor
+    trained: Trained
+
+
+def load_resnet18(path: str, device: torch.device, exact_preprocessing: bool = False) -> Loaded:
+    """Load a checkpoint of `tagger train`; ModelError where it is none, is damaged, or holds no numbers."""
+    trained = read_trained(path)
+    preprocessing = replace(trained.preprocessing, exact=exact_preprocessing)
+    try:
+        weights = load_file(path)
+    except Exception as error:  # whatever a damaged file makes of it
+        raise ModelError(f"model {path}: expected a whole safetensors file, found: {error}; train it again") from error
+    with torch.device("meta"):
+        network = resnet18(num_classes=len(trained.labels))
+    expected = {key: (weight.shape, weight.dtype) for key, weight in network.state_dict().items()}
+    for key, found in {key: (weight.shape, weight.dtype) for key, weight in weights.items()}.items():
+        if expected.get(key) != found:
+            raise ModelError(f"model {path}: expected the weights of a ResNet18, found {key} {tuple(found[0])}; train it again")
+    if missing := sorted(expected.keys() - weights.keys()):
+        raise ModelError(f"model {path}: expected the weights of a ResNet18, found no {missing[0]}; train it again")
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+        raise ModelError(f"model {path}: expected finite weights, found NaN or infinity; train it again")
+    fingerprint = fingerprint_of(weights, preprocessing)
+    network.load_state_dict(weights, assign=True)
+    weight, bias = (weights[f"fc.{part}"].to(device) for part in ("weight", "bias"))
+    return Loaded(ResNet18Encoder(network, preprocessing, fingerprint, device), weight, bias, trained)

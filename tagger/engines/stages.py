@@ -1,0 +1,34 @@
+"""What a run's time went into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Stages:
+    """What a run's time went into, and what came of it.
+
+    read, decode: seconds of work on images, added up over the processes that share it; recall (reading the manifest, and what
+    is known of its images), encode, fallback (its encoder), wait_for_images: of the main process. Images that were encoded,
+    those that the fallback's encoder has seen, images with errors.
+    """
+
+    recall: float = 0.0
+    read: float = 0.0
+    decode: float = 0.0
+    encode: float = 0.0
+    fallback: float = 0.0
+    wait_for_images: float = 0.0
+    encoded_images: int = 0
+    fallback_images: int = 0
+    errors: int = 0
+
+    def seconds(self) -> dict[str, float]:
+        names = ("recall", "read", "decode", "wait_for_images", "encode", *(("fallback",) if self.fallback else ()))
+        return {name: getattr(self, name) for name in names}
+
+    def busy(self, workers: int) -> dict[str, float]:
+        """Seconds that each stage worked, of those that it had."""
+        decoder, encoder = (self.read + self.decode) / max(workers, 1), self.encode + self.fallback
+        return {"recall": self.recall, "decoder": decoder, "encoder": encoder}

@@ -1,0 +1,94 @@
+"""Temperatures that make confidences mean something, as `tagger calibrate` keeps them in a file (Guo et al. 2017)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tagger.errors import ConfigError
+
+
+class Source(BaseModel):
+    """A system's temperature, and what it was fitted for. before, after: metrics on held-out rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(gt=0)
+    weights: str
+    prompts: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class Calibration(BaseModel):
+    """One attribute's calibration. mode, below: those of the fallback, "none" without. review: how `review_below` was chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[str, ...]
+    mode: Literal["none", "low-confidence", "ensemble"]
+    below: float | None
+    sources: dict[str, Source]
+    review_below: float | None
+    review: dict[str, Any]
+    risk_coverage: list[dict[str, float]]
+    fitted_rows: int
+    held_out_rows: int
+
+
+class CalibrationFile(BaseModel):
+    """What calibration.json holds; `manifest` is the SHA-256 of the one whose labelled rows it was fitted on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    manifest: str
+    seed: int
+    attributes: dict[str, Calibration]
+
+
+def read_calibration(path: Path, attribute: str, labels: tuple[str, ...]) -> Calibration:
+    """An attribute's calibration from the file of `tagger calibrate`; ConfigError where it has none, or one of other labels."""
+    where = f'attribute "{attribute}": calibration {path}'
+    try:
+        content = CalibrationFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{where}: expected a readable file, found: {error.strerror}; run `tagger calibrate`") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        named = ".".join(map(str, problem["loc"]))
+        raise ConfigError(
+            f"{where}: expected what `tagger calibrate` writes, found {named}: {problem['msg']}; run it again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: expected JSON, found: {error}; run `tagger calibrate` again") from error
+    if attribute not in content.attributes:
+        found = ", ".join(content.attributes)
+        raise ConfigError(f"{where}: expected one of this attribute, found {found}; run `tagger calibrate` again")
+    calibration = content.attributes[attribute]
+    if calibration.labels != labels:
+        raise ConfigError(
+            f"{where}: expected one made for the labels {', '.join(labels)}, found one for {', '.join(calibration.labels)}; run "
+            "`tagger calibrate` again"
+        )
+    return calibration
+
+
+def temperature_of(calibration: Calibration | None, source: str, weights: str, prompts: str) -> float:
+    """The temperature of a system, 1 without a calibration; ConfigError for a calibration of other weights or prompts."""
+    if calibration is None:
+        return 1.0
+    if (found := calibration.sources.get(source)) is None:
+        raise ConfigError(
+            f"calibration: expected a temperature for {source}, found those of {', '.join(calibration.sources)}; run `tagger "
+            "calibrate` again"
+        )
+    for name, here, there in (("weights", weights, found.weights), ("prompts", prompts, found.prompts)):
+        if here != there:
+            raise ConfigError(
+                f"calibration: expected one made for these {name} of {source}, found other {name}; run `tagger calibrate` again"
+            )
+    return found.temperature

@@ -1,0 +1,1 @@
+"""Labelled rows -> checkpoints and calibrations."""
