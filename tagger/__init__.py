@@ -4,7 +4,7 @@
     summary = tagger.run("manifest.parquet", labels=["shirt", "dress", "shoes"])
     print(summary.evaluation.to_text())
 
-`run` and `evaluate` are imported when first used, so that `tagger --help` does not wait for torch.
+The functions are imported when first used, so that `tagger --help` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tagger.calibrating import calibrate
     from tagger.evaluation.stored import evaluate
     from tagger.job import run
+    from tagger.learning import train_resnet18
     from tagger.summary import RunSummary
 
-__all__ = ["RunSummary", "__version__", "evaluate", "run"]
+__all__ = ["RunSummary", "__version__", "calibrate", "evaluate", "run", "train_resnet18"]
 
 __version__ = version("tagger")
 
@@ -27,6 +29,14 @@ def __getattr__(name: str) -> Any:  # the type of whichever name is asked for
         from tagger.evaluation.stored import evaluate
 
         return evaluate
+    if name == "calibrate":
+        from tagger.calibrating import calibrate
+
+        return calibrate
+    if name == "train_resnet18":
+        from tagger.learning import train_resnet18
+
+        return train_resnet18
     if name in __all__:
         from tagger import job
 

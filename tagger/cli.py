@@ -18,6 +18,7 @@ from tagger.cache_commands import cache
 from tagger.catalog.check import start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
+from tagger.learning_commands import calibrate, train
 from tagger.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -177,6 +178,8 @@ def init(folder: Path) -> None:
 
 
 cli.add_command(cache)
+cli.add_command(train)
+cli.add_command(calibrate)
 
 
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:

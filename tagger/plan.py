@@ -82,7 +82,7 @@ def make_plan(
     check(str(space.folder) if files else name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
     attributes = choose_attributes(manifest, settings, labels)
-    _check_columns(manifest, attributes)
+    check_columns(manifest, attributes)
     check_checkpoints(settings, attributes)
     calibrations = read_calibrations(settings, attributes)
     attributes = tuple(with_review(attribute, calibrations.get(attribute.name)) for attribute in attributes)
@@ -100,7 +100,7 @@ def make_plan(
     return Plan(
         manifest=manifest,
         settings=settings.model_copy(update={"attributes": attributes}),
-        policy=_policy(manifest, settings),
+        policy=policy_of(manifest, settings),
         output=target if isinstance(target, Path) else space.folder / "results.parquet",
         url=None if isinstance(target, Path) else target,
         rows=rows,
@@ -170,7 +170,7 @@ def _override(settings: Settings, section: str, **options: Any) -> Settings:
     return _replace(settings, section, **{key: getattr(checked, key) for key in given})
 
 
-def _policy(manifest: Manifest, settings: Settings) -> ImagePolicy:
+def policy_of(manifest: Manifest, settings: Settings) -> ImagePolicy:
     images = settings.images
     roots = [Path(settings.manifest.image_root or manifest.folder)]
     if not roots[0].is_dir():
@@ -242,7 +242,7 @@ def _is_text_column(manifest: Manifest, column: str) -> bool:
     return column in manifest.schema.names and is_text(manifest.schema.field(column).type)
 
 
-def _check_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:
+def check_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:
     """Truth columns exist and can be compared with labels; tag columns do not exist yet."""
     names = manifest.schema.names
     for attribute in attributes:

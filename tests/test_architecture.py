@@ -11,8 +11,11 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 
 # Who may import whom inside the package. A stage folder may always import itself, types, stores, errors, text and stop.
 ALLOWED = {
-    "cli": {"job", "config", "catalog", "cache_commands", ""},  # of the catalog what starts reading early
+    "cli": {"job", "config", "catalog", "cache_commands", "learning_commands", ""},  # of the catalog what starts reading early
     "cache_commands": {"encoders"},
+    "learning_commands": {"learning", "calibrating", "training"},
+    "calibrating": {"plan", "learned", "opening", "fallback", "catalog", "engines", "tagging", "training", "evaluation"},
+    "learning": {"plan", "catalog", "encoders", "engines", "predictor", "tagging", "training"},
     "job": {"plan", "identity", "summary", "engines", "opening", "catalog", "evaluation"},
     "opening": {"plan", "identity", "engines", "fallback", "predictor", "encoders", "images"},
     "identity": {"plan", "catalog", "tagging", "predictor", "fallback"},
@@ -35,7 +38,7 @@ ALLOWED = {
     "errors": set(),
     "stop": set(),
     "text": set(),
-    "": {"job", "summary", "evaluation"},  # tagger/__init__.py
+    "": {"job", "learning", "calibrating", "summary", "evaluation"},  # tagger/__init__.py
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

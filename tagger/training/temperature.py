@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -32,4 +34,9 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> fl
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return float(log_temperature.exp())
+    return float(log_temperature.detach().exp())
+
+
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """float32 (N, K), rows that add up to one."""
+    return np.asarray(torch.from_numpy(logits).double().softmax(1).float())

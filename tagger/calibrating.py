@@ -1,0 +1,233 @@
+"""`tagger calibrate`: from labelled rows to a calibration file; the public Python API that the command line calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tagger import stop
+from tagger.catalog.results import write_text
+from tagger.catalog.storage import Workspace
+from tagger.engines.workers import start_early
+from tagger.errors import ConfigError, ManifestError, StoppedError
+from tagger.learned import how_decided
+from tagger.plan import Plan, gather_settings, make_plan
+from tagger.tagging.calibration import Calibration, CalibrationFile, Source
+from tagger.tagging.taxonomy import Attribute, prompts_hash
+
+if TYPE_CHECKING:
+    from tagger.engines.local import LocalEngine
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 32
+HELD_OUT = 0.5
+
+
+class System(NamedTuple):
+    """Log-probabilities float32 (N, K) of a source over the labelled rows, the temperature they were made with, its identity."""
+
+    logits: NDArray[np.float32]
+    temperature: float
+    weights: str
+    prompts: str
+
+
+def calibrate(
+    manifest: str | Path,
+    output: str | Path,
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    model: str | Path | None = None,
+    image_column: str | None = None,
+    image_root: str | Path | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    cache: str | Path | bool | None = None,
+    precision: float | None = None,
+    seed: int = 0,
+) -> CalibrationFile:
+    """Fit a temperature for each attribute and source on half of the labelled rows of `manifest`, judge it on the other half,
+    and write it to `output`.
+
+    precision: share of right labels that the rows which need no review shall have; `review_below` is chosen on the first half
+    so that they do. Raises the errors of errors.py; ManifestError where an attribute has fewer than two labelled rows.
+    """
+    name = str(manifest)
+    settings = gather_settings(name, config, model=model, image_column=image_column, image_root=image_root, cache=cache)
+    plain = tuple(one.model_copy(update={"calibration": None}) for one in settings.attributes)
+    settings = settings.model_copy(update={"attributes": plain})
+    with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
+        plan = make_plan(
+            name,
+            settings,
+            space,
+            labels=labels,
+            output=Path(folder) / "unused.parquet",
+            limit=None,
+            overwrite=False,
+            in_place=False,
+            retry_errors=None,
+            max_errors=None,
+        )
+        if not any(attribute.truth_column for attribute in plan.attributes):
+            raise ConfigError(f"{name}: expected an attribute with a truth_column, found none; name the column of right answers")
+        start_early()
+        attributes = _calibrate(plan, device, workers, precision, seed)
+        content = CalibrationFile(manifest=plan.manifest.content_hash(), seed=seed, attributes=attributes)
+    try:
+        write_text(Path(output), content.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise StoppedError(
+            f"{output}: expected to write the calibration, found: {error.strerror}; choose another place"
+        ) from error
+    return content
+
+
+def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: float | None, seed: int) -> dict[str, Calibration]:
+    # torch takes seconds to import: only now that everything else is known to be right.
+    from tagger.opening import open_engine
+    from tagger.training.examples import truth_of
+
+    settings, asked = plan.settings, [attribute for attribute in plan.attributes if attribute.truth_column]
+    if settings.fallback is not None:  # both encoders see every row
+        everything = settings.fallback.model_copy(update={"below": 1.0, "on_model_error": False})
+        plan = replace(plan, settings=settings.model_copy(update={"fallback": everything}))
+
+    def labelled(table: pa.Table) -> NDArray[np.int64]:
+        return np.flatnonzero(np.max([truth_of(table, attribute) for attribute in asked], axis=0) >= 0)
+
+    firsts: list[list[NDArray[np.float32]]] = []
+    seconds: list[NDArray[np.float32]] = []
+    shown: list[NDArray[np.bool_]] = []
+    truths: list[list[NDArray[np.int64]]] = []
+    with open_engine(plan, device, batch_size=BATCH_SIZE, workers=workers) as engine:
+        shards = list(plan.manifest.shards())
+        for shard in engine.embed(plan.manifest, shards, lambda _: stop.check(), labelled):
+            tagged = shard.tagged()
+            firsts.append(engine.predictor.probabilities(shard.embeddings[tagged]))
+            if (fallback := engine.fallback) is not None:
+                embeddings = shard.second_embeddings(fallback.second.encoder.dimension, fallback.second.dtype)
+                seconds += fallback.second.probabilities(embeddings)
+                shown.append(shard.shown())
+            truths.append([truth_of(shard.table, attribute)[tagged] for attribute in asked])
+        found = {}
+        for number, attribute in enumerate(asked):
+            truth = np.concatenate([np.empty(0, np.int64), *(part[number] for part in truths)])
+            index = plan.attributes.index(attribute)
+            mode, below = how_decided(settings, plan.attributes, attribute)
+            first = np.concatenate([np.empty((0, len(attribute.labels)), np.float32), *(part[index] for part in firsts)])
+            rows = truth >= 0
+            second = None
+            if mode != "none":
+                second = first.copy()  # where CLIP is certain, to the last digit, it was not asked
+                second[np.concatenate(shown)] = np.concatenate(seconds)
+                second = second[rows]
+            systems = _systems(engine, attribute, index, mode, first[rows], second)
+            found[attribute.name] = _fit(plan.manifest.name, attribute, systems, truth[rows], mode, below, precision, seed)
+    return found
+
+
+def _systems(
+    engine: LocalEngine,
+    attribute: Attribute,
+    index: int,
+    mode: str,
+    first: NDArray[np.float32],
+    second: NDArray[np.float32] | None,
+) -> dict[str, System]:
+    """Whoever may decide, the one who does so alone, or first, first."""
+    from tagger.fallback import HYBRID, hybrid_weights
+
+    encoder, fallback = engine.predictor.encoder, engine.fallback
+    prompts = prompts_hash(attribute) if encoder.source == "clip" else ""
+    if second is None or fallback is None:
+        return {encoder.source: System(_log(first), 1.0, encoder.weights, prompts)}
+    own = fallback.second.encoder
+    alone = System(_log(second), fallback.second.temperatures[0], own.weights, "")
+    if mode == "low-confidence":
+        return {encoder.source: System(_log(first), 1.0, encoder.weights, prompts), own.source: alone}
+    mean, _ = fallback.join(first, second, np.ones(len(first), np.bool_))
+    return {HYBRID: System(_log(mean), 1.0, hybrid_weights(encoder.weights, own.weights), prompts), own.source: alone}
+
+
+def _fit(
+    name: str,
+    attribute: Attribute,
+    systems: Mapping[str, System],
+    truth: NDArray[np.int64],
+    mode: Any,
+    below: float | None,
+    precision: float | None,
+    seed: int,
+) -> Calibration:
+    from tagger.evaluation.confidence import confidence_metrics, risk_coverage, threshold_for
+    from tagger.tagging.decisions import more_confident
+    from tagger.training.split import split
+    from tagger.training.temperature import fit_temperature, softmax
+
+    fitting, held = split(truth, HELD_OUT, seed)
+    if not len(fitting) or not len(held):
+        raise ManifestError(
+            f'{name}: expected labelled, readable rows for attribute "{attribute.name}", at least two of a label, found '
+            f"{len(truth)}; label more"
+        )
+    sources, calibrated = {}, []
+    for source, system in systems.items():
+        temperature = fit_temperature(system.logits[fitting], truth[fitting])
+        before, after = softmax(system.logits), softmax(system.logits / temperature)
+        calibrated.append(after)
+        sources[source] = Source(
+            temperature=temperature * system.temperature,
+            weights=system.weights,
+            prompts=system.prompts,
+            before=confidence_metrics(before[held], truth[held]),
+            after=confidence_metrics(after[held], truth[held]),
+        )
+    decided = calibrated[0]
+    if mode == "low-confidence":
+        second = (decided.max(1) < below) & more_confident(decided, calibrated[1])
+        decided = np.where(second[:, None], calibrated[1], decided)
+    review_below, review = None, dict[str, Any]()
+    if precision is not None:
+        review_below = threshold_for(decided[fitting], truth[fitting], precision)
+        if review_below is None:
+            log.warning(
+                '%s: attribute "%s": no confidence reaches a precision of %g; every row goes to review',
+                name,
+                attribute.name,
+                precision,
+            )
+            review_below = 1.0
+        accepted = held[decided[held].max(1) >= review_below]
+        review = {
+            "wished_precision": precision,
+            "precision": float((decided[accepted].argmax(1) == truth[accepted]).mean()) if len(accepted) else None,
+            "review_rows": len(held) - len(accepted),
+            "review_share": 1 - len(accepted) / len(held),
+        }
+    return Calibration(
+        labels=attribute.label_names,
+        mode=mode,
+        below=below,
+        sources=sources,
+        review_below=review_below,
+        review=review,
+        risk_coverage=risk_coverage(decided[held], truth[held]),
+        fitted_rows=len(fitting),
+        held_out_rows=len(held),
+    )
+
+
+def _log(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    return logits

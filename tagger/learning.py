@@ -1,0 +1,182 @@
+"""`tagger train`: from the labelled rows of a manifest to a checkpoint; the public Python API that the command line calls."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from tagger import stop
+from tagger.catalog.check import check
+from tagger.catalog.manifest import open_manifest
+from tagger.catalog.storage import Workspace, is_remote
+from tagger.encoders.trained import METADATA_KEY, SUFFIX, Ensemble, Trained
+from tagger.engines.workers import choose_workers, start_early
+from tagger.errors import ConfigError, StoppedError, UsageError
+from tagger.plan import check_columns, choose_attributes, gather_settings, policy_of
+from tagger.tagging.taxonomy import Attribute, prompts_hash
+
+if TYPE_CHECKING:
+    from tagger.training.resnet18 import Recipe
+
+log = logging.getLogger(__name__)
+
+VERSIONS = ("tagger", "torch", "torchvision")
+
+
+def train_resnet18(
+    manifest: str | Path,
+    output: str | Path,
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    recipe: Recipe | None = None,
+    labels: Sequence[str] | None = None,
+    attribute: str | None = None,
+    model: str | Path | None = None,
+    image_column: str | None = None,
+    image_root: str | Path | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    ensemble: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Trained:
+    """Fine-tune torchvision's ResNet18 on the labelled rows of `manifest` and write a checkpoint to `output`.
+
+    attribute: which one of the settings', where there are several. ensemble: choose, on the validation rows, the weight beside
+    the settings' CLIP. An interrupted training is continued when it is asked for again. Raises the errors of errors.py.
+    """
+    name, file = str(manifest), Path(output)
+    if file.suffix != SUFFIX:
+        raise UsageError(f"--output {file}: expected a name that ends with {SUFFIX}, found another; correct it")
+    if file.exists() and not overwrite:
+        raise UsageError(f"--output {file}: expected no file, found one; remove it, or use --overwrite")
+    settings = gather_settings(name, config, model=model, image_column=image_column, image_root=image_root)
+    with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
+        files = space.fetch(name) if is_remote(name) else None
+        check(str(space.folder) if files else name)
+        opened = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
+        attributes = choose_attributes(opened, settings, labels)
+        check_columns(opened, attributes)
+        chosen = _choose(attributes, attribute, name)
+        policy = policy_of(opened, settings)
+        if workers != 0:
+            start_early()
+        # torch takes seconds to import: only now that everything else is known to be right.
+        from tagger.predictor import choose_device, load_predictor
+        from tagger.training.examples import load_examples
+        from tagger.training.resnet18 import Recipe, train
+
+        recipe = recipe or Recipe()
+        where = choose_device(device)
+        clip = load_predictor(settings.model, device, [chosen]) if ensemble else None
+        wanted = [recipe.preprocessing, *([clip.encoder.preprocessing] if clip else [])]
+        workers = choose_workers(where.type) if workers is None else workers
+        quiet = not (progress and sys.stderr.isatty())
+        try:
+            with tqdm(unit="image", desc="reading", disable=quiet) as bar:
+                examples = load_examples(
+                    opened, chosen, policy, wanted, workers=workers, folder=Path(folder), advance=lambda n: _advance(bar, n)
+                )
+            _say_lonely(chosen, examples.truth)
+            state = file.with_name(file.name + ".partial")
+            with tqdm(total=recipe.epochs * len(examples.truth), unit="image", desc="training", disable=quiet) as bar:
+                weights, metrics = train(
+                    examples.pixels[0],
+                    examples.truth,
+                    len(chosen.labels),
+                    recipe,
+                    where,
+                    state=state,
+                    advance=lambda n, text: _advance(bar, n, text),
+                )
+            trained = Trained(
+                attribute=chosen.name,
+                labels=chosen.label_names,
+                preprocessing=recipe.preprocessing,
+                recipe=asdict(recipe),
+                metrics=metrics,
+                manifest=opened.content_hash(),
+                versions={library: version(library) for library in VERSIONS},
+                ensemble=_ensemble(weights, examples, chosen, recipe, clip) if clip else None,
+            )
+            _write(file, weights, trained)
+            state.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoppedError(
+                f"{file}: expected to write the checkpoint, found: {error.strerror}; free the disk, or correct the "
+                "permissions, and run again to continue"
+            ) from error
+    return trained
+
+
+def _choose(attributes: Sequence[Attribute], name: str | None, manifest: str) -> Attribute:
+    names = [attribute.name for attribute in attributes]
+    if name is None and len(names) > 1:
+        raise UsageError(f"--attribute: expected one of {', '.join(names)}, found none; name the one to train for")
+    if name is not None and name not in names:
+        raise UsageError(f"--attribute {name}: expected one of {', '.join(names)}; correct it")
+    chosen = attributes[names.index(name) if name else 0]
+    if chosen.truth_column is None:
+        raise ConfigError(
+            f'attribute "{chosen.name}": expected a truth_column, whose values are learned, found none; name the column of '
+            f"{manifest} that has the right answers"
+        )
+    return chosen
+
+
+def _say_lonely(attribute: Attribute, truth: Any) -> None:
+    counts = [int((truth == index).sum()) for index in range(len(attribute.labels))]
+    if lonely := [label for label, count in zip(attribute.label_names, counts, strict=True) if count == 1]:
+        log.warning("one labelled row each, which is trained on and not validated: %s", ", ".join(lonely))
+
+
+def _advance(bar: Any, count: int, text: str = "") -> None:
+    stop.check()
+    bar.set_postfix_str(text, refresh=False)
+    bar.update(count)
+
+
+def _ensemble(weights: Any, examples: Any, attribute: Attribute, recipe: Recipe, clip: Any) -> Ensemble:
+    import numpy as np
+    import torch
+
+    from tagger.encoders.resnet18 import Normalise
+    from tagger.training.ensemble import choose_weight
+    from tagger.training.resnet18 import initial_network, logits_of
+    from tagger.training.split import split
+
+    _, held = split(examples.truth, recipe.validation, recipe.seed)
+    network = initial_network("random", len(attribute.labels), recipe.seed)
+    network.load_state_dict(weights)
+    if len(held):
+        own = logits_of(network, Normalise(recipe.preprocessing), examples.pixels[0], held, torch.device("cpu")).numpy()
+        [probabilities] = clip.probabilities(clip.encode(examples.pixels[1][held])())
+        of_clip = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    else:
+        own = of_clip = np.empty((0, len(attribute.labels)), np.float32)
+    weight, clip_temperature, temperature = choose_weight(of_clip, own, examples.truth[held])
+    return Ensemble(
+        weight=weight,
+        clip_temperature=clip_temperature,
+        temperature=temperature,
+        clip=clip.encoder.weights,
+        prompts=prompts_hash(attribute),
+        rows=len(held),
+    )
+
+
+def _write(file: Path, weights: Any, trained: Trained) -> None:
+    """All or nothing: complete under another name first."""
+    from safetensors.torch import save_file
+
+    partial = file.with_name(file.name + ".tmp")
+    save_file(weights, partial, {METADATA_KEY: trained.model_dump_json()})
+    partial.replace(file)

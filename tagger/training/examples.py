@@ -1,0 +1,112 @@
+"""The labelled rows of a manifest, each decoded once, by the same safe path as a run's."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from tagger.catalog.manifest import Manifest, image_refs
+from tagger.engines.workers import start_method
+from tagger.errors import ManifestError
+from tagger.images.survival import load_images
+from tagger.tagging.taxonomy import Attribute
+from tagger.text import one_line
+from tagger.types import ImagePolicy, ImageRef, Preprocessing
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Examples:
+    """pixels: for each preprocessing uint8 (N, 3, H, W). truth: int64 (N,), indices of the attribute's labels."""
+
+    pixels: tuple[torch.Tensor, ...]
+    truth: NDArray[np.int64]
+
+
+def truth_of(table: pa.Table, attribute: Attribute) -> NDArray[np.int64]:
+    """int64, for each row the index of its right label, -1 where it has none among the attribute's."""
+    found = pc.index_in(pc.cast(table[attribute.truth_column], pa.string()), pa.array(attribute.label_names, pa.string()))
+    return np.asarray(pc.fill_null(found, -1).to_numpy(), np.int64)
+
+
+def load_examples(
+    manifest: Manifest,
+    attribute: Attribute,
+    policy: ImagePolicy,
+    preprocessings: Sequence[Preprocessing],
+    *,
+    workers: int,
+    folder: Path,
+    advance: Callable[[int], object],
+) -> Examples:
+    """Decode the labelled rows into files in `folder`, from where the system may drop them out of memory.
+
+    Rows without a truth value among the labels, and rows whose image cannot be read, are counted, said, and left out. Raises
+    ManifestError where a label has no row.
+    """
+    name = attribute.truth_column
+    assert name is not None
+    parts = (truth_of(pa.table({name: part}), attribute) for part in manifest.column(name))
+    truths = np.concatenate([np.empty(0, np.int64), *parts])
+    total = int((truths >= 0).sum())
+    if total < len(truths):
+        log.info("%d of %d rows have no truth value among the labels and are left out", len(truths) - total, len(truths))
+    require_all_labels(manifest.name, attribute, truths[truths >= 0])
+    stored = [
+        torch.from_file(str(folder / f"pixels.{number}"), shared=True, size=total * 3 * height * width, dtype=torch.uint8).view(
+            total, 3, height, width
+        )
+        for number, (height, width) in enumerate(one.size for one in preprocessings)
+    ]
+    loaded = load_images(
+        _batches(manifest, truths),
+        policy=policy,
+        preprocessings=preprocessings,
+        known=(),
+        workers=workers,
+        start_method=start_method(),
+    )
+    rows: list[int] = []
+    errors: Counter[str] = Counter()
+    for batch in loaded:
+        for whole, pixels in zip(stored, batch.pixels, strict=bool(batch.pixels)):
+            whole[len(rows) : len(rows) + len(pixels)] = pixels
+        rows += batch.rows.tolist()
+        errors.update(error.code for error in batch.errors.values())
+        advance(len(batch.rows) + len(batch.errors))
+    if errors:
+        counts = ", ".join(f"{count} {code}" for code, count in errors.most_common())
+        log.warning("%d images cannot be read and are left out: %s", errors.total(), counts)
+    truth = truths[rows]
+    require_all_labels(manifest.name, attribute, truth)
+    return Examples(tuple(whole[: len(rows)] for whole in stored), truth)
+
+
+def require_all_labels(name: str, attribute: Attribute, truth: NDArray[np.int64]) -> None:
+    """ManifestError where a label has no row to learn from."""
+    counts = np.bincount(truth, minlength=len(attribute.labels))
+    if lacking := [label for label, count in zip(attribute.label_names, counts, strict=True) if not count]:
+        raise ManifestError(
+            f"{name}: expected readable rows of each label in column {attribute.truth_column}, found none of "
+            f"{one_line(', '.join(lacking))}; add some, or leave the label out"
+        )
+
+
+def _batches(manifest: Manifest, truths: NDArray[np.int64]) -> Iterator[list[ImageRef]]:
+    for shard, table in manifest.read(manifest.shards()):
+        refs = image_refs(table, manifest.image_column, shard.start)
+        labelled = [ref for ref in refs if truths[ref.row] >= 0]
+        for start in range(0, len(labelled), BATCH_SIZE):
+            yield labelled[start : start + BATCH_SIZE]

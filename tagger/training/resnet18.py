@@ -1,0 +1,200 @@
+"""Fine-tuning a ResNet18 on labelled pixels: the recipe of the study that this grew out of, with a validation split."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.transforms import v2
+
+from tagger.encoders.resnet18 import Normalise
+from tagger.errors import ConfigError, ModelError
+from tagger.training.split import split
+from tagger.types import Preprocessing
+
+log = logging.getLogger(__name__)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which torchvision's weights were trained with
+BICUBIC = 3  # Pillow's number; CLIP's, so that both share their pixels where their sizes are the same
+AUGMENT = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomRotation(15), v2.ColorJitter(0.2, 0.2, 0.2)])
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """init: "imagenet", "random" or a file. image_size: pixels of a side. validation: share of each label's rows.
+
+    The rest of it: Adam, cross-entropy; random flip, rotation by up to 15 degrees, brightness, contrast and saturation by up
+    to a fifth.
+    """
+
+    init: str = "imagenet"
+    epochs: int = 5
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    image_size: int = 224
+    validation: float = 0.2
+    seed: int = 0
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        side = self.image_size
+        return Preprocessing(resize=side, crop=(side, side), resample=BICUBIC, rescale=1 / 255, mean=MEAN, std=STD)
+
+
+def initial_network(init: str, labels: int, seed: int) -> nn.Module:
+    """A ResNet18 with a new last layer. ModelError where its weights cannot be had, or are others."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = resnet18(num_classes=labels)
+    if init == "random":
+        return network
+    remedy = "name a file with --init FILE, or start from nothing with --init random"
+    try:
+        if init == "imagenet":
+            weights = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        elif init.endswith(".safetensors"):
+            weights = load_file(init)
+        else:
+            weights = torch.load(init, map_location="cpu", weights_only=True)
+        kept = {key: weight for key, weight in weights.items() if not key.startswith("fc.")}
+        lacking = network.load_state_dict(kept, strict=False)
+    except Exception as error:  # the network, the disk, or whatever a damaged file makes of a library
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"--init {init}: expected the weights of torchvision's ResNet18, found: {reason}; {remedy}") from error
+    if lacking.unexpected_keys or set(lacking.missing_keys) != {"fc.weight", "fc.bias"}:
+        raise ModelError(f"--init {init}: expected the weights of torchvision's ResNet18, found others; {remedy}")
+    return network
+
+
+def train(
+    pixels: Tensor,
+    truth: NDArray[np.int64],
+    labels: int,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    state: Path | None = None,
+    advance: Callable[[int, str], object] = lambda count, text: None,
+) -> tuple[Weights, dict[str, Any]]:
+    """Train on uint8 (N, 3, H, W) with truth int64 (N,); returns the weights of the best epoch and what they reached.
+
+    The best epoch is that of the highest accuracy on the validation rows, of equals that of the lowest loss; without such
+    rows, the last. state: where an interrupted training is continued from, to the same weights on a CPU. advance: called with
+    the number of images and a text. Raises ConfigError where the loss is no number.
+    """
+    rows, held = split(truth, recipe.validation, recipe.seed)
+    network = initial_network(recipe.init, labels, recipe.seed).to(device)
+    normalise = Normalise(recipe.preprocessing).to(device)
+    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+    right = torch.from_numpy(truth)
+    identity = _identity(recipe, pixels, truth)
+    history: list[dict[str, float]] = []
+    best: Weights = {}
+    if state is not None and state.exists() and (saved := _read_state(state, identity)):
+        network.load_state_dict(saved["network"])
+        optimiser.load_state_dict(saved["optimiser"])
+        history, best = saved["history"], saved["best"]
+        log.info("continuing after epoch %d of %d", len(history), recipe.epochs)
+    for epoch in range(len(history), recipe.epochs):
+        with torch.random.fork_rng(devices=[]):  # every epoch has chance of its own: a training that is continued is the same
+            torch.manual_seed(recipe.seed * 1_000_003 + epoch)
+            shuffled = torch.from_numpy(rows)[torch.randperm(len(rows))]
+            loss = _epoch(network, normalise, optimiser, pixels, right, shuffled, recipe.batch_size, advance)
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"--learning-rate {recipe.learning_rate:g}: expected a loss that is a number, found {loss} in epoch {epoch + 1}; "
+                "lower it"
+            )
+        reached = {"epoch": epoch + 1, "training_loss": loss}
+        if len(held):
+            reached |= judge(logits_of(network, normalise, pixels, held, device), truth[held])
+        history.append(reached)
+        if not len(held) or _rank(reached) == max(map(_rank, history)):
+            best = {key: weight.detach().cpu().clone() for key, weight in network.state_dict().items()}
+        if state is not None:
+            kept = {"identity": identity, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
+            partial = state.with_name(state.name + ".tmp")
+            torch.save({**kept, "history": history, "best": best}, partial)
+            partial.replace(state)
+    chosen = max(history, key=_rank) if len(held) else history[-1]
+    metrics = {"best": chosen, "epochs": history, "training_rows": len(rows), "validation_rows": len(held)}
+    return best, metrics
+
+
+@torch.inference_mode()
+def logits_of(network: nn.Module, normalise: nn.Module, pixels: Tensor, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    """float32 (len(rows), K)."""
+    network.eval()
+    parts = torch.split(torch.from_numpy(rows), 64)
+    return torch.cat([network(normalise(pixels[part].to(device))).float().cpu() for part in parts])
+
+
+def judge(logits: Tensor, truth: NDArray[np.int64]) -> dict[str, float]:
+    """Accuracy, macro F1 and mean negative log-likelihood of logits (N, K)."""
+    found = logits.argmax(1).numpy()
+    return {
+        "accuracy": float(accuracy_score(truth, found)),
+        "macro_f1": float(f1_score(truth, found, average="macro", zero_division=0)),
+        "loss": float(F.cross_entropy(logits, torch.from_numpy(truth))),
+    }
+
+
+def _epoch(
+    network: nn.Module,
+    normalise: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    pixels: Tensor,
+    truth: Tensor,
+    rows: Tensor,
+    batch_size: int,
+    advance: Callable[[int, str], object],
+) -> float:
+    """One pass over these rows, in this order; returns the mean loss."""
+    network.train()
+    device, total = next(network.parameters()).device, 0.0
+    # Parts of nearly one size: batch normalisation cannot work on a single image that is left over.
+    for part in rows.tensor_split(max(-(-len(rows) // batch_size), 1)):
+        images = torch.stack([AUGMENT(pixels[row]) for row in part.tolist()]).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = F.cross_entropy(network(normalise(images)), truth[part].to(device))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        value = float(loss.detach())
+        total += value * len(part)
+        advance(len(part), f"loss {value:.3f}")
+    return total / len(rows)
+
+
+def _rank(reached: dict[str, float]) -> tuple[float, float]:
+    return reached.get("accuracy", 0.0), -reached.get("loss", math.inf)
+
+
+def _identity(recipe: Recipe, pixels: Tensor, truth: NDArray[np.int64]) -> str:
+    digest = hashlib.sha256(str(sorted(asdict(recipe).items())).encode() + truth.tobytes())
+    digest.update(pixels.numpy().data)
+    return digest.hexdigest()
+
+
+def _read_state(path: Path, identity: str) -> dict[str, Any] | None:
+    """What a training was when it was interrupted; None of another one, or of a damaged file."""
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001  # whatever a damaged file makes of it: it is trained again
+        return None
+    return saved if saved.get("identity") == identity else None

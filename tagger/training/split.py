@@ -1,0 +1,18 @@
+"""Labelled rows -> rows to fit on and rows to judge with."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def split(truth: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int64 indices to train with, and to validate with: at least one of each label that has two rows."""
+    counts = np.bincount(truth)
+    chosen = np.random.default_rng(seed).permutation(len(truth))
+    validation = [
+        chosen[truth[chosen] == label][: max(1, round(share * count)) if share and count > 1 else 0]
+        for label, count in enumerate(counts)
+    ]
+    held = np.sort(np.concatenate(validation))
+    return np.setdiff1d(np.arange(len(truth)), held), held
