@@ -19,6 +19,7 @@ from tagger.catalog.check import start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
 from tagger.learning_commands import calibrate, train
+from tagger.log import log_to_stderr
 from tagger.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def run(
       tagger run 'catalogue/*.parquet' --output tagged.parquet --model ./clip
       tagger run s3://bucket/night/manifest.parquet --output s3://bucket/night/tagged.parquet
     """
-    _log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    log_to_stderr(logging.WARNING if quiet else logging.INFO)
     if not is_remote(manifest):
         start_check(manifest)
     import tagger
@@ -190,21 +191,6 @@ def _show(summary: tagger.RunSummary, quiet: bool) -> None:
 
 def _split(names: str | None) -> list[str] | None:
     return None if names is None else [name.strip() for name in names.split(",")]
-
-
-class _OneLine(logging.Formatter):
-    """No name in a catalogue can make up a line of the log, or drive the terminal that shows it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return one_line(super().format(record))
-
-
-def _log_to_stderr(level: int) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("tagger: %(message)s"))
-    logger = logging.getLogger("tagger")
-    logger.handlers = [handler]
-    logger.setLevel(level)
 
 
 def main() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
+
+from tagger.log import log_to_stderr
 
 
 @click.group()
@@ -64,6 +67,7 @@ def resnet18(
     Example:
       tagger train resnet18 labelled.parquet --output resnet18.safetensors --epochs 10
     """
+    log_to_stderr(logging.INFO)
     from tagger.learning import train_resnet18
     from tagger.training.resnet18 import Recipe
 
@@ -134,6 +138,7 @@ def calibrate(
     Example:
       tagger calibrate labelled.parquet --output calibration.json --precision 0.98
     """
+    log_to_stderr(logging.INFO)
     from tagger.calibrating import calibrate
 
     content = calibrate(

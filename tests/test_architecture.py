@@ -11,9 +11,17 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 
 # Who may import whom inside the package. A stage folder may always import itself, types, stores, errors, text and stop.
 ALLOWED = {
-    "cli": {"job", "config", "catalog", "cache_commands", "learning_commands", ""},  # of the catalog what starts reading early
+    "cli": {
+        "job",
+        "config",
+        "catalog",
+        "cache_commands",
+        "learning_commands",
+        "log",
+        "",
+    },  # of the catalog what starts reading early
     "cache_commands": {"encoders"},
-    "learning_commands": {"learning", "calibrating", "training"},
+    "learning_commands": {"learning", "calibrating", "training", "log"},
     "calibrating": {"plan", "learned", "opening", "fallback", "catalog", "engines", "tagging", "training", "evaluation"},
     "learning": {"plan", "catalog", "encoders", "engines", "predictor", "tagging", "training"},
     "job": {"plan", "identity", "summary", "engines", "opening", "catalog", "evaluation"},
@@ -38,6 +46,7 @@ ALLOWED = {
     "errors": set(),
     "stop": set(),
     "text": set(),
+    "log": set(),
     "": {"job", "learning", "calibrating", "summary", "evaluation"},  # tagger/__init__.py
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -27,8 +27,8 @@ def prepare(shard_rows: int = 64) -> None:
 
     import tagger.catalog.manifest
     import tagger.cli
-    import tagger.engines.local
     import tagger.job
+    import tagger.opening
     import tagger.predictor
 
     Image.init()
@@ -37,7 +37,7 @@ def prepare(shard_rows: int = 64) -> None:
     assert tagger.predictor.ClipEncoder
     assert tagger.cli.main
     assert tagger.job.run
-    assert tagger.engines.local.Stages
+    assert tagger.opening.open_engine
     tagger.catalog.manifest.MAX_SHARD_ROWS = shard_rows
 
 
@@ -49,6 +49,7 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
     at_once: images that the encoder takes; few save time where there are few.
     """
     import tagger.cli
+    import tagger.fallback
     import tagger.plan
     import tagger.predictor
 
@@ -59,7 +60,7 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
         loaded.at_once = at_once
 
     def share() -> None:
-        tagger.predictor.load_predictor = lambda *_: loaded
+        tagger.fallback.load_predictor = lambda *_: loaded
         tagger.cli.start_check = tagger.plan.check = lambda name: None
 
     return share

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +301,21 @@ def test_an_image_is_decoded_once_for_both_encoders(small_clip: Path):
 def test_a_checkpoint_loads_where_it_is_asked_to(checkpoint: Path):
     loaded = load_resnet18(str(checkpoint), torch.device("cpu"))
     assert loaded.encoder.encode(torch.zeros((2, 3, 64, 64), dtype=torch.uint8)).shape == (2, 512)
+
+
+def test_the_command_says_in_lines_of_its_own_what_was_left_out(labelled: Path, tmp_path: Path):
+    config = tmp_path / "tagger.toml"
+    config.write_text(
+        f'[manifest]\nimage_root = "{PICTURES}"\n[[attribute]]\nname = "category"\nlabels = ["dress", "bag"]\n'
+        'truth_column = "category"\n'
+    )
+    command = [sys.executable, "-c", "from tagger.cli import main; main()", "train", "resnet18", str(labelled)]
+    command += ["--output", str(tmp_path / "r.safetensors"), "--config", str(config), "--workers", "0"]
+    command += ["--init", "random", "--image-size", "32", "--epochs", "1"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert any(line.endswith("rows have no truth value among the labels and are left out") for line in done.stderr.splitlines())
+    assert [line for line in done.stderr.splitlines() if not line.startswith("tagger: ")] == []
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "r.safetensors")
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
