@@ -94,7 +94,9 @@ def test_an_error_is_printable_also_after_a_trip_between_processes():
 
 def test_an_evaluation_is_printable():
     evaluator = Evaluator({"kind": (HOSTILE, [HOSTILE, URL])})
-    evaluator.update(pa.table({HOSTILE: [HOSTILE, URL, HOSTILE + "?", None], "kind_label": [HOSTILE] * 4}))
+    evaluator.update(
+        pa.table({HOSTILE: [HOSTILE, URL, HOSTILE + "?", None], "kind_label": [HOSTILE] * 4, "kind_source": ["clip"] * 4})
+    )
     evaluation = evaluator.result()
     for text in (evaluation.to_text(), evaluation.to_json()):
         assert all(printable(line) == line for line in text.split("\n"))

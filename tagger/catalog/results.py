@@ -236,7 +236,7 @@ def open_results(path: Path) -> pq.ParquetFile:
         raise ManifestError(f"{path}: expected results of tagger, found a Parquet file without them; tag it with tagger run")
     schema = file.schema_arrow
     for item in described["attributes"]:
-        for column in (f"{item['name']}_label", *filter(None, [item["truth_column"]])):
+        for column in (f"{item['name']}_label", f"{item['name']}_source", *filter(None, [item["truth_column"]])):
             if schema.get_field_index(column) < 0 or not is_text(schema.field(column).type):
                 raise ManifestError(f"{path}: expected a text column {column}, as its metadata says, found none; tag it again")
     return file

@@ -31,8 +31,13 @@ def make_seeds() -> list[bytes]:
             "yes": [True, None] * 20,
         }
     )
-    described = {"tag_columns": ["kind_label"], "attributes": [{"name": "kind", "labels": ["p", "q"], "truth_column": "kind"}]}
-    results = pa.table({"image": ["a.jpg"] * 40, "kind": ["p", "q"] * 20, "kind_label": ["p", None] * 20})
+    described = {
+        "tag_columns": ["kind_label", "kind_source"],
+        "attributes": [{"name": "kind", "labels": ["p", "q"], "truth_column": "kind"}],
+    }
+    results = pa.table(
+        {"image": ["a.jpg"] * 40, "kind": ["p", "q"] * 20, "kind_label": ["p", None] * 20, "kind_source": ["clip", None] * 20}
+    )
     results = results.replace_schema_metadata({"tagger": json.dumps(described)})
     seeds = [
         dump(texts, compression=codec, data_page_version=version, row_group_size=size)
