@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tagger import stop
-from tagger.catalog.results import write_text
+from tagger.catalog.results import reason, write_text
 from tagger.catalog.storage import Workspace
 from tagger.engines.workers import start_early
 from tagger.errors import ConfigError, ManifestError, StoppedError
@@ -52,7 +53,6 @@ def calibrate(
     image_root: str | Path | None = None,
     device: str | None = None,
     workers: int | None = None,
-    cache: str | Path | bool | None = None,
     precision: float | None = None,
     seed: int = 0,
 ) -> CalibrationFile:
@@ -63,7 +63,7 @@ def calibrate(
     so that they do. Raises the errors of errors.py; ManifestError where an attribute has fewer than two labelled rows.
     """
     name = str(manifest)
-    settings = gather_settings(name, config, model=model, image_column=image_column, image_root=image_root, cache=cache)
+    settings = gather_settings(name, config, model=model, image_column=image_column, image_root=image_root)
     plain = tuple(one.model_copy(update={"calibration": None}) for one in settings.attributes)
     settings = settings.model_copy(update={"attributes": plain})
     with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
@@ -81,14 +81,15 @@ def calibrate(
         )
         if not any(attribute.truth_column for attribute in plan.attributes):
             raise ConfigError(f"{name}: expected an attribute with a truth_column, found none; name the column of right answers")
-        start_early()
+        if workers != 0:
+            start_early()
         attributes = _calibrate(plan, device, workers, precision, seed)
         content = CalibrationFile(manifest=plan.manifest.content_hash(), seed=seed, attributes=attributes)
     try:
         write_text(Path(output), content.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise StoppedError(
-            f"{output}: expected to write the calibration, found: {error.strerror}; choose another place"
+            f"{output}: expected to write the calibration, found: {reason(error)}; choose another place"
         ) from error
     return content
 
@@ -100,7 +101,7 @@ def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: f
 
     settings, asked = plan.settings, [attribute for attribute in plan.attributes if attribute.truth_column]
     if settings.fallback is not None:  # both encoders see every row
-        everything = settings.fallback.model_copy(update={"below": 1.0, "on_model_error": False})
+        everything = settings.fallback.model_copy(update={"below": math.inf, "on_model_error": False})
         plan = replace(plan, settings=settings.model_copy(update={"fallback": everything}))
 
     def labelled(table: pa.Table) -> NDArray[np.int64]:
@@ -108,7 +109,6 @@ def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: f
 
     firsts: list[list[NDArray[np.float32]]] = []
     seconds: list[NDArray[np.float32]] = []
-    shown: list[NDArray[np.bool_]] = []
     truths: list[list[NDArray[np.int64]]] = []
     with open_engine(plan, device, batch_size=BATCH_SIZE, workers=workers) as engine:
         shards = list(plan.manifest.shards())
@@ -118,7 +118,6 @@ def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: f
             if (fallback := engine.fallback) is not None:
                 embeddings = shard.second_embeddings(fallback.second.encoder.dimension, fallback.second.dtype)
                 seconds += fallback.second.probabilities(embeddings)
-                shown.append(shard.shown())
             truths.append([truth_of(shard.table, attribute)[tagged] for attribute in asked])
         found = {}
         for number, attribute in enumerate(asked):
@@ -127,11 +126,7 @@ def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: f
             mode, below = how_decided(settings, plan.attributes, attribute)
             first = np.concatenate([np.empty((0, len(attribute.labels)), np.float32), *(part[index] for part in firsts)])
             rows = truth >= 0
-            second = None
-            if mode != "none":
-                second = first.copy()  # where CLIP is certain, to the last digit, it was not asked
-                second[np.concatenate(shown)] = np.concatenate(seconds)
-                second = second[rows]
+            second = np.concatenate(seconds)[rows] if mode != "none" else None
             systems = _systems(engine, attribute, index, mode, first[rows], second)
             found[attribute.name] = _fit(plan.manifest.name, attribute, systems, truth[rows], mode, below, precision, seed)
     return found

@@ -160,7 +160,7 @@ def _tag(
 
     began = time.perf_counter()
     with open_engine(plan, device, batch_size=batch_size, workers=workers, verify_content=verify_content) as engine:
-        ready = time.perf_counter()
+        ready = engine.stages.began
         encoder, fallback = engine.predictor.encoder, engine.fallback
         summary.model |= {"fingerprint": encoder.fingerprint, "backend": encoder.backend, "precision": encoder.precision}
         if fallback is not None:

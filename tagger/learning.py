@@ -11,17 +11,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tagger import stop
 from tagger.catalog.check import check
 from tagger.catalog.manifest import open_manifest
+from tagger.catalog.results import reason, write_bytes
 from tagger.catalog.storage import Workspace, is_remote
-from tagger.encoders.trained import METADATA_KEY, SUFFIX, Ensemble, Trained
+from tagger.encoders.trained import METADATA_KEY, SUFFIX, Trained, is_trained
 from tagger.engines.workers import choose_workers, start_early
 from tagger.errors import ConfigError, StoppedError, UsageError
 from tagger.plan import check_columns, choose_attributes, gather_settings, policy_of
-from tagger.tagging.taxonomy import Attribute, prompts_hash
+from tagger.tagging.taxonomy import Attribute
 
 if TYPE_CHECKING:
     from tagger.training.resnet18 import Recipe
@@ -59,6 +62,8 @@ def train_resnet18(
     if file.exists() and not overwrite:
         raise UsageError(f"--output {file}: expected no file, found one; remove it, or use --overwrite")
     settings = gather_settings(name, config, model=model, image_column=image_column, image_root=image_root)
+    if ensemble and is_trained(settings.model.name):
+        raise UsageError(f"--ensemble: expected a CLIP to be averaged with, found {settings.model.name}; name one with --model")
     with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
         files = space.fetch(name) if is_remote(name) else None
         check(str(space.folder) if files else name)
@@ -70,7 +75,10 @@ def train_resnet18(
         if workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
+        from safetensors.torch import save
+
         from tagger.predictor import choose_device, load_predictor
+        from tagger.training.ensemble import fit_ensemble
         from tagger.training.examples import load_examples
         from tagger.training.resnet18 import Recipe, train
 
@@ -105,13 +113,13 @@ def train_resnet18(
                 metrics=metrics,
                 manifest=opened.content_hash(),
                 versions={library: version(library) for library in VERSIONS},
-                ensemble=_ensemble(weights, examples, chosen, recipe, clip) if clip else None,
+                ensemble=fit_ensemble(weights, examples, recipe, clip) if clip else None,
             )
-            _write(file, weights, trained)
+            write_bytes(file, save(weights, {METADATA_KEY: trained.model_dump_json()}))
             state.unlink(missing_ok=True)
         except OSError as error:
             raise StoppedError(
-                f"{file}: expected to write the checkpoint, found: {error.strerror}; free the disk, or correct the "
+                f"{file}: expected to write the checkpoint, found: {reason(error)}; free the disk, or correct the "
                 "permissions, and run again to continue"
             ) from error
     return trained
@@ -132,51 +140,13 @@ def _choose(attributes: Sequence[Attribute], name: str | None, manifest: str) ->
     return chosen
 
 
-def _say_lonely(attribute: Attribute, truth: Any) -> None:
-    counts = [int((truth == index).sum()) for index in range(len(attribute.labels))]
+def _say_lonely(attribute: Attribute, truth: NDArray[np.int64]) -> None:
+    counts = np.bincount(truth, minlength=len(attribute.labels))
     if lonely := [label for label, count in zip(attribute.label_names, counts, strict=True) if count == 1]:
         log.warning("one labelled row each, which is trained on and not validated: %s", ", ".join(lonely))
 
 
-def _advance(bar: Any, count: int, text: str = "") -> None:
+def _advance(bar: tqdm[Any], count: int, text: str = "") -> None:
     stop.check()
     bar.set_postfix_str(text, refresh=False)
     bar.update(count)
-
-
-def _ensemble(weights: Any, examples: Any, attribute: Attribute, recipe: Recipe, clip: Any) -> Ensemble:
-    import numpy as np
-    import torch
-
-    from tagger.encoders.resnet18 import Normalise
-    from tagger.training.ensemble import choose_weight
-    from tagger.training.resnet18 import initial_network, logits_of
-    from tagger.training.split import split
-
-    _, held = split(examples.truth, recipe.validation, recipe.seed)
-    network = initial_network("random", len(attribute.labels), recipe.seed)
-    network.load_state_dict(weights)
-    if len(held):
-        own = logits_of(network, Normalise(recipe.preprocessing), examples.pixels[0], held, torch.device("cpu")).numpy()
-        [probabilities] = clip.probabilities(clip.encode(examples.pixels[1][held])())
-        of_clip = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    else:
-        own = of_clip = np.empty((0, len(attribute.labels)), np.float32)
-    weight, clip_temperature, temperature = choose_weight(of_clip, own, examples.truth[held])
-    return Ensemble(
-        weight=weight,
-        clip_temperature=clip_temperature,
-        temperature=temperature,
-        clip=clip.encoder.weights,
-        prompts=prompts_hash(attribute),
-        rows=len(held),
-    )
-
-
-def _write(file: Path, weights: Any, trained: Trained) -> None:
-    """All or nothing: complete under another name first."""
-    from safetensors.torch import save_file
-
-    partial = file.with_name(file.name + ".tmp")
-    save_file(weights, partial, {METADATA_KEY: trained.model_dump_json()})
-    partial.replace(file)

@@ -9,6 +9,16 @@ import click
 
 from tagger.log import log_to_stderr
 
+_config = click.option(
+    "--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here."
+)
+_image_column = click.option("--image-column", help="Column with paths or embedded images.")
+_image_root = click.option(
+    "--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder."
+)
+_device = click.option("--device", help="cpu, cuda, cuda:1, mps …; default: an accelerator if there is one.")
+_workers = click.option("--workers", type=click.IntRange(0), help="Processes that decode images; default: by the machine.")
+
 
 @click.group()
 def train() -> None:
@@ -23,7 +33,7 @@ def train() -> None:
 @train.command()
 @click.argument("manifest")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The checkpoint, *.safetensors.")
-@click.option("--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here.")
+@_config
 @click.option("--labels", help="Labels to learn, separated by commas.")
 @click.option("--attribute", help="Which attribute of the settings.")
 @click.option("--init", default="imagenet", show_default=True, help="imagenet, random, or a file with a ResNet18's weights.")
@@ -35,10 +45,10 @@ def train() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is left to chance.")
 @click.option("--ensemble", is_flag=True, help="Choose the weight beside CLIP, for [fallback] mode ensemble.")
 @click.option("--model", help="That CLIP: a hub id or a local folder.")
-@click.option("--image-column", help="Column with paths or embedded images.")
-@click.option("--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder.")
-@click.option("--device", help="cpu, cuda, cuda:1, mps …; default: an accelerator if there is one.")
-@click.option("--workers", type=click.IntRange(0), help="Processes that decode images; default: by the machine.")
+@_image_column
+@_image_root
+@_device
+@_workers
 @click.option("--overwrite", is_flag=True, help="Replace an existing checkpoint.")
 def resnet18(
     manifest: str,
@@ -84,7 +94,7 @@ def resnet18(
             validation=validation,
             seed=seed,
         ),
-        labels=None if labels is None else [label.strip() for label in labels.split(",")],
+        labels=_split(labels),
         attribute=attribute,
         model=model,
         image_column=image_column,
@@ -109,15 +119,15 @@ def resnet18(
 @click.command()
 @click.argument("manifest")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The calibration, for example calibration.json.")
-@click.option("--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here.")
+@_config
 @click.option("--labels", help="Labels to choose between, separated by commas.")
 @click.option("--model", help="The model whose confidences are calibrated.")
 @click.option("--precision", type=click.FloatRange(0, 1), help="Choose review_below so that this share of the rest is right.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split into two halves.")
-@click.option("--image-column", help="Column with paths or embedded images.")
-@click.option("--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder.")
-@click.option("--device", help="cpu, cuda, cuda:1, mps …; default: an accelerator if there is one.")
-@click.option("--workers", type=click.IntRange(0), help="Processes that decode images; default: by the machine.")
+@_image_column
+@_image_root
+@_device
+@_workers
 def calibrate(
     manifest: str,
     output: Path,
@@ -145,7 +155,7 @@ def calibrate(
         manifest,
         output,
         config,
-        labels=None if labels is None else [label.strip() for label in labels.split(",")],
+        labels=_split(labels),
         model=model,
         precision=precision,
         seed=seed,
@@ -166,3 +176,7 @@ def calibrate(
             reached = "no row" if review["precision"] is None else f"precision {review['precision']:.1%}"
             click.echo(f"  review_below {calibration.review_below:.4f}: {reached}, {review['review_share']:.1%} to review")
     click.echo(output)
+
+
+def _split(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",")]

@@ -30,6 +30,16 @@ def open_engine(
 
     A precision that was not asked for by name is tried on the first images, and fp32 taken where it decides otherwise.
     """
+    with ExitStack() as caches:
+        engine = _open(plan, device, batch_size, workers, verify_content, caches)
+        yield engine
+        engine.cache.trim()
+
+
+def _open(
+    plan: Plan, device: str | None, batch_size: int, workers: int | None, verify_content: bool, caches: ExitStack
+) -> LocalEngine:
+    """In a function of its own: a model that is tried and not taken is in nobody's way afterwards."""
     folder = cache_folder(plan.settings.cache.folder) if plan.settings.cache.enabled else None
     draw = partial(draw_images, plan.manifest, plan.rows, plan.policy)
     first, fallback = load_system(plan.settings, device, plan.calibrations, folder, draw)
@@ -39,37 +49,36 @@ def open_engine(
     pixels = sum(height * width for height, width in {one.size for one in wanted})
     workers = choose_workers(first.encoder.device.type) if workers is None else workers
     workers = fit_shared_memory(workers, 3 * batch_size * pixels)
-    with ExitStack() as caches:
 
-        def cache(predictor: Predictor) -> EmbeddingCache:
-            depends_on = embeddings_depend_on(plan.policy, predictor, decoded_for(wanted))
-            dimension, limit = predictor.encoder.dimension, int(plan.settings.cache.max_gb * 1e9)
-            return caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
+    def cache(predictor: Predictor) -> EmbeddingCache:
+        depends_on = embeddings_depend_on(plan.policy, predictor, decoded_for(wanted))
+        dimension, limit = predictor.encoder.dimension, int(plan.settings.cache.max_gb * 1e9)
+        return caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
 
-        def engine(predictor: Predictor) -> LocalEngine:
-            second = None if fallback is None else SecondOpinion(fallback.with_first(predictor), cache(fallback.second))
-            return LocalEngine(
-                predictor,
-                cache(predictor),
-                plan.policy,
-                batch_size=batch_size,
-                workers=workers,
-                verify_content=verify_content,
-                second=second,
-            )
+    def engine(predictor: Predictor) -> LocalEngine:
+        second = None if fallback is None else SecondOpinion(fallback.with_first(predictor), cache(fallback.second))
+        return LocalEngine(
+            predictor,
+            cache(predictor),
+            plan.policy,
+            batch_size=batch_size,
+            workers=workers,
+            verify_content=verify_content,
+            second=second,
+        )
 
-        chosen = engine(first)
-        if first.reference is not None:
-            reference = engine(first.reference)
-            schema = result_schema_of(plan, {})
-            differ = disagreements(plan.manifest, plan.rows, schema, chosen, reference, lambda _: stop.check())
-            first.reference = None  # and its memory is free, unless it is taken
-            if differ:
-                log.warning(
-                    "precision auto: %s decides %d times otherwise than fp32 about the first images; going on in fp32",
-                    first.encoder.precision,
-                    differ,
-                )
-                chosen = reference
-        yield chosen
-        chosen.cache.trim()
+    chosen = engine(first)
+    if first.reference is None:
+        return chosen
+    reference = engine(first.reference)
+    schema = result_schema_of(plan, {})
+    differ = disagreements(plan.manifest, plan.rows, schema, chosen, reference, lambda _: stop.check())
+    if not differ:
+        first.reference = None  # and its memory is free
+        return chosen
+    log.warning(
+        "precision auto: %s decides %d times otherwise than fp32 about the first images; going on in fp32",
+        first.encoder.precision,
+        differ,
+    )
+    return reference

@@ -36,7 +36,7 @@ def tag(labelled: Path, tmp_path: Path, calibration: Path | None, **sections: An
 def calibrate(labelled: Path, tmp_path: Path, **options: Any) -> tuple[Path, Calibration]:
     path = tmp_path / "calibration.json"
     config = {**CONFIG, **options.pop("sections", {})}
-    content = tagger.calibrate(labelled, path, config, model=MODEL, workers=0, **options)
+    content = tagger.calibrate(labelled, path, config, **{"model": MODEL, "workers": 0, **options})
     return path, content.attributes["category"]
 
 
@@ -76,6 +76,14 @@ def test_each_source_of_a_fallback_has_its_temperature(
         tag(labelled, tmp_path, path)
     alone = tag(labelled, tmp_path, path, fallback={**fallback, "on_model_error": True}, model=tmp_path / "removed")
     assert alone.confidence == {"category": "calibrated"}
+
+
+def test_a_source_is_fitted_on_its_own_probabilities_alone(labelled: Path, checkpoint: Path, tmp_path: Path):
+    """Even on the rows that CLIP is so sure of that the run would not ask."""
+    fallback = {"checkpoint": str(checkpoint), "below": 0.01}
+    _, behind = calibrate(labelled, tmp_path, sections={"fallback": fallback})
+    _, alone = calibrate(labelled, tmp_path, model=checkpoint)
+    assert behind.sources["resnet18"] == alone.sources["resnet18"]
 
 
 def test_a_calibration_of_other_labels_weights_or_prompts_is_refused(labelled: Path, tmp_path: Path):

@@ -198,9 +198,14 @@ def failpoint(name: str) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
     temporary = path.with_name(f"{path.name}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
         flush(temporary)
         temporary.replace(path)
     except OSError:

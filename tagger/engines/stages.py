@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -11,8 +12,10 @@ class Stages:
 
     read, decode: seconds of work on images, added up over the processes that share it; recall (reading the manifest, and what
     is known of its images), encode, fallback (its encoder), wait_for_images: of the main process. Images that were encoded,
-    those that the fallback's encoder has seen, images with errors.
+    those that the fallback's encoder has seen, images with errors. began: before the first of it, by time.perf_counter.
     """
+
+    began: float = field(default_factory=time.perf_counter)
 
     recall: float = 0.0
     read: float = 0.0

@@ -5,6 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tagger.encoders.resnet18 import Normalise
+from tagger.encoders.trained import Ensemble
+from tagger.predictor import Predictor
+from tagger.tagging.taxonomy import prompts_hash
+from tagger.training.examples import Examples
+from tagger.training.resnet18 import Recipe, Weights, initial_network, logits_of
+from tagger.training.split import split
 from tagger.training.temperature import fit_temperature, softmax
 
 WEIGHTS = np.linspace(0, 1, 21)
@@ -24,3 +31,29 @@ def choose_weight(clip: NDArray[np.float32], own: NDArray[np.float32], truth: ND
     )
     losses = [-np.log(np.maximum((1 - weight) * first + weight * second, 1e-30)).mean() for weight in WEIGHTS]
     return float(WEIGHTS[int(np.argmin(losses))]), *temperatures
+
+
+def fit_ensemble(weights: Weights, examples: Examples, recipe: Recipe, clip: Predictor) -> Ensemble:
+    """How a ResNet18 with these weights, trained on the examples by the recipe, is averaged with CLIP on its one attribute.
+
+    examples: their pixels for the ResNet18, then for CLIP. Only the rows that the training was validated with are looked at.
+    """
+    [attribute], device = clip.attributes, clip.encoder.device
+    _, held = split(examples.truth, recipe.validation, recipe.seed)
+    own = of_clip = np.empty((0, len(attribute.labels)), np.float32)
+    if len(held):
+        network = initial_network("random", len(attribute.labels), recipe.seed)
+        network.load_state_dict(weights)
+        normalise = Normalise(recipe.preprocessing).to(device)
+        own = logits_of(network.to(device), normalise, examples.pixels[0], held, device).numpy()
+        [probabilities] = clip.probabilities(clip.encode(examples.pixels[1][held])())
+        of_clip = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    weight, clip_temperature, temperature = choose_weight(of_clip, own, examples.truth[held])
+    return Ensemble(
+        weight=weight,
+        clip_temperature=clip_temperature,
+        temperature=temperature,
+        clip=clip.encoder.weights,
+        prompts=prompts_hash(attribute),
+        rows=len(held),
+    )

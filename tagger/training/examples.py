@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,7 +56,7 @@ def load_examples(
     """Decode the labelled rows into files in `folder`, from where the system may drop them out of memory.
 
     Rows without a truth value among the labels, and rows whose image cannot be read, are counted, said, and left out. Raises
-    ManifestError where a label has no row.
+    ManifestError where a label has no row, OSError where the disk has no room.
     """
     name = attribute.truth_column
     assert name is not None
@@ -64,12 +66,7 @@ def load_examples(
     if total < len(truths):
         log.info("%d of %d rows have no truth value among the labels and are left out", len(truths) - total, len(truths))
     require_all_labels(manifest.name, attribute, truths[truths >= 0])
-    stored = [
-        torch.from_file(str(folder / f"pixels.{number}"), shared=True, size=total * 3 * height * width, dtype=torch.uint8).view(
-            total, 3, height, width
-        )
-        for number, (height, width) in enumerate(one.size for one in preprocessings)
-    ]
+    stored = [_pixels(folder / f"pixels.{number}", total, one.size) for number, one in enumerate(preprocessings)]
     loaded = load_images(
         _batches(manifest, truths),
         policy=policy,
@@ -92,6 +89,17 @@ def load_examples(
     truth = truths[rows]
     require_all_labels(manifest.name, attribute, truth)
     return Examples(tuple(whole[: len(rows)] for whole in stored), truth)
+
+
+def _pixels(path: Path, count: int, size: tuple[int, int]) -> torch.Tensor:
+    """uint8 (count, 3, H, W) in a file, whose room is taken first: to write where there is none would end the process."""
+    shape = (count, 3, *size)
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+        else:
+            file.truncate(math.prod(shape))
+    return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=torch.uint8).view(shape)
 
 
 def require_all_labels(name: str, attribute: Attribute, truth: NDArray[np.int64]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import math
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.transforms import v2
 
+from tagger.catalog.results import write_bytes
 from tagger.encoders.resnet18 import Normalise
 from tagger.errors import ConfigError, ModelError
 from tagger.training.split import split
@@ -102,7 +104,7 @@ def train(
     normalise = Normalise(recipe.preprocessing).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     right = torch.from_numpy(truth)
-    identity = _identity(recipe, pixels, truth)
+    identity = _identity(recipe, pixels, truth) if state else ""
     history: list[dict[str, float]] = []
     best: Weights = {}
     if state is not None and state.exists() and (saved := _read_state(state, identity)):
@@ -124,15 +126,14 @@ def train(
         if len(held):
             reached |= judge(logits_of(network, normalise, pixels, held, device), truth[held])
         history.append(reached)
-        if not len(held) or _rank(reached) == max(map(_rank, history)):
+        if _best(history) is reached:
             best = {key: weight.detach().cpu().clone() for key, weight in network.state_dict().items()}
         if state is not None:
             kept = {"identity": identity, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
-            partial = state.with_name(state.name + ".tmp")
-            torch.save({**kept, "history": history, "best": best}, partial)
-            partial.replace(state)
-    chosen = max(history, key=_rank) if len(held) else history[-1]
-    metrics = {"best": chosen, "epochs": history, "training_rows": len(rows), "validation_rows": len(held)}
+            buffer = io.BytesIO()
+            torch.save({**kept, "history": history, "best": best}, buffer)
+            write_bytes(state, buffer.getvalue())
+    metrics = {"best": _best(history), "epochs": history, "training_rows": len(rows), "validation_rows": len(held)}
     return best, metrics
 
 
@@ -181,8 +182,11 @@ def _epoch(
     return total / len(rows)
 
 
-def _rank(reached: dict[str, float]) -> tuple[float, float]:
-    return reached.get("accuracy", 0.0), -reached.get("loss", math.inf)
+def _best(history: list[dict[str, float]]) -> dict[str, float]:
+    """The first of the best epochs on the validation rows; without such rows, the last of all."""
+    if "accuracy" not in history[-1]:
+        return history[-1]
+    return max(history, key=lambda reached: (reached["accuracy"], -reached["loss"]))
 
 
 def _identity(recipe: Recipe, pixels: Tensor, truth: NDArray[np.int64]) -> str:

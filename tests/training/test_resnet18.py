@@ -20,6 +20,7 @@ import tagger
 from tagger.encoders.resnet18 import load_resnet18
 from tagger.encoders.trained import Trained, read_trained
 from tagger.errors import ConfigError, ManifestError, ModelError, UsageError
+from tagger.training.examples import _pixels
 from tagger.training.resnet18 import Recipe, train
 from tagger.training.split import split
 from tests.conftest import SAMPLE
@@ -241,6 +242,11 @@ def test_a_loss_that_is_no_number_ends_the_training():
         train(pixels, np.arange(8) % 2, 2, Recipe(init="random", image_size=32, learning_rate=1e30), torch.device("cpu"))
 
 
+def test_a_disk_without_room_for_the_pixels_is_an_error_and_not_the_end_of_the_process(tmp_path: Path):
+    with pytest.raises(OSError, match="No space left on device|File too large"):
+        _pixels(tmp_path / "pixels", 1 << 40, (224, 224))
+
+
 def test_the_split_keeps_every_label_and_shares_no_row():
     truth = np.array([0] * 10 + [1] * 3 + [2])
     rows, held = split(truth, 0.2, seed=3)
@@ -275,6 +281,8 @@ def test_what_cannot_be_learned_is_said(labelled: Path, tmp_path: Path):
         learn("r.pt")
     with pytest.raises(UsageError, match="--attribute size: expected one of category"):
         learn(attribute="size")
+    with pytest.raises(UsageError, match="--ensemble: expected a CLIP to be averaged with, found other.safetensors"):
+        learn(ensemble=True, model="other.safetensors")
     (tmp_path / "there.safetensors").touch()
     with pytest.raises(UsageError, match="expected no file, found one"):
         learn("there.safetensors")
