@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tagger.calibrating import calibrate
+    from tagger.comparing import compare
     from tagger.evaluation.stored import evaluate
     from tagger.job import run
     from tagger.learning import train_resnet18
     from tagger.summary import RunSummary
 
-__all__ = ["RunSummary", "__version__", "calibrate", "evaluate", "run", "train_resnet18"]
+__all__ = ["RunSummary", "__version__", "calibrate", "compare", "evaluate", "run", "train_resnet18"]
 
 __version__ = version("tagger")
 
@@ -33,6 +34,10 @@ def __getattr__(name: str) -> Any:  # the type of whichever name is asked for
         from tagger.calibrating import calibrate
 
         return calibrate
+    if name == "compare":
+        from tagger.comparing import compare
+
+        return compare
     if name == "train_resnet18":
         from tagger.learning import train_resnet18
 

@@ -18,7 +18,7 @@ from tagger.cache_commands import cache
 from tagger.catalog.check import start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
-from tagger.learning_commands import calibrate, train
+from tagger.learning_commands import calibrate, compare, train
 from tagger.log import log_to_stderr
 from tagger.text import one_line, printable
 
@@ -181,6 +181,7 @@ def init(folder: Path) -> None:
 cli.add_command(cache)
 cli.add_command(train)
 cli.add_command(calibrate)
+cli.add_command(compare)
 
 
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tagger import stop
-from tagger.catalog.check import check
-from tagger.catalog.manifest import open_manifest
 from tagger.catalog.results import reason, write_bytes
-from tagger.catalog.storage import Workspace, is_remote
+from tagger.catalog.storage import Workspace
 from tagger.encoders.trained import METADATA_KEY, SUFFIX, Trained, is_trained
 from tagger.engines.workers import choose_workers, start_early
-from tagger.errors import ConfigError, StoppedError, UsageError
-from tagger.plan import check_columns, choose_attributes, gather_settings, policy_of
+from tagger.errors import StoppedError, UsageError
+from tagger.labelled import open_labelled
+from tagger.plan import gather_settings
 from tagger.tagging.taxonomy import Attribute
 
 if TYPE_CHECKING:
@@ -65,13 +64,7 @@ def train_resnet18(
     if ensemble and is_trained(settings.model.name):
         raise UsageError(f"--ensemble: expected a CLIP to be averaged with, found {settings.model.name}; name one with --model")
     with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
-        files = space.fetch(name) if is_remote(name) else None
-        check(str(space.folder) if files else name)
-        opened = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
-        attributes = choose_attributes(opened, settings, labels)
-        check_columns(opened, attributes)
-        chosen = _choose(attributes, attribute, name)
-        policy = policy_of(opened, settings)
+        opened, chosen, policy = open_labelled(name, settings, space, labels, attribute)
         if workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
@@ -123,21 +116,6 @@ def train_resnet18(
                 "permissions, and run again to continue"
             ) from error
     return trained
-
-
-def _choose(attributes: Sequence[Attribute], name: str | None, manifest: str) -> Attribute:
-    names = [attribute.name for attribute in attributes]
-    if name is None and len(names) > 1:
-        raise UsageError(f"--attribute: expected one of {', '.join(names)}, found none; name the one to train for")
-    if name is not None and name not in names:
-        raise UsageError(f"--attribute {name}: expected one of {', '.join(names)}; correct it")
-    chosen = attributes[names.index(name) if name else 0]
-    if chosen.truth_column is None:
-        raise ConfigError(
-            f'attribute "{chosen.name}": expected a truth_column, whose values are learned, found none; name the column of '
-            f"{manifest} that has the right answers"
-        )
-    return chosen
 
 
 def _say_lonely(attribute: Attribute, truth: NDArray[np.int64]) -> None:

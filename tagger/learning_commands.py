@@ -1,12 +1,15 @@
-"""`tagger train`, `tagger calibrate`: learn from labelled rows."""
+"""`tagger train`, `tagger calibrate`, `tagger compare`: learn from labelled rows."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from tagger.errors import UsageError
 from tagger.log import log_to_stderr
 
 _config = click.option(
@@ -17,7 +20,30 @@ _image_root = click.option(
     "--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder."
 )
 _device = click.option("--device", help="cpu, cuda, cuda:1, mps …; default: an accelerator if there is one.")
+_labels = click.option("--labels", help="Labels to learn, separated by commas.")
+_attribute = click.option("--attribute", help="Which attribute of the settings.")
+_RECIPE = (
+    click.option("--init", default="imagenet", show_default=True, help="imagenet, random, or a file with a ResNet18's weights."),
+    click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Passes over the rows."),
+    click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True, help="Images of a step."),
+    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Of Adam."),
+    click.option("--image-size", type=click.IntRange(32), default=224, show_default=True, help="Pixels of a side."),
+    click.option(
+        "--validation",
+        type=click.FloatRange(0, 0.5),
+        default=0.2,
+        show_default=True,
+        help="Share of each label's rows.",
+    ),
+)
 _workers = click.option("--workers", type=click.IntRange(0), help="Processes that decode images; default: by the machine.")
+
+
+def _recipe(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a training."""
+    for option in reversed(_RECIPE):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -34,14 +60,9 @@ def train() -> None:
 @click.argument("manifest")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The checkpoint, *.safetensors.")
 @_config
-@click.option("--labels", help="Labels to learn, separated by commas.")
-@click.option("--attribute", help="Which attribute of the settings.")
-@click.option("--init", default="imagenet", show_default=True, help="imagenet, random, or a file with a ResNet18's weights.")
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Passes over the rows.")
-@click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True, help="Images of a step.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Of Adam.")
-@click.option("--image-size", type=click.IntRange(32), default=224, show_default=True, help="Pixels of a side.")
-@click.option("--validation", type=click.FloatRange(0, 0.5), default=0.2, show_default=True, help="Share of each label's rows.")
+@_labels
+@_attribute
+@_recipe
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is left to chance.")
 @click.option("--ensemble", is_flag=True, help="Choose the weight beside CLIP, for [fallback] mode ensemble.")
 @click.option("--model", help="That CLIP: a hub id or a local folder.")
@@ -56,12 +77,6 @@ def resnet18(
     config: Path | None,
     labels: str | None,
     attribute: str | None,
-    init: str,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    image_size: int,
-    validation: float,
     seed: int,
     ensemble: bool,
     model: str | None,
@@ -70,6 +85,7 @@ def resnet18(
     device: str | None,
     workers: int | None,
     overwrite: bool,
+    **recipe: Any,
 ) -> None:
     """Fine-tune torchvision's ResNet18; use it with `tagger run --model`, or as [fallback] beside CLIP.
 
@@ -85,15 +101,7 @@ def resnet18(
         manifest,
         output,
         config,
-        recipe=Recipe(
-            init=init,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            image_size=image_size,
-            validation=validation,
-            seed=seed,
-        ),
+        recipe=Recipe(seed=seed, **recipe),
         labels=_split(labels),
         attribute=attribute,
         model=model,
@@ -108,7 +116,7 @@ def resnet18(
     best = trained.metrics["best"]
     if trained.metrics["validation_rows"]:
         click.echo(
-            f"epoch {best['epoch']} of {epochs}: accuracy {best['accuracy']:.1%}, macro F1 {best['macro_f1']:.3f} on "
+            f"epoch {best['epoch']} of {recipe['epochs']}: accuracy {best['accuracy']:.1%}, macro F1 {best['macro_f1']:.3f} on "
             f"{trained.metrics['validation_rows']} validation rows"
         )
     if trained.ensemble is not None:
@@ -176,6 +184,82 @@ def calibrate(
             reached = "no row" if review["precision"] is None else f"precision {review['precision']:.1%}"
             click.echo(f"  review_below {calibration.review_below:.4f}: {reached}, {review['review_share']:.1%} to review")
     click.echo(output)
+
+
+@click.command()
+@click.argument("manifest")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for tables and pictures.")
+@click.option("--systems", default="zero-shot,resnet18,hybrid", show_default=True, help="What is compared, the yardstick first.")
+@click.option("--shots", default="12", show_default=True, help="Rows of each label to learn from; 1,2,4,8 draws curves.")
+@click.option("--test", default="4", show_default=True, help="Rows of each label to test with; all: of --test-manifest.")
+@click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="How often rows are drawn.")
+@click.option("--test-manifest", help="Where the rows to test with come from; default: MANIFEST.")
+@_config
+@_labels
+@_attribute
+@_recipe
+@click.option("--model", help="CLIP: a hub id or a local folder.")
+@_image_column
+@_image_root
+@_device
+@_workers
+@click.option("--overwrite", is_flag=True, help="Replace an existing comparison.")
+def compare(
+    manifest: str,
+    output: Path,
+    systems: str,
+    shots: str,
+    test: str,
+    seeds: int,
+    test_manifest: str | None,
+    config: Path | None,
+    labels: str | None,
+    attribute: str | None,
+    model: str | None,
+    image_column: str | None,
+    image_root: Path | None,
+    device: str | None,
+    workers: int | None,
+    overwrite: bool,
+    **recipe: Any,
+) -> None:
+    """Compare zero-shot CLIP, a ResNet18 and both together: each learns from a few rows and is tested with others, --seeds times.
+
+    \b
+    Example:
+      tagger compare labelled.parquet --shots 12 --test 4 --seeds 20 --output comparison
+    """
+    log_to_stderr(logging.INFO)
+    from tagger.comparing import compare
+    from tagger.training.resnet18 import Recipe
+
+    compared = compare(
+        manifest,
+        output,
+        config,
+        systems=_split(systems) or (),
+        shots=[_number(count, "--shots") for count in _split(shots) or ()],
+        test=None if test == "all" else _number(test, "--test"),
+        seeds=seeds,
+        test_manifest=test_manifest,
+        recipe=Recipe(**recipe),
+        labels=_split(labels),
+        attribute=attribute,
+        model=model,
+        image_column=image_column,
+        image_root=image_root,
+        device=device,
+        workers=workers,
+        overwrite=overwrite,
+        progress=True,
+    )
+    click.echo(f"{compared.to_text()}\n\n{output}")
+
+
+def _number(text: str, option: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise UsageError(f"{option}: expected a number of rows from 1 on, found {text}; correct it")
+    return int(text)
 
 
 def _split(names: str | None) -> list[str] | None:

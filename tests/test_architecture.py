@@ -21,9 +21,11 @@ ALLOWED = {
         "",
     },  # of the catalog what starts reading early
     "cache_commands": {"encoders"},
-    "learning_commands": {"learning", "calibrating", "training", "log"},
+    "learning_commands": {"learning", "calibrating", "comparing", "training", "log"},
+    "comparing": {"plan", "labelled", "catalog", "encoders", "engines", "predictor", "training", "evaluation"},
+    "labelled": {"plan", "catalog", "config", "tagging"},
     "calibrating": {"plan", "learned", "opening", "fallback", "catalog", "engines", "tagging", "training", "evaluation"},
-    "learning": {"plan", "catalog", "encoders", "engines", "predictor", "tagging", "training"},
+    "learning": {"plan", "labelled", "catalog", "encoders", "engines", "predictor", "tagging", "training"},
     "job": {"plan", "identity", "summary", "engines", "opening", "catalog", "evaluation"},
     "opening": {"plan", "identity", "engines", "fallback", "predictor", "encoders", "images"},
     "identity": {"plan", "catalog", "tagging", "predictor", "fallback"},
@@ -47,7 +49,7 @@ ALLOWED = {
     "stop": set(),
     "text": set(),
     "log": set(),
-    "": {"job", "learning", "calibrating", "summary", "evaluation"},  # tagger/__init__.py
+    "": {"job", "learning", "calibrating", "comparing", "summary", "evaluation"},  # tagger/__init__.py
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

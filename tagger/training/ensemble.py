@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.encoders.resnet18 import Normalise
 from tagger.encoders.trained import Ensemble
 from tagger.predictor import Predictor
 from tagger.tagging.taxonomy import prompts_hash
 from tagger.training.examples import Examples
-from tagger.training.resnet18 import Recipe, Weights, initial_network, logits_of
+from tagger.training.resnet18 import Recipe, Weights, predict
 from tagger.training.split import split
 from tagger.training.temperature import fit_temperature, softmax
 
@@ -40,12 +39,9 @@ def fit_ensemble(weights: Weights, examples: Examples, recipe: Recipe, clip: Pre
     """
     [attribute], device = clip.attributes, clip.encoder.device
     _, held = split(examples.truth, recipe.validation, recipe.seed)
-    own = of_clip = np.empty((0, len(attribute.labels)), np.float32)
+    own = predict(weights, len(attribute.labels), recipe, examples.pixels[0], held, device)
+    of_clip = np.empty_like(own)
     if len(held):
-        network = initial_network("random", len(attribute.labels), recipe.seed)
-        network.load_state_dict(weights)
-        normalise = Normalise(recipe.preprocessing).to(device)
-        own = logits_of(network.to(device), normalise, examples.pixels[0], held, device).numpy()
         [probabilities] = clip.probabilities(clip.encode(examples.pixels[1][held])())
         of_clip = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     weight, clip_temperature, temperature = choose_weight(of_clip, own, examples.truth[held])

@@ -31,10 +31,12 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Examples:
-    """pixels: for each preprocessing uint8 (N, 3, H, W). truth: int64 (N,), indices of the attribute's labels."""
+    """pixels: for each preprocessing uint8 (N, 3, H, W). truth: int64 (N,), indices of the attribute's labels. rows: int64 (N,),
+    of the manifest."""
 
     pixels: tuple[torch.Tensor, ...]
     truth: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
 
 def truth_of(table: pa.Table, attribute: Attribute) -> NDArray[np.int64]:
@@ -88,7 +90,7 @@ def load_examples(
         log.warning("%d images cannot be read and are left out: %s", errors.total(), counts)
     truth = truths[rows]
     require_all_labels(manifest.name, attribute, truth)
-    return Examples(tuple(whole[: len(rows)] for whole in stored), truth)
+    return Examples(tuple(whole[: len(rows)] for whole in stored), truth, np.asarray(rows, np.int64))
 
 
 def _pixels(path: Path, count: int, size: tuple[int, int]) -> torch.Tensor:

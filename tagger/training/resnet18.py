@@ -137,6 +137,18 @@ def train(
     return best, metrics
 
 
+def predict(
+    weights: Weights, labels: int, recipe: Recipe, pixels: Tensor, rows: NDArray[np.int64], device: torch.device
+) -> NDArray[np.float32]:
+    """Logits, float32 (len(rows), labels), that a ResNet18 with these weights gives to these rows of uint8 pixels."""
+    with torch.device("meta"):
+        network: nn.Module = resnet18(num_classes=labels)
+    network.load_state_dict(weights, assign=True)
+    if not len(rows):
+        return np.empty((0, labels), np.float32)
+    return logits_of(network.to(device), Normalise(recipe.preprocessing).to(device), pixels, rows, device).numpy()
+
+
 @torch.inference_mode()
 def logits_of(network: nn.Module, normalise: nn.Module, pixels: Tensor, rows: NDArray[np.int64], device: torch.device) -> Tensor:
     """float32 (len(rows), K)."""
