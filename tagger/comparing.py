@@ -251,7 +251,7 @@ def _write(
     write_bytes(folder / CONFUSION, draw_confusion(final, labels))
     rows, truth = draws[0].tests, judge.examples.truth[draws[0].tests]
     places = [place for label in range(min(len(labels), SHOWN_LABELS)) for place in np.flatnonzero(truth == label)[:SHOWN]]
-    pictures = judge.examples.pixels[-1 if found[most][0].keys() - {"resnet18"} else 0]
+    pictures = max((judge.examples.pixels[0], judge.examples.pixels[-1]), key=lambda pixels: pixels.shape[-1])
     samples = [
         Sample(
             pictures[int(rows[place])].permute(1, 2, 0).numpy(),

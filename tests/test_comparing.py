@@ -174,8 +174,7 @@ def test_both_sides_of_a_draw_are_apart(rows: list[tuple[int, int]], shots: int,
     pool = Pool("labelled.parquet", truth, far[[number for _, number in rows]])
     try:
         drawn = draw(pool, pool, ["a", "b", "c"], shots, tests, seed)
-    except ManifestError as error:
-        assert "labelled.parquet: expected" in str(error)
+    except ManifestError:  # too few of some label, of which test_mistakes has the words
         return
     assert drawn.shots.shape == (3, shots)
     assert (truth[drawn.shots] == np.arange(3)[:, None]).all()

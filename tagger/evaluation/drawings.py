@@ -53,7 +53,8 @@ def draw_samples(samples: Sequence[Sample], columns: int) -> bytes:
     """A sheet: each picture under its true label, with what each system answered, how sure it was, and whether it was right."""
     rows = -(-len(samples) // columns)
     lines = max(len(sample.answers) for sample in samples)
-    figure = Figure(figsize=(2.1 * columns, (2.2 + 0.2 * lines) * rows), layout="constrained")
+    figure = Figure(figsize=(2.1 * columns, (2.2 + 0.2 * lines) * rows))
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.05, hspace=0.2 + 0.11 * lines)
     cells = [axes for row in _grid(figure, rows, columns) for axes in row]
     for axes in cells:
         axes.axis("off")
@@ -112,5 +113,5 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks
-        figure.savefig(buffer, format="png", dpi=DPI)
+        figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     return buffer.getvalue()
