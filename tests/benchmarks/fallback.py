@@ -1,0 +1,60 @@
+"""What a fallback costs: runs of one manifest by CLIP alone, by the checkpoint alone, and by both, for several thresholds.
+
+python tests/benchmarks/fallback.py labelled.parquet --checkpoint resnet18.safetensors --below 0.5 0.7 0.9
+
+In turn, several rounds, without the cache; seconds from the first read to the result, without the loading of models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from common import machine, print_table, spread
+
+import tagger
+
+MODEL = Path(__file__).parents[2] / "sample_catalog" / "model"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=MODEL, help="CLIP; default: the sample catalogue's")
+    parser.add_argument("--below", type=float, nargs="+", default=[0.5, 0.7, 0.9])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    systems: dict[str, tuple[Path, dict[str, Any]]] = {
+        "CLIP alone": (options.model, {}),
+        "checkpoint alone": (options.checkpoint, {}),
+    }
+    for below in options.below:
+        fallback = {"fallback": {"checkpoint": str(options.checkpoint.resolve()), "below": below}}
+        systems[f"both, below {below:g}"] = (options.model, fallback)
+    found: dict[str, list[tagger.RunSummary]] = {name: [] for name in systems}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(options.rounds):
+            for name, (model, config) in systems.items():
+                output = {"output": Path(folder) / "tagged.parquet", "overwrite": True, "cache": False}
+                found[name].append(tagger.run(options.manifest, config, model=model, precision="fp32", **output))
+    print(machine("tagger"))
+    seconds = {name: [summary.stage_seconds["total"] for summary in summaries] for name, summaries in found.items()}
+    both = statistics.median(seconds["checkpoint alone"])
+    rows = []
+    for name, summaries in found.items():
+        last = summaries[-1]
+        more = [own - alone for own, alone in zip(seconds[name], seconds["CLIP alone"], strict=True)]
+        shown = last.fallback_images / last.rows
+        accuracy = next(iter(last.evaluation.attributes.values())).accuracy if last.evaluation else float("nan")
+        cost = spread([extra / both for extra in more], 3) if shown else ""
+        rows.append([name, spread(seconds[name]), f"{shown:.1%}", cost, f"{accuracy:.1%}"])
+    heads = ["seconds", "rows shown to the checkpoint", "more than CLIP alone, as a share of the checkpoint alone", "accuracy"]
+    print_table(["system", *heads], rows)
+
+
+if __name__ == "__main__":  # workers are separate processes
+    main()
