@@ -63,7 +63,7 @@ def cli() -> None:
 @click.option("--retry-errors", type=click.Path(), help="Try only the error rows of this result again.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of the embedding cache; default: the user's cache.")
 @click.option("--no-cache", is_flag=True, help="Encode every image, and keep nothing for the next run.")
-@click.option("--verify-content", is_flag=True, help="Read every image file, even if its size and times are as they were.")
+@click.option("--verify-content", is_flag=True, help="Read every image, even if it seems unchanged.")
 @click.option("--exact-preprocessing", is_flag=True, help="Pixels as the model's own image processor makes them; slower.")
 @click.option("--quiet", is_flag=True, help="Print only errors and the result's path.")
 def run(

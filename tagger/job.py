@@ -73,8 +73,9 @@ def run(
     that decode images, chosen where None; with 0, an image that kills its decoder kills the run. image_timeout: seconds for
     one image. allow_formats: beside JPEG, PNG and WebP. max_errors: how many rows may fail, "2%" of all or a number.
     retry_errors: an earlier result, of which only the error rows are tagged; replaced where there is no `output`. cache: the
-    embedding cache's folder; False for none. verify_content: read every image, instead of taking a file whose size and times
-    are as they were for the same. exact_preprocessing: pixels as the checkpoint's own image processor makes them, to the bit.
+    embedding cache's folder; False for none. verify_content: read every image, instead of taking a file whose size and times,
+    or a remote image whose version, are as they were for the same. exact_preprocessing: pixels as the checkpoint's own image
+    processor makes them, to the bit.
 
     Until the end nothing appears at `output`. Raises the errors of errors.py; GateError, that of `max_errors`, after the
     results are written.

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 class ImageRef:
     """Where one manifest row's image is: embedded bytes, else a path; neither when the manifest has null.
 
-    `row` is the row's number in the manifest, from 0. `decode`: even if the embedding of its bytes is known.
+    `row` is the row's number in the manifest, from 0. `decode`: even if the embedding of its bytes is known. `version`: what
+    a server calls these bytes; with `digest`, what it called the bytes of that SHA-256 when they were read last.
     """
 
     row: int
     path: str | None = None
     data: bytes | None = None
     decode: bool = False
+    version: str = ""
+    digest: bytes = b""
 
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -94,8 +97,8 @@ class ImageBatch:
 
     rows: int64 (N,), the rows that decoded. pixels: for each preprocessing uint8 (N, 3, H, W), resized and cropped, not yet
     normalised. digests: of the bytes that those N images were, SHA-256. errors: row -> why its image cannot be tagged. known:
-    row -> digest of an image that was read and not decoded, because its embedding is there. busy: seconds that reading and
-    decoding took.
+    row -> digest of an image that was not decoded, because its embedding is there. versions: row -> what a server called the
+    bytes that it sent. busy: seconds that reading and decoding took.
     """
 
     rows: NDArray[np.int64]
@@ -103,6 +106,7 @@ class ImageBatch:
     digests: tuple[bytes, ...]
     errors: dict[int, ImageError] = field(default_factory=dict)
     known: dict[int, bytes] = field(default_factory=dict)
+    versions: dict[int, str] = field(default_factory=dict)
     busy: Busy = field(default_factory=Busy)
 
 

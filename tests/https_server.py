@@ -23,8 +23,9 @@ FAULTS = ("503", "429", "reset", "slow", "truncated", "wrong-length", "stall")
 class HttpsServer(ThreadingHTTPServer):
     """Serves `files` (path -> content) after the `faults` of a path (a list, used up from the front) have happened.
 
-    `redirects`: path -> Location. `headers`: path -> extra headers. `requests`: (path, Host) as they came. `names`: of SNI.
-    `happened`: fault -> how often.
+    `redirects`: path -> Location. `headers`: path -> extra headers; an ETag among them is compared with what a request says that
+    it knows. `requests`: (path, Host) as they came. `names`: of SNI. `happened`: fault -> how often. `answered`: status -> how
+    often. `condition_status`: of the answer to a request that says what it knows, instead of 304 or 200.
     """
 
     daemon_threads = True
@@ -45,6 +46,8 @@ class HttpsServer(ThreadingHTTPServer):
         self.statuses: dict[str, int] = {}
         self.faults: defaultdict[str, list[str]] = defaultdict(list)
         self.happened: Counter[str] = Counter()
+        self.answered: Counter[int] = Counter()
+        self.condition_status: int | None = None
         self.requests: list[tuple[str, str]] = []
         self.closing = threading.Event()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -144,11 +147,19 @@ class _Handler(BaseHTTPRequestHandler):
         elif path in server.statuses:
             self._answer(server.statuses[path], b"")
         elif path in server.files:
-            self._answer(200, body, server.headers.get(path, {}))
+            headers = server.headers.get(path, {})
+            known = self.headers["If-None-Match"]
+            if known and server.condition_status:
+                self._answer(server.condition_status, b"", headers)
+            elif known and known.removeprefix("W/") == headers.get("ETag", "").removeprefix("W/"):
+                self._answer(304, b"", headers)
+            else:
+                self._answer(200, body, headers)
         else:
             self._answer(404, b"")
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None, length: int | str | None = None) -> None:
+        self.server.answered[status] += 1
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         for name, value in (headers or {}).items():

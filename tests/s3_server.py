@@ -15,12 +15,16 @@ FAULTS = ("503", "500", "429", "403", "reset", "truncated", "stall")
 
 
 class S3Server(ObjectStore):
-    """`faults`: "/bucket/key" -> what happens to the next requests for it. `happened`: fault -> how often. `requests`: paths."""
+    """`faults`: "/bucket/key" -> what happens to the next requests for it. `happened`: fault -> how often. `requests`: paths.
+
+    `answered`: status -> how often, of what no fault has spoilt.
+    """
 
     def __init__(self) -> None:
         self.faults: defaultdict[str, list[str]] = defaultdict(list)
         self.happened: Counter[str] = Counter()
         self.requests: list[str] = []
+        self.answered: Counter[int] = Counter()
         self.closing = threading.Event()
         super().__init__()
         self.environment = {
@@ -44,7 +48,12 @@ class S3Server(ObjectStore):
         path = environ["PATH_INFO"]
         self.requests.append(path)
         if not self.faults[path]:
-            return self._moto(environ, start_response)
+
+            def counted(status: str, *more: Any) -> Any:
+                self.answered[int(status.split()[0])] += 1
+                return start_response(status, *more)
+
+            return self._moto(environ, counted)
         fault = self.faults[path].pop(0)
         self.happened[fault] += 1
         if fault.isdecimal():

@@ -63,15 +63,17 @@ class EmbeddingCache:
         self._made_anew = False
         self._guarded(self._open, None)
 
-    def known_files(self, files: Collection[tuple[bytes, bytes]]) -> list[bytes | None]:
-        """(reference, version) of files -> the digest of each that is here in this version, None for the others."""
+    def known_files(self, references: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+        """The version and the digest that each reference was last put with; b"" and b"" of those that were not."""
+        unknown = (b"", b"")
 
-        def find() -> list[bytes | None]:
-            query = "SELECT digest FROM files WHERE reference = ? AND version = ?"
+        def find() -> list[tuple[bytes, bytes]]:
+            # Cast, for one flipped bit makes text or a number of what was put.
+            query = "SELECT CAST(version AS BLOB), CAST(digest AS BLOB) FROM files WHERE reference = ?"
             with transaction(self._connection(), "BEGIN") as db:
-                return [next((row[0] for row in db.execute(query, file)), None) for file in files]
+                return [db.execute(query, (reference,)).fetchone() or unknown for reference in references]
 
-        return self._guarded(find, [None] * len(files))
+        return self._guarded(find, [unknown] * len(references))
 
     def get(self, digests: Iterable[bytes]) -> dict[bytes, NDArray[Any]]:
         """The vectors of those images that are here."""

@@ -37,7 +37,7 @@ class LocalEngine:
     """Tags shards with this machine.
 
     policy: which images may be read. batch_size: how many are read together. workers: processes that decode. second: a
-    fallback, with the cache of its embeddings. verify_content: read every file, whether it seems unchanged or not. stages:
+    fallback, with the cache of its embeddings. verify_content: read every image, whether it seems unchanged or not. stages:
     filled in while it runs.
     """
 
@@ -176,7 +176,7 @@ class LocalEngine:
             self._recall(current, image_refs(table, manifest.image_column, shard.start))
             yield current
 
-    def _recall(self, shard: OpenShard, refs: Sequence[ImageRef]) -> None:
+    def _recall(self, shard: OpenShard, refs: list[ImageRef]) -> None:
         rows = shard.rows.tolist()
         digests: dict[int, bytes] = {}
         for row in rows:
@@ -185,8 +185,12 @@ class LocalEngine:
             elif (file := self._versions(refs[row])) is not None:
                 shard.files[row] = file
         if not self._verify_content:
-            unchanged = self.cache.known_files(shard.files.values())
-            digests |= {row: digest for row, digest in zip(shard.files, unchanged, strict=True) if digest is not None}
+            kept = self.cache.known_files([name for name, _ in shard.files.values()])
+            for (row, (_, version)), (last, digest) in zip(shard.files.items(), kept, strict=True):
+                if last and last == version:
+                    digests[row] = digest
+                elif last and not version:  # a remote one: who fetches it asks its server
+                    refs[row] = replace(refs[row], version=last.decode("ascii", "replace"), digest=digest)
         found = self.cache.get(set(digests.values()))
         known = [row for row in rows if digests.get(row, b"") in found]
         for row in known:
@@ -215,12 +219,12 @@ class LocalEngine:
             arrived = self._arrival(shard, row, digest, pixels[-1])
             if not self._stream.find(digest, arrived):
                 self._stream.encode(digest, pixels[0], arrived)
-            self._remember(shard, row, digest)
+            self._remember(shard, row, digest, batch.versions.get(manifest_row))
         gone: list[ImageRef] = []
         for manifest_row, digest in batch.known.items():
             row = manifest_row - start
             if self._stream.find(digest, self._arrival(shard, row, digest, None)):
-                self._remember(shard, row, digest)
+                self._remember(shard, row, digest, batch.versions.get(manifest_row))
             else:  # evicted, or the cache was damaged, since the decoding process asked
                 gone.append(shard.loading[row])
         if gone:
@@ -255,11 +259,14 @@ class LocalEngine:
             for images in self._load([list(again.values())], known=()):
                 self._take(images, shard)
 
-    def _remember(self, shard: OpenShard, row: int, digest: bytes) -> None:
+    def _remember(self, shard: OpenShard, row: int, digest: bytes, told: str | None) -> None:
+        """`told`: the version that came with the bytes from their server."""
         ref = shard.loading.pop(row)
-        file = shard.files.get(row)
-        if file is not None and self._versions(ref) == file:  # else it was changed while it was read
-            self._stream.remember_file(*file, digest)
+        name, version = shard.files.get(row, (b"", b""))
+        if told:
+            self._stream.remember_file(name, told.encode(), digest)
+        elif version and self._versions(ref) == (name, version):  # else it was changed while it was read
+            self._stream.remember_file(name, version, digest)
 
 
 def all_rows(table: pa.Table) -> NDArray[np.int64]:

@@ -30,7 +30,7 @@ class OpenShard:
     seconds: dict[int, NDArray[Any]] = field(default_factory=dict)
     errors: dict[int, ImageError] = field(default_factory=dict)
     loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
-    files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before anything was read
+    files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before it was read
     to_load: int = 0
 
     def settle(self, row: int, second: NDArray[Any] | None = None) -> None:

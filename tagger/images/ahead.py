@@ -1,4 +1,4 @@
-"""Remote images fetched while the ones before them are decoded, in order and a bounded number at a time."""
+"""Remote images fetched, if they have changed, while the ones before them are decoded: in order, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from tagger.errors import ImageError
-from tagger.images.remote import is_remote
-from tagger.images.sources import read_bytes
+from tagger.images.remote import fetch, is_remote
+from tagger.images.sources import MAX_FILE_BYTES
 from tagger.types import ImagePolicy, ImageRef
 
 AT_ONCE = 16  # images that are on their way, or here and not decoded yet
@@ -20,7 +20,10 @@ _Fetched = ImageRef | ImageError
 
 
 def fetch_ahead(refs: Sequence[ImageRef], policy: ImagePolicy) -> Iterator[_Fetched]:
-    """The references in their order: a remote one with the bytes in it, or the error that came instead; others as they are."""
+    """The references in their order: a remote one with the bytes in it, or the error that came instead; others as they are.
+
+    One with a digest, too, is as it was if its server says that the version has not changed.
+    """
     waiting = iter([ref for ref in refs if _to_fetch(ref)])
     answers = deque(_start(ref, policy) for ref in islice(waiting, AT_ONCE))
     for ref in refs:
@@ -47,7 +50,9 @@ def _start(ref: ImageRef, policy: ImagePolicy) -> SimpleQueue[_Fetched]:
 
 def _fetch(ref: ImageRef, policy: ImagePolicy) -> _Fetched:
     try:
-        return ImageRef(ref.row, data=read_bytes(ref, policy))
+        assert ref.path is not None
+        data, version = fetch(ref.path, policy, MAX_FILE_BYTES, ref.version if ref.digest else "")
+        return ref if data is None else ImageRef(ref.row, data=data, decode=ref.decode, version=version)
     except ImageError as error:
         return error.with_traceback(None)
     except MemoryError:

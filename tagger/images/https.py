@@ -26,7 +26,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError, SSLError
 
 from tagger.errors import ImageError
-from tagger.images.remote import TransientError, shown
+from tagger.images.remote import TransientError, shown, strong
 from tagger.types import ImagePolicy
 
 CONNECT_SECONDS = 5.0
@@ -83,17 +83,26 @@ def _connections(process: int) -> urllib3.PoolManager:
     return urllib3.PoolManager(num_pools=64, maxsize=CONNECTIONS, ssl_context=context)
 
 
-def read(reference: str, policy: ImagePolicy, limit: int, deadline: float) -> bytes:
-    """One attempt to read at most `limit` bytes until `deadline` (time.monotonic). Raises ImageError, TransientError."""
+def read(reference: str, policy: ImagePolicy, limit: int, deadline: float, version: str) -> tuple[bytes | None, str]:
+    """One attempt to read at most `limit` bytes until `deadline` (time.monotonic), and their strong ETag, as fetch() says.
+
+    A tag tells apart what was at one URL. So it is asked for and told of the reference's own, not of where a redirect leads.
+    Raises ImageError, TransientError.
+    """
     url = reference
     _this_thread.deadline, _this_thread.silence = deadline, min(SILENCE_SECONDS, policy.timeout / 4)
     try:
         for _ in range(MAX_REDIRECTS + 1):
-            with closing(_get(url, policy)) as response:
+            known = version if url == reference else ""
+            with closing(_get(url, policy, known)) as response:
                 location = response.get_redirect_location()
                 if not location:
+                    # The server compares weakly: its tag may have become a weak one.
+                    if known and response.status == 304 and response.headers.get("ETag", known) == known:
+                        response.drain_conn()  # of nothing, so that the connection is used again
+                        return None, known
                     _check_status(response, url)
-                    return _body(response, url, limit)
+                    return _body(response, url, limit), strong(response.headers.get("ETag")) if url == reference else ""
                 url = urljoin(url, location)
     except SSLError as error:
         if isinstance(error.args[0], ssl.SSLCertVerificationError):
@@ -105,8 +114,8 @@ def read(reference: str, policy: ImagePolicy, limit: int, deadline: float) -> by
     raise ImageError("unreadable", f"{shown(url)}: more than {MAX_REDIRECTS} redirects")
 
 
-def _get(url: str, policy: ImagePolicy) -> urllib3.BaseHTTPResponse:
-    """The answer, its headers read, from the first address that takes a connection."""
+def _get(url: str, policy: ImagePolicy, known: str) -> urllib3.BaseHTTPResponse:
+    """The answer, its headers read, from the first address that takes a connection; 304 if the version there is `known`."""
     host, port, target = _plain(url, policy.hosts)
     failure: Exception = TransientError(f"{host} has no address")
     for address in _addresses(host, port, policy.private_networks, int(time.monotonic() // DNS_SECONDS)):
@@ -120,6 +129,7 @@ def _get(url: str, policy: ImagePolicy) -> urllib3.BaseHTTPResponse:
                     "User-Agent": "tagger",
                     "Accept": "image/*",
                     "Accept-Encoding": "identity",
+                    **({"If-None-Match": known} if known else {}),
                 },
                 timeout=urllib3.Timeout(
                     connect=_patience(min(CONNECT_SECONDS, _this_thread.silence)), read=_patience(_this_thread.silence)

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ class _Item(NamedTuple):
     row: int
     pixels: tuple[torch.Tensor, ...] | None = None
     digest: bytes = b""
+    version: str = ""
     error: ImageError | None = None
     busy: Busy = Busy()
 
@@ -56,10 +58,17 @@ class ImageDataset(Dataset[_Item]):
         self.policy, self.preprocessings, self.known = policy, preprocessings, known
 
     def __getitems__(self, refs: Sequence[ImageRef]) -> list[_Item]:
+        # Bytes that must be decoded are fetched, whether their version is known or not.
+        refs = [replace(ref, digest=b"") if ref.digest and self._must_decode(ref, ref.digest) else ref for ref in refs]
         fetched = zip(refs, fetch_ahead(refs, self.policy), strict=True)
         return [_Item(ref.row, error=found) if isinstance(found, ImageError) else self[found] for ref, found in fetched]
 
+    def _must_decode(self, ref: ImageRef, digest: bytes) -> bool:
+        return ref.decode or digest not in self.known
+
     def __getitem__(self, ref: ImageRef) -> _Item:
+        if ref.digest:  # it has not changed, says its server
+            return _Item(ref.row, digest=ref.digest)
         # Nothing can interrupt a decoder in C but the end of its process, so the alarm of a worker ends it.
         alone = get_worker_info() is not None
         if alone:
@@ -70,9 +79,9 @@ class ImageDataset(Dataset[_Item]):
             digest = hashlib.sha256(data).digest()
             read = time.perf_counter()
             pixels = None
-            if ref.decode or digest not in self.known:
+            if self._must_decode(ref, digest):
                 pixels = read_pixels(data, self.policy.formats, self.preprocessings)
-            return _Item(ref.row, pixels, digest, busy=Busy(read - began, time.perf_counter() - read))
+            return _Item(ref.row, pixels, digest, ref.version, busy=Busy(read - began, time.perf_counter() - read))
         except ImageError as error:
             return _Item(ref.row, error=error.with_traceback(None), busy=Busy(time.perf_counter() - began))
         except (MemoryError, RuntimeError) as error:
@@ -98,6 +107,7 @@ def collate(items: Sequence[_Item]) -> ImageBatch:
         digests=tuple(item.digest for item in items if item.pixels is not None),
         errors={item.row: item.error for item in items if item.error is not None},
         known={item.row: item.digest for item in items if item.pixels is None and item.error is None},
+        versions={item.row: item.version for item in items if item.version},
         busy=Busy(*(sum(seconds) for seconds in zip(*(item.busy for item in items), strict=True))),
     )
 
@@ -106,8 +116,8 @@ class ImageLoader:
     """Reads and decodes batches of references with `workers` processes (0: in this one), in the order they came.
 
     The references travel to the workers batch by batch, so memory does not grow with the manifest. Each worker has
-    `prefetch` batches to do. An image whose digest is in `known`, asked in the workers, is not decoded. Iterating raises
-    WorkerDeathError.
+    `prefetch` batches to do. An image whose digest is in `known`, asked in the workers, is not decoded, and not fetched if its
+    server says that the reference still leads to the version of that digest. Iterating raises WorkerDeathError.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from typing import Any
 import fsspec
 
 from tagger.errors import ImageError
-from tagger.images.remote import TransientError, shown
+from tagger.images.remote import TransientError, shown, strong
 from tagger.types import ImagePolicy
 
 CONNECTIONS = 16
@@ -28,8 +28,11 @@ _DOT_SEGMENT = re.compile(r"(^|/)\.{1,2}(/|$)")  # might be folded away on the w
 _creating = threading.Lock()
 
 
-def read(reference: str, policy: ImagePolicy, limit: int, deadline: float) -> bytes:
-    """One attempt to read at most `limit` bytes until `deadline` (time.monotonic). Raises ImageError, TransientError."""
+def read(reference: str, policy: ImagePolicy, limit: int, deadline: float, version: str) -> tuple[bytes | None, str]:
+    """One attempt to read at most `limit` bytes until `deadline` (time.monotonic), and their version, as fetch() says.
+
+    Raises ImageError, TransientError.
+    """
     found = _REFERENCE.fullmatch(reference)
     if found is None or _DOT_SEGMENT.search(found[3]):
         raise ImageError("forbidden-path", "expected scheme://bucket/key, without dot segments and control characters")
@@ -43,8 +46,8 @@ def read(reference: str, policy: ImagePolicy, limit: int, deadline: float) -> by
         with _creating:  # not once per thread
             store = _store(scheme, policy.timeout, os.getpid())
         # Half of what is left: time for another attempt. One byte more than allowed tells what is too large.
-        attempt = asyncio.wait_for(store._cat_file(f"{bucket}/{key}", start=0, end=limit + 1), left / 2)
-        data: bytes = asyncio.run_coroutine_threadsafe(attempt, store.loop).result()
+        attempt = asyncio.wait_for(_GET[scheme](store, f"{bucket}/{key}", limit + 1, version), left / 2)
+        data, told = asyncio.run_coroutine_threadsafe(attempt, store.loop).result()
     except FileNotFoundError as error:
         raise ImageError("missing", f"no object {shown(reference)}") from error
     except PermissionError as error:
@@ -52,14 +55,65 @@ def read(reference: str, policy: ImagePolicy, limit: int, deadline: float) -> by
     # Each client has exceptions of its own. Their texts are not repeated: some hold the URL and its signature.
     except Exception as error:
         status, name = _status(error), type(error).__name__
+        if status == 304 and version:
+            return None, version
         if status == 416:  # of an empty object not even the first byte can be had
-            return b""
+            return b"", ""
         if "Credential" in name or (400 <= status < 500 and status not in (408, 429)):
             raise ImageError("unreadable", f"{shown(reference)}: the store refuses ({name} {status or ''})") from error
         raise TransientError(f"the store failed ({name})") from error
-    if len(data) > limit:
+    if data is not None and len(data) > limit:
         raise ImageError("too-large", f"{shown(reference)}: more than the {limit:,} bytes that are read")
-    return data
+    return data, told
+
+
+# As the clients' own _cat_file, which neither tells the version of what it reads nor takes a condition.
+
+
+async def _get_s3(store: Any, path: str, size: int, known: str) -> tuple[bytes, str]:
+    bucket, key, pinned = store.split_path(path)
+    condition = {**({"IfNoneMatch": known} if known else {}), **({"VersionId": pinned} if pinned else {})}
+    answer = await store._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes=0-{size - 1}", **condition)
+    try:
+        return await answer["Body"].read(), strong(answer.get("ETag"))
+    finally:
+        answer["Body"].close()
+
+
+async def _get_gs(store: Any, path: str, size: int, known: str) -> tuple[bytes | None, str]:
+    """The version is the object's generation, between quotes, as a tag."""
+    is_zonal = getattr(store, "_is_zonal_bucket", None)
+    if is_zonal and await is_zonal(path.partition("/")[0]):  # read by gRPC
+        return await store._cat_file(path, start=0, end=size), ""
+    condition = {"ifGenerationNotMatch": known.strip('"')} if known else {}
+    status, headers, _, data = await store._request("GET", store.url(path), headers={"Range": f"bytes=0-{size - 1}"}, **condition)
+    if status == 304 and known:
+        return None, known
+    return data, strong(f'"{headers.get("x-goog-generation", "")}"')
+
+
+async def _get_az(store: Any, path: str, size: int, known: str) -> tuple[bytes, str]:
+    from azure.core import MatchConditions
+    from azure.core.exceptions import ResourceNotFoundError
+
+    container, blob, pinned = store.split_path(path)
+    condition = {"etag": known, "match_condition": MatchConditions.IfModified} if known else {}
+    async with store.service_client.get_blob_client(container=container, blob=blob) as client:
+        try:
+            stream = await client.download_blob(
+                offset=0,
+                length=size,
+                version_id=pinned,
+                max_concurrency=store.max_concurrency,
+                **condition,
+                **store._timeout_kwargs,
+            )
+        except ResourceNotFoundError as error:
+            raise FileNotFoundError(path) from error
+        return await stream.readall(), strong(stream.properties.etag)
+
+
+_GET = {"s3": _get_s3, "gs": _get_gs, "az": _get_az}
 
 
 def _status(error: Exception) -> int:

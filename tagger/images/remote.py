@@ -6,11 +6,15 @@ Codes: forbidden-path (a host, bucket or address that is not allowed, and was no
 (404, 410, no such object), unreadable (any other refusal, such as 403), not-an-image (empty), too-large, unreachable (still
 failing after ATTEMPTS, or a certificate that is not trusted), timeout (the policy's time is over). Messages hold no query
 string and no user name.
+
+What an earlier run has read is asked for on a condition (If-None-Match): the server sends the bytes only if they are others by
+now. So the question costs no request of its own, and the version that is told is that of the very bytes.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import time
 
 from tagger.errors import ImageError
@@ -20,6 +24,8 @@ from tagger.types import ImagePolicy
 SCHEMES = ("https", *STORES)
 ATTEMPTS = 6
 BACKOFF = 0.2  # seconds before the second attempt at most, twice that before the third, and so on
+
+_STRONG = re.compile(r'"[!#-~]{1,200}"')
 
 
 class TransientError(Exception):
@@ -40,21 +46,36 @@ def shown(reference: str) -> str:
     return reference.partition("?")[0].partition("#")[0]
 
 
-def fetch(reference: str, policy: ImagePolicy, limit: int) -> bytes:
-    """The bytes behind a reference that is_remote, at most `limit` of them. Raises ImageError."""
+def strong(tag: object) -> str:
+    """An entity tag (RFC 9110, 8.8.3), or "": a weak one, W/"…", may stay the same while the bytes change."""
+    return tag if isinstance(tag, str) and _STRONG.fullmatch(tag) else ""
+
+
+def fetch(reference: str, policy: ImagePolicy, limit: int, version: str = "") -> tuple[bytes | None, str]:
+    """The bytes behind a reference that is_remote, at most `limit` of them, and their version, "" if the server tells none.
+
+    version: of bytes that are known; None comes instead of them if they are still there. Raises ImageError.
+    """
     if reference.lower().startswith("https:"):
         from tagger.images.https import read
     else:
         from tagger.images.object_stores import read
 
     deadline = time.monotonic() + policy.timeout
-    attempt = 1
+    attempt, version = 1, strong(version)
     while True:
         try:
-            if data := read(reference, policy, limit, deadline):
-                return data
-            raise ImageError("not-an-image", f"{shown(reference)} is empty")
+            data, told = read(reference, policy, limit, deadline, version)
+            if data == b"":
+                raise ImageError("not-an-image", f"{shown(reference)} is empty")
+            return data, told
+        except ImageError as error:
+            if not version or error.code != "unreadable":
+                raise
+            version = ""  # it may be the condition that was refused
+            continue
         except TransientError as error:
+            version = ""
             # Jitter, so that the many that failed at one moment do not all come back at one moment.
             pause = max(error.wait, BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1))
             too_late = time.monotonic() + pause >= deadline

@@ -30,7 +30,7 @@ def read_bytes(ref: ImageRef, policy: ImagePolicy) -> bytes:
     elif ref.path is None:
         raise ImageError("missing", "the manifest has no image here")
     elif is_remote(ref.path):
-        data = fetch(ref.path, policy, MAX_FILE_BYTES)
+        data = fetch(ref.path, policy, MAX_FILE_BYTES)[0] or b""
     else:
         data = _read_file(ref.path, policy.roots)
     if not data:

@@ -102,5 +102,6 @@ def _join(batches: list[ImageBatch]) -> ImageBatch:
         digests=tuple(digest for batch in batches for digest in batch.digests),
         errors={row: error for batch in batches for row, error in batch.errors.items()},
         known={row: digest for batch in batches for row, digest in batch.known.items()},
+        versions={row: version for batch in batches for row, version in batch.versions.items()},
         busy=Busy(*(sum(seconds) for seconds in zip(Busy(), *(batch.busy for batch in batches), strict=True))),
     )

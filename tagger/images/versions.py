@@ -1,4 +1,4 @@
-"""Which version of a file a reference leads to, told without opening it."""
+"""Which version of an image a reference leads to, told without reading it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ SETTLED_NS = 2_000_000_000  # a file changed more recently may change again and 
 
 
 class FileVersions:
-    """Names a local file, and the version of it that is there now, in few bytes.
+    """Names an image that lies somewhere, and the version of it that is there now, in few bytes.
 
-    The name holds the folders that may be read: what was read under one policy is not known under another.
+    A local file's name holds the folders that may be read: what was read under one policy is not known under another. A remote
+    image has the version b"": its server is asked when it is fetched, under the policy of that moment.
     """
 
     def __init__(self, policy: ImagePolicy) -> None:
@@ -26,7 +27,11 @@ class FileVersions:
 
     def __call__(self, ref: ImageRef) -> tuple[bytes, bytes] | None:
         """(name, version), or None for what has to be read to be known: no file inside the folders, a link, one just changed."""
-        if ref.data is not None or ref.path is None or not self._roots or is_remote(ref.path) or ".." in ref.path:
+        if ref.data is not None or ref.path is None:
+            return None
+        if is_remote(ref.path):  # hashed, for a URL may hold a signature, that is, a key to the image
+            return hashlib.blake2b(ref.path.encode("utf-8", "surrogatepass"), digest_size=16).digest(), b""
+        if not self._roots or ".." in ref.path:
             return None
         path = ref.path if ref.path[:1] == "/" else self._roots[0] + ref.path
         if not path.startswith(tuple(self._roots)):

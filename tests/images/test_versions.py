@@ -55,10 +55,19 @@ def test_under_another_policy_it_has_another_name(root: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["none.jpg", "../images/a.jpg", "/etc/hostname", ".", "s3://bucket/a.jpg", "a\0.jpg", "\ud800.jpg", None]
+    "name", ["none.jpg", "../images/a.jpg", "/etc/hostname", ".", "ftp://host/a.jpg", "a\0.jpg", "\ud800.jpg", None]
 )
 def test_what_must_be_read_to_be_known_has_no_version(root: Path, name: str | None):
     assert version(root, name) is None
+
+
+def test_a_remote_image_has_a_name_and_its_server_the_version(root: Path, tmp_path: Path):
+    """A name that shows nothing of a URL, whose query may be a key to the image."""
+    names = ["https://host/a.jpg?1", "https://host/a.jpg?2", "s3://bucket/a.jpg", "https://host/\ud800.jpg"]
+    found = [version(root, name) for name in names]
+    assert found == [version(root, name, tmp_path) for name in names]
+    assert {(len(one[0]), one[1]) for one in found if one is not None} == {(16, b"")}
+    assert len(set(found)) == 4
 
 
 def test_embedded_images_and_links_have_no_version(root: Path):
