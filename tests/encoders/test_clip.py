@@ -46,10 +46,11 @@ def reference(model: Path, paths: Sequence[Path], templates: Sequence[str] = ("A
 def ours(
     model: Path, paths: Sequence[Path], write_manifest: Callable[..., Path], exact: bool = False, **options: object
 ) -> list[list[float]]:
-    """The same through `tagger.run`."""
+    """The same through `tagger.run`, in fp32: what auto takes differs from CPU to CPU."""
     manifest = write_manifest([str(path) for path in paths])
     settings = {"attribute": [{"name": "kind", "labels": list(LABELS), **options}]}
-    tops = tagger.run(manifest, settings, model=model, image_root="/", exact_preprocessing=exact).read()["kind_top"].to_pylist()
+    named = {"model": model, "image_root": "/", "precision": "fp32", "exact_preprocessing": exact}
+    tops = tagger.run(manifest, settings, **named).read()["kind_top"].to_pylist()
     return [[next(item["confidence"] for item in top if item["label"] == label) for label in LABELS] for top in tops]
 
 
@@ -90,7 +91,7 @@ def test_probabilities_equal_transformers_on_photos(small_clip, shared_data, wri
     assert largest_difference(ours(small_clip, paths, write_manifest, exact=True), reference(small_clip, paths)) < 1e-4
 
 
-def test_reduced_jpegs_and_rounded_embeddings_change_next_to_no_label(small_clip, shared_data, pictures, write_manifest):
+def test_reduced_jpegs_change_next_to_no_label(small_clip, shared_data, pictures, write_manifest):
     """Issue 4: the same label on 99.9 % of the rows, confidences within 0.02 on 99 %. The photos are decoded at half size."""
     photos = sorted((shared_data / "clothing" / "validation").glob("*/*.jpg"))
     others = [path for path in sorted(pictures.iterdir())[:500] if path.name not in {"0082.png", "0377.png"}]
