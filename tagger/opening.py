@@ -73,6 +73,8 @@ def _open(
     reference = engine(first.reference)
     schema = result_schema_of(plan, {})
     differ = disagreements(plan.manifest, plan.rows, schema, chosen, reference, lambda _: stop.check())
+    for tried in (chosen, reference):
+        tried.stages.errors = 0  # the run meets them again
     if not differ:
         first.reference = None  # and its memory is free
         return chosen
