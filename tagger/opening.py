@@ -9,6 +9,7 @@ from functools import partial
 
 from tagger import stop
 from tagger.encoders.cache import EmbeddingCache, cache_folder, open_cache
+from tagger.engines.embedding import EmbeddingStream
 from tagger.engines.local import LocalEngine
 from tagger.engines.sampling import disagreements, draw_images
 from tagger.engines.second import SecondOpinion
@@ -55,8 +56,11 @@ def _open(
         dimension, limit = predictor.encoder.dimension, int(plan.settings.cache.max_gb * 1e9)
         return caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
 
+    # One for both precisions: what the trial shows to it is known to the run, and counted.
+    shown = EmbeddingStream(fallback.second, cache(fallback.second)) if fallback else None
+
     def engine(predictor: Predictor) -> LocalEngine:
-        second = None if fallback is None else SecondOpinion(fallback.with_first(predictor), cache(fallback.second))
+        second = SecondOpinion(fallback.with_first(predictor), shown) if fallback and shown else None
         return LocalEngine(
             predictor,
             cache(predictor),

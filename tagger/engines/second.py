@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from tagger.encoders.cache import EmbeddingCache
 from tagger.engines.embedding import EmbeddingStream
 from tagger.engines.shard import OpenShard
 from tagger.fallback import Fallback
@@ -29,11 +28,10 @@ class Candidate(NamedTuple):
 
 
 class SecondOpinion:
-    """Sends those rows on to the fallback's encoder that need it, and settles all others."""
+    """Sends those rows on to the fallback's encoder, by its stream, that need it, and settles all others."""
 
-    def __init__(self, fallback: Fallback, cache: EmbeddingCache) -> None:
-        self.fallback, self.cache = fallback, cache
-        self.stream = EmbeddingStream(fallback.second, cache)
+    def __init__(self, fallback: Fallback, stream: EmbeddingStream) -> None:
+        self.fallback, self.stream = fallback, stream
         self._candidates: list[Candidate] = []
 
     def add(self, shard: OpenShard, row: int, ref: ImageRef, digest: bytes, pixels: Tensor | None, embedding: Embeddings) -> None:
@@ -60,7 +58,7 @@ class SecondOpinion:
     def recall(self, shard: OpenShard, rows: Sequence[int], digests: Sequence[bytes]) -> list[int]:
         """Settle those of the rows, whose first embeddings are there, that can be; returns the others, which lack an image."""
         wanted = self.fallback.wanted(shard.embeddings[list(rows)])
-        found = self.cache.get({digest for digest, needed in zip(digests, wanted, strict=True) if needed})
+        found = self.stream.cache.get({digest for digest, needed in zip(digests, wanted, strict=True) if needed})
         lacking = []
         for row, digest, needed in zip(rows, digests, wanted.tolist(), strict=True):
             if not needed or digest in found:

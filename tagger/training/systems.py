@@ -19,7 +19,6 @@ from tagger.training.split import split
 from tagger.training.temperature import softmax
 
 ZERO_SHOT, RESNET18, HYBRID = "zero-shot", "resnet18", "hybrid"
-SYSTEMS = (ZERO_SHOT, RESNET18, HYBRID)
 
 Probabilities = NDArray[np.float32]  # (N, K)
 
