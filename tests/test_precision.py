@@ -44,9 +44,9 @@ def test_fp32_is_taken_and_said_where_bf16_decides_otherwise(small_clip: Path, t
     """An offset that bf16 has hardly digits beside, labels near each other, and logits so large that those digits decide."""
     alike = [f"{start}shirt{end}" for start in ("", "a ", "the ", "one ", "this ", "any ") for end in ("", "s", " 1", " 2", " 3")]
     options = {"labels": alike, "config": {"manifest": {"image_root": str(SAMPLE / "images")}}}
-    bias = "vision_model.post_layernorm.bias"
-    offset = load_file(small_clip / "model.safetensors")[bias].float() + 300
-    model = broken(small_clip, tmp_path, weights={"logit_scale": torch.tensor(14.0), bias: offset})
+    projection = "visual_projection.weight"
+    weight = load_file(small_clip / "model.safetensors")[projection].float()
+    model = broken(small_clip, tmp_path, weights={"logit_scale": torch.tensor(14.0), projection: weight + 300 * weight.std()})
     summary, first = tag(tmp_path, model, **options)
     assert (summary.model["precision"], summary.encoded_images) == ("fp32", COUNT)
     [said] = [message for message in caplog.messages if message.startswith("precision auto: ")]

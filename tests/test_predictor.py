@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tagger.encoders.precision import in_precision
 from tagger.errors import StoppedError
 from tagger.predictor import Predictor, zero_shot
 
@@ -16,9 +17,12 @@ def images(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @given(sizes=st.lists(st.integers(1, 70), min_size=1, max_size=4))
 @settings(max_examples=20, deadline=None)
-def test_an_image_has_the_same_embedding_in_batches_of_any_size(predictor: Predictor, sizes: list[int]):
+def test_an_image_has_the_same_embedding_in_batches_of_any_size(predictor: Predictor, precision: str, sizes: list[int]):
+    encoder = in_precision(predictor.encoder, "torch", precision, at_once=32, folder=None, images=lambda: iter(()))
+    predictor = predictor.with_encoder(encoder)
     whole = images(sum(sizes))
     together = predictor.encode(whole)()
     start = 0

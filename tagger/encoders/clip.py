@@ -16,42 +16,17 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from tagger.encoders.base import fingerprint_of
 from tagger.encoders.checkpoint import open_checkpoint
+from tagger.encoders.tower import ImageTower
 from tagger.errors import ConfigError, ModelError
 from tagger.types import Preprocessing
 
 RESAMPLES = (0, 2, 3)  # Pillow's numbers; images/decode.py has no others
-
-
-class ImageTower(nn.Module):
-    """CLIP's image tower, the normalisation of its input and of its output included."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, transformer: nn.Module, projection: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.transformer, self.projection = transformer.to(dtype), projection.to(dtype)
-        self.preprocessing, self.dtype = preprocessing, dtype
-        scale = [value / preprocessing.rescale for value in (*preprocessing.mean, *preprocessing.std)]
-        self.register_buffer("mean", torch.tensor(scale[:3])[:, None, None])
-        self.register_buffer("std", torch.tensor(scale[3:])[:, None, None])
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W) -> float32 (N, D), L2-normalised."""
-        images = (pixels.float() - self.mean) / self.std
-        pooled = self.transformer(pixel_values=images.to(self.dtype)).pooler_output
-        return F.normalize(self.projection(pooled).float(), dim=1)
-
-    def in_dtype(self, dtype: torch.dtype) -> ImageTower:
-        """A copy that computes in another type, from normalised pixels to the projection."""
-        transformer, projection = copy.deepcopy((self.transformer, self.projection))
-        return ImageTower(transformer, projection, self.preprocessing, dtype).to(self.mean.device)
 
 
 class ClipEncoder:

@@ -8,8 +8,9 @@ from typing import cast
 
 import torch
 
-from tagger.encoders.clip import ClipEncoder, ImageTower
+from tagger.encoders.clip import ClipEncoder
 from tagger.encoders.openvino import Images, OpenVinoTower
+from tagger.encoders.tower import ImageTower
 from tagger.errors import ConfigError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
