@@ -17,6 +17,7 @@ from tagger.engines.workers import choose_workers, fit_shared_memory
 from tagger.fallback import load_system
 from tagger.identity import embeddings_depend_on, result_schema_of
 from tagger.images.decode import decoded_for
+from tagger.memory import keep_freed_memory
 from tagger.plan import Plan
 from tagger.predictor import Predictor
 
@@ -41,6 +42,7 @@ def _open(
     plan: Plan, device: str | None, batch_size: int, workers: int | None, verify_content: bool, caches: ExitStack
 ) -> LocalEngine:
     """In a function of its own: a model that is tried and not taken is in nobody's way afterwards."""
+    keep_freed_memory()
     folder = cache_folder(plan.settings.cache.folder) if plan.settings.cache.enabled else None
     draw = partial(draw_images, plan.manifest, plan.rows, plan.policy)
     first, fallback = load_system(plan.settings, device, plan.calibrations, folder, draw)

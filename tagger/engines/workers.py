@@ -43,10 +43,10 @@ def start_method() -> str:
 
 
 def choose_workers(device: str) -> int:
-    """Decoding processes for this machine and device type; at least one, so that no image can end the run."""
+    """Decoding processes for this machine and device type; never none, so that no image can end the run."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # On a CPU the encoder itself wants the cores: one process in four decodes.
-    return min(cores, 16) if device != "cpu" else max(cores // 4, 1)
+    # On a CPU the encoder itself wants the cores. Two fill the moments in which it waits for images, a quarter of many is enough.
+    return min(cores, 16) if device != "cpu" else max(cores // 4, 2)
 
 
 def fit_shared_memory(workers: int, batch_bytes: int, folder: Path = SHARED_MEMORY) -> int:

@@ -23,8 +23,10 @@ from tagger.errors import ImageError
 from tagger.images.ahead import fetch_ahead
 from tagger.images.decode import read_pixels
 from tagger.images.sources import read_bytes
+from tagger.memory import keep_freed_memory
 from tagger.types import Busy, ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
+NICENESS = 10  # of decoding processes: an encoder whose threads wait for each other must not wait for one that decodes
 WORKER_MEMORY = 3 << 30  # bytes of address space for one image: MAX_PIXELS of 16 bits pass through as int64
 CHECK_SECONDS = 0.25  # how often a loader looks whether its workers live
 
@@ -77,11 +79,11 @@ class ImageDataset(Dataset[_Item]):
         try:
             data = read_bytes(ref, self.policy)
             digest = hashlib.sha256(data).digest()
-            read = time.perf_counter()
+            read, working = time.perf_counter() - began, time.thread_time()  # it may have to wait for a core
             pixels = None
             if self._must_decode(ref, digest):
                 pixels = read_pixels(data, self.policy.formats, self.preprocessings)
-            return _Item(ref.row, pixels, digest, ref.version, busy=Busy(read - began, time.perf_counter() - read))
+            return _Item(ref.row, pixels, digest, ref.version, busy=Busy(read, time.thread_time() - working))
         except ImageError as error:
             return _Item(ref.row, error=error.with_traceback(None), busy=Busy(time.perf_counter() - began))
         except (MemoryError, RuntimeError) as error:
@@ -171,6 +173,8 @@ def _prepare_worker(worker: int) -> None:
     # Ctrl-C reaches the whole process group; the main process ends the workers, which have nothing to say about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_run, daemon=True).start()
+    os.nice(NICENESS)
+    keep_freed_memory()
     # What there is to say, the main process says: no remarks of libjpeg's, and a decoder's crash without a word or a core file.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGALRM):
