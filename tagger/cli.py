@@ -18,6 +18,7 @@ from tagger.cache_commands import cache
 from tagger.catalog.check import start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
+from tagger.history_command import history
 from tagger.learning_commands import calibrate, compare, train
 from tagger.log import log_to_stderr
 from tagger.text import one_line, printable
@@ -185,6 +186,7 @@ cli.add_command(cache)
 cli.add_command(train)
 cli.add_command(calibrate)
 cli.add_command(compare)
+cli.add_command(history)
 
 
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:
