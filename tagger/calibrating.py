@@ -77,6 +77,7 @@ def calibrate(
             overwrite=False,
             in_place=False,
             retry_errors=None,
+            previous=None,
             max_errors=None,
         )
         if not any(attribute.truth_column for attribute in plan.attributes):

@@ -18,6 +18,7 @@ from tagger.cache_commands import cache
 from tagger.catalog.check import start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
+from tagger.history_command import history
 from tagger.learning_commands import calibrate, compare, train
 from tagger.log import log_to_stderr
 from tagger.text import one_line, printable
@@ -59,8 +60,9 @@ def cli() -> None:
 @click.option("--fresh", is_flag=True, help="Start over instead of continuing an interrupted run.")
 @click.option("--image-timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one image; default: 60.")
 @click.option("--allow-formats", help="Image formats beside JPEG, PNG and WebP, for example GIF,TIFF.")
-@click.option("--max-errors", metavar="N|P%", help="Exit with 3 when more rows than this fail; results are written.")
+@click.option("--max-errors", metavar="N|P%", help="Exit with 3 when more rows than this fail; results go aside.")
 @click.option("--retry-errors", type=click.Path(), help="Try only the error rows of this result again.")
+@click.option("--previous", type=click.Path(), help="Count labels that differ from this result; default: the one at --output.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of the embedding cache; default: the user's cache.")
 @click.option("--no-cache", is_flag=True, help="Encode every image, and keep nothing for the next run.")
 @click.option("--verify-content", is_flag=True, help="Read every image, even if it seems unchanged.")
@@ -88,6 +90,7 @@ def run(
     allow_formats: str | None,
     max_errors: str | None,
     retry_errors: str | None,
+    previous: str | None,
     cache: Path | None,
     no_cache: bool,
     verify_content: bool,
@@ -134,6 +137,7 @@ def run(
             allow_formats=_split(allow_formats),
             max_errors=max_errors,
             retry_errors=retry_errors,
+            previous=previous,
             cache=False if no_cache else cache,
             verify_content=verify_content,
             exact_preprocessing=exact_preprocessing,
@@ -173,7 +177,7 @@ def init(folder: Path) -> None:
     Example:
       tagger init catalogue
     """
-    from tagger.config import write_starter
+    from tagger.starter import write_starter
 
     click.echo(write_starter(folder))
 
@@ -182,6 +186,7 @@ cli.add_command(cache)
 cli.add_command(train)
 cli.add_command(calibrate)
 cli.add_command(compare)
+cli.add_command(history)
 
 
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:

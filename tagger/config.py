@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tagger.encoders.trained import is_trained
-from tagger.errors import ConfigError, UsageError
+from tagger.errors import ConfigError
 from tagger.stores import STORES
 from tagger.tagging.taxonomy import Attribute, Frozen, Label, Text, duplicates
 from tagger.types import MORE_FORMATS
@@ -29,6 +29,7 @@ BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Backend = Literal["torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ModelSettings(Frozen):
@@ -122,12 +123,24 @@ class FallbackSettings(Frozen):
     on_model_error: bool = False
 
 
+class GateSettings(Frozen):
+    """What the results must reach to be published; rates and shares from 0 to 1, None for no gate."""
+
+    min_accuracy: Share | None = None
+    min_macro_f1: Share | None = None
+    min_labelled_rows: Annotated[int, Field(ge=0)] | None = None
+    max_error_rate: Share | None = None
+    max_review_rate: Share | None = None
+    max_changed_labels: Share | None = None
+
+
 class Settings(Frozen):
     cache: CacheSettings = CacheSettings()
     images: ImageSettings = ImageSettings()
     model: ModelSettings = ModelSettings()
     manifest: ManifestSettings = ManifestSettings()
     fallback: FallbackSettings | None = None
+    gates: GateSettings = GateSettings()
     attributes: tuple[Attribute, ...] = Field(default=(), alias="attribute", strict=False)
 
     @field_validator("attributes")
@@ -215,65 +228,8 @@ def _keys(parents: list[str | int]) -> list[str]:
         "images": ImageSettings,
         "cache": CacheSettings,
         "fallback": FallbackSettings,
+        "gates": GateSettings,
         "attribute": Attribute,
     }
     model = Label if "labels" in parents else models[str(parents[0])] if parents else Settings
     return [field.alias or name for name, field in model.model_fields.items()]
-
-
-STARTER = """\
-# Settings of `tagger run`; options on the command line beat this file. Everything commented out is the default.
-
-[model]
-# name = "openai/clip-vit-base-patch32"   # a hub id, or a folder (relative to this file)
-# revision = "main"                       # pin a hub commit, so that every night uses the same weights
-# backend = "torch"                       # or "openvino", on CPUs: pip install 'tagger[openvino]'
-# precision = "auto"                      # fp32, bf16, fp16 (torch), int8 (openvino); auto: what is fast and decides alike
-# exact_preprocessing = false             # true: no JPEG is decoded at less than its size
-
-[manifest]
-# image_column = "image_path"             # found by itself: image_path, image, path or file_name
-# id_column = "product_id"                # named here, it must be unique
-# image_root = "images"                   # where relative image paths start; default: the manifest's folder
-
-[images]
-# allow_roots = []                        # other folders that image paths may lead into
-# allow_formats = []                      # beside JPEG, PNG and WebP, for example ["GIF", "BMP"]
-# allow_hosts = []                        # of https:// references, for example ["cdn.example.com"]
-# allow_buckets = []                      # of object stores, for example ["s3://photos"]; also gs:// and az://
-# allow_private_networks = []             # addresses that are not public but may be reached: ["10.1.0.0/16"]
-# timeout = 60.0                          # seconds that one image may take
-
-[cache]                                   # of embeddings: what has not changed is not computed again
-# enabled = true
-# folder = "/var/cache/tagger"            # default: tagger in the user's cache folder
-# max_gb = 16.0                           # what was not used for longest goes first
-
-[[attribute]]                             # one question about each image; repeat the block for more
-name = "category"
-labels = ["shirt", "dress", "shoes"]
-# labels may have prompts of their own: {name = "shoes", prompts = ["A photo of a pair of shoes."]}
-templates = ["A photo of a {label}."]
-# truth_column = "category"               # rows that have a value here evaluate the run
-# review_below = 0.5                      # tag, but mark for review, what is less certain than this
-# calibration = "calibration.json"        # from `tagger calibrate`: confidences that are right as often as they say
-
-# [fallback]                              # a ResNet18 from `tagger train resnet18` beside CLIP
-# checkpoint = "resnet18.safetensors"
-# mode = "low-confidence"                 # it decides where CLIP's confidence is under `below`; or "ensemble": both are averaged
-# below = 0.5
-# on_model_error = false                  # true: where CLIP cannot be had, it tags alone
-"""
-
-
-def write_starter(folder: Path) -> Path:
-    """Write a commented tagger.toml; UsageError if there is one."""
-    path = folder / FILE_NAME
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(STARTER)
-    except FileExistsError as error:
-        raise UsageError(f"{path}: expected no file, found one; edit it, or remove it first") from error
-    except OSError as error:
-        raise UsageError(f"{path}: expected to write it, found: {error.strerror}; choose another folder") from error
-    return path

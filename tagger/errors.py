@@ -2,7 +2,7 @@
 
     TaggerError             1   unexpected
     ├── UsageError          2   the command cannot mean what it says
-    ├── GateError           3   the results are written, and are not good enough
+    ├── GateError           3   the results are not good enough, and written aside
     ├── ManifestError      65   the manifest, or a result file, is not what is expected
     ├── ModelError         69   the model cannot be had
     ├── StoppedError       75   stopped before the end; run again
@@ -34,12 +34,15 @@ class UsageError(TaggerError):
 
 
 class GateError(TaggerError):
-    """The results are written; `summary` is the run's RunSummary, which this file, below all others, cannot name."""
+    """The results are written aside; the message has a line for each failed gate.
+
+    `summary` is the run's RunSummary, which this file, below all others, cannot name.
+    """
 
     exit_code = 3
 
-    def __init__(self, message: str, summary: Any) -> None:
-        super().__init__(message)
+    def __init__(self, *lines: str, summary: Any) -> None:
+        super().__init__(*lines)
         self.summary = summary
 
 

@@ -17,7 +17,8 @@ class _OneLine(logging.Formatter):
 def log_to_stderr(level: int) -> None:
     """Let people see what the library has to say, from this level on."""
     handler = logging.StreamHandler()
+    handler.setLevel(level)
     handler.setFormatter(_OneLine("tagger: %(message)s"))
     logger = logging.getLogger("tagger")
     logger.handlers = [handler]
-    logger.setLevel(level)
+    logger.setLevel(logging.INFO)  # for the run's own log (journal.py)

@@ -8,8 +8,32 @@ from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from tagger.catalog.manifest import Manifest
+from tagger.catalog.results import REJECTED, aside_of
 from tagger.catalog.storage import check_url, is_remote, kind
+from tagger.catalog.stored_results import aside_url
 from tagger.errors import StoppedError, UsageError
+
+
+def run_folder(output: Path) -> Path:
+    """The folder beside these results with the parts while they are made, and with what is said about them."""
+    return output.parent / f"{output.stem}.run"
+
+
+def published_name(result: str | Path) -> str:
+    """The output of this result, which may be a rejected one."""
+    name = str(result)
+    return f"{name.removesuffix(REJECTED)}.parquet" if name.endswith(REJECTED) else name
+
+
+def local_output(name: str, output: str | Path | None, in_place: bool) -> Path | None:
+    """The file that the results of this manifest would go to, by the options alone; None on a store, or where it is not clear."""
+    path = Path(name)
+    if is_remote(output or name) or (output is None and not path.exists()):
+        return None
+    if in_place:
+        return path.resolve()
+    target = Path(output).absolute() if output else _default_output(path)
+    return target if target.name and target.parent.is_dir() else None
 
 
 def choose_output(
@@ -52,7 +76,10 @@ def _object(name: str, objects: Sequence[str], output: str | None, overwrite: bo
         raise UsageError(f"{output}: expected one object in a bucket; correct --output")
     if output in objects:
         raise UsageError(f"{output}: expected results beside the manifest, found the manifest itself; use --in-place")
-    if parent == name.rstrip("/") or (not single and PurePosixPath(output).match(name)):
+    if aside_url(output) in objects:
+        raise UsageError(f"{output}: its results go to the manifest {name} if they are rejected; choose another --output")
+    written = (PurePosixPath(output), PurePosixPath(aside_url(output)))
+    if parent == name.rstrip("/") or (not single and any(path.match(name) for path in written)):
         raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
     try:
         found = kind(output)
@@ -68,7 +95,6 @@ def _object(name: str, objects: Sequence[str], output: str | None, overwrite: bo
 def _file(name: str, manifest: Manifest, output: str | Path | None, overwrite: bool, in_place: bool) -> Path:
     """Where the results go; UsageError where they must not."""
     path = Path(name)
-    absolute = os.path.abspath(path)  # noqa: PTH100  # "." has no name, and resolve() would follow a link
     inputs = {file.resolve() for file in manifest.files}
     if in_place:
         if not path.is_file():
@@ -77,12 +103,15 @@ def _file(name: str, manifest: Manifest, output: str | Path | None, overwrite: b
     if output is None:
         if not path.exists():
             raise UsageError(f"--output: expected where to write the results of {name}, found nothing; name a file")
-        whole = Path(absolute)
-        output = whole.with_name(f"{whole.stem if path.is_file() else whole.name}.tagged.parquet")
+        output = _default_output(path)
     target = Path(output).absolute()
+    aside = aside_of(target)
     if target.resolve() in inputs:
         raise UsageError(f"{output}: expected results beside the manifest, found the manifest itself; use --in-place")
-    as_next_input = target.resolve().parent == path.resolve() if path.is_dir() else target.match(absolute)
+    if aside.resolve() in inputs:
+        raise UsageError(f"{output}: its results go to the manifest {name} if they are rejected; choose another --output")
+    pattern = str(_absolute(path))
+    as_next_input = target.resolve().parent == path.resolve() if path.is_dir() else target.match(pattern) or aside.match(pattern)
     if as_next_input and not path.is_file():
         raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
     if target.is_dir() or not target.parent.is_dir():
@@ -91,3 +120,12 @@ def _file(name: str, manifest: Manifest, output: str | Path | None, overwrite: b
     if target.exists() and not overwrite:
         raise UsageError(f"{output}: expected no file, found results; use --overwrite to replace them")
     return target
+
+
+def _default_output(manifest: Path) -> Path:
+    whole = _absolute(manifest)
+    return whole.with_name(f"{whole.stem if manifest.is_file() else whole.name}.tagged.parquet")
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100  # "." has no name, and resolve() would follow a link

@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from tagger.catalog.check import check
 from tagger.catalog.earlier import open_earlier
 from tagger.catalog.manifest import Manifest, open_manifest
+from tagger.catalog.results import open_results
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
-from tagger.catalog.storage import Workspace, is_remote
+from tagger.catalog.storage import Workspace, is_remote, kind
 from tagger.config import Settings, find_settings_file, parse_settings, read_settings
 from tagger.encoders.trained import is_trained, read_trained
 from tagger.errors import ConfigError, ManifestError, UsageError
 from tagger.learned import check_checkpoints, read_calibrations, with_review
-from tagger.outputs import choose_output
+from tagger.outputs import choose_output, run_folder
 from tagger.tagging.calibration import Calibration
 from tagger.tagging.taxonomy import Attribute
+from tagger.thresholds import gate_thresholds
 from tagger.types import ImagePolicy
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class Plan:
     """`rows` of the manifest are tagged with the settings' attributes, their images read by `policy`; results go to `output`.
 
     url: the object that they are put at from there. earlier: the result whose error rows alone are tried again, with its tag
-    columns. max_errors: rows; more fail the run. calibrations: by attribute.
+    columns. previous: the result of an earlier night, or its copy; previous_place: as a person names it. gates: threshold of
+    each that is judged; max_errors in rows. calibrations: by attribute.
     """
 
     manifest: Manifest
@@ -44,7 +46,9 @@ class Plan:
     url: str | None
     rows: int
     earlier: Manifest | None
-    max_errors: int | None
+    previous: Path | None
+    previous_place: Path | str | None
+    gates: Mapping[str, float]
     calibrations: Mapping[str, Calibration]
 
     @property
@@ -58,7 +62,7 @@ class Plan:
 
     @property
     def run_folder(self) -> Path:
-        return self.output.parent / f"{self.output.stem}.run"
+        return run_folder(self.output)
 
 
 def make_plan(
@@ -72,6 +76,7 @@ def make_plan(
     overwrite: bool,
     in_place: bool,
     retry_errors: str | Path | None,
+    previous: str | Path | None,
     max_errors: int | str | None,
 ) -> Plan:
     """Open the manifest, its objects copied to `space`, and check everything against it.
@@ -94,9 +99,10 @@ def make_plan(
         result = space.local(retry_errors)
         check(str(result))
         earlier = open_earlier(result, manifest)
-        output, overwrite = output or retry_errors, overwrite or output is None
     objects = [space.urls[file] for file in files or ()]
     target = choose_output(name, manifest, objects, output, limit, overwrite, in_place)
+    place = target if previous is None else previous
+    found = _open_previous(place, space, manifest, required=previous is not None)
     return Plan(
         manifest=manifest,
         settings=settings.model_copy(update={"attributes": attributes}),
@@ -105,20 +111,27 @@ def make_plan(
         url=None if isinstance(target, Path) else target,
         rows=rows,
         earlier=earlier,
-        max_errors=None if max_errors is None else _error_limit(str(max_errors), rows),
+        previous=found,
+        previous_place=place if found else None,
+        gates=gate_thresholds(settings.gates, attributes, max_errors, rows),
         calibrations=calibrations,
     )
 
 
-def _error_limit(text: str, rows: int) -> int:
-    """Rows that may fail, given as a number or as a percentage of all."""
+def _open_previous(place: Path | str, space: Workspace, manifest: Manifest, required: bool) -> Path | None:
+    """The result of an earlier night, readable here; without one ManifestError if it is required, else None."""
     try:
-        limit = Decimal(text.removesuffix("%"))  # 0.57 % of 10,000 are 57, and not 56.99
-        if not limit.is_finite() or limit < 0 or not (text.endswith("%") or text.isdecimal()):
-            raise ValueError(text)
-    except (ValueError, InvalidOperation) as error:
-        raise UsageError(f"--max-errors: expected a number of rows or a percentage such as 2%, found {text}") from error
-    return int(limit * rows / 100) if text.endswith("%") else int(limit)
+        if not required and (kind(str(place)) is None if is_remote(place) else not Path(place).exists()):
+            return None
+        path = space.local(place)
+        if path.resolve() not in {file.resolve() for file in manifest.files}:  # in place: it has been checked
+            check(str(path))
+        open_results(path).close()
+    except (ManifestError, OSError):
+        if required:
+            raise
+        return None
+    return path
 
 
 def gather_settings(

@@ -10,7 +10,7 @@ import os
 import signal
 from types import FrameType
 
-from tagger.errors import StoppedError
+from tagger.errors import StoppedError, TaggerError
 
 LAST_SECONDS = 15.0  # for workers to end by themselves; whoever sent the signal waits 25 s
 
@@ -41,6 +41,13 @@ def publishing() -> None:
     global too_late
     check()
     too_late = True
+
+
+def exit_code(error: BaseException) -> int:
+    """Of a run that ended so. Once a stop was asked for, any error may be its consequence."""
+    if requested or isinstance(error, KeyboardInterrupt):
+        return StoppedError.exit_code
+    return error.exit_code if isinstance(error, TaggerError) else TaggerError.exit_code
 
 
 def _end(number: int, frame: FrameType | None) -> None:

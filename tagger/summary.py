@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,30 @@ import pyarrow as pa
 
 from tagger.catalog.results import open_results
 from tagger.catalog.storage import Workspace
+from tagger.evaluation.changes import Changed
+from tagger.evaluation.gates import GateResult
 from tagger.evaluation.metrics import Evaluation
-from tagger.text import to_json
+from tagger.text import one_line, to_json
 
 
 @dataclass(kw_only=True)
 class RunSummary:
-    """What summary.json holds; `errors` is code -> rows, `evaluation` is None where no attribute has a truth column.
+    """What summary.json holds (summary.schema.json); `errors` is code -> rows, `evaluation` is None where no attribute has a
+    truth column.
 
-    `output` is a URL where the results are on an object store. `busy` is each stage's share of the time that it had.
-    `confidence`: of each attribute, "calibrated" or "uncalibrated". `fallback_images`: what the fallback's encoder has seen.
+    `output` is where the results are: at the place that was asked for if they are `published`, else aside; a URL on an object
+    store. `exit_code` is 0, or 3 where one of the `gates` failed. `previous`: the earlier result that `changed_labels` are
+    counted against, by attribute; empty without one, or where rows cannot be matched. `busy` is each stage's share of the time
+    that it had. `confidence`: of each attribute, "calibrated" or "uncalibrated". `fallback_images`: what the fallback's encoder
+    has seen.
     """
 
-    schema_version: int = 1
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    schema_version: int = 2
+    run_id: str
+    started: str
+    ended: str | None = None
+    exit_code: int | None = None
+    published: bool = False
     output: Path | str
     settings: dict[str, Any]
     model: dict[str, Any]
@@ -43,6 +51,9 @@ class RunSummary:
     busy: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     evaluation: Evaluation | None = None
+    previous: str | None = None
+    changed_labels: Mapping[str, Changed] = field(default_factory=dict)
+    gates: Sequence[GateResult] = ()
 
     def read(self) -> pa.Table:
         """The results, whole."""
@@ -62,9 +73,16 @@ class RunSummary:
             counts += f"; {self.encoded_images} encoded{fallback}; limited by: {stage} ({share:.0%} busy)"
         if loose := [name for name, kind in self.confidence.items() if kind == "uncalibrated"]:
             counts += f"\nconfidence: uncalibrated ({', '.join(loose)}); see `tagger calibrate`"
+        if self.changed_labels:
+            shares = (f"{name} {one.changed} of {one.rows} rows" for name, one in self.changed_labels.items())
+            counts += f"\nlabels changed since {one_line(self.previous or '')}: {', '.join(shares)}"
+        for gate in self.gates:
+            counts += f"\n{'passed' if gate.passed else 'failed'}: {gate.to_text()}"
         return f"{self.evaluation.to_text()}\n\n{counts}" if self.evaluation else counts
 
     def to_json(self) -> str:
         evaluation = self.evaluation.to_dict() if self.evaluation else None
-        values = {**vars(self), "output": str(self.output), "evaluation": evaluation}
-        return to_json(values)
+        changed = {name: asdict(one) for name, one in self.changed_labels.items()}
+        gates = [asdict(gate) for gate in self.gates]
+        values = {"output": str(self.output), "evaluation": evaluation, "changed_labels": changed, "gates": gates}
+        return to_json({**vars(self), **values})

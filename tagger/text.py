@@ -37,9 +37,9 @@ def one_line(text: str) -> str:
     return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]} … ({len(shown):,} characters)"
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, indent: int | None = 2) -> str:
     """JSON for files and terminals: its texts without secrets, all that is not printable as escapes of JSON."""
-    text = json.dumps(_without_secrets(value), indent=2, ensure_ascii=False)
+    text = json.dumps(_without_secrets(value), indent=indent, ensure_ascii=False)
     return "\n".join(
         line if line.isprintable() else "".join(c if c.isprintable() or c in _KEPT else json.dumps(c)[1:-1] for c in line)
         for line in text.split("\n")

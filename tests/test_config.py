@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tagger.config import STARTER, Settings, find_settings_file, read_settings, write_starter
+from tagger.config import Settings, find_settings_file, read_settings
 from tagger.errors import ConfigError
+from tagger.starter import STARTER, write_starter
 
 ATTRIBUTE = '[[attribute]]\nname = "kind"\nlabels = ["hat", "bag"]\n'
 
@@ -137,6 +138,9 @@ def test_the_file_beside_the_manifest_comes_before_the_one_here(tmp_path: Path, 
             '[images]\nallow_private_networks = ["10.1.0.1/16"]\n',
             "images.allow_private_networks: expected ranges of addresses such as \"10.1.0.0/16\", found '10.1.0.1/16'",
         ),
+        ("[gates]\nmin_accuracy = 90\n", "gates.min_accuracy: input should be less than or equal to 1, found 90; correct it"),
+        ("[gates]\nmin_labelled_rows = -1\n", "gates.min_labelled_rows: input should be greater than or equal to 0, found -1"),
+        ("[gates]\nmax_errors = 3\n", 'gates.max_errors: unknown key; did you mean "max_error_rate"?'),
         ("attribute = 3\n", "attribute: input should be a valid tuple, found 3; correct it"),
         ("attribute = [3]\n", 'attribute "0": input should be'),
         ("model = 3\n", "model: input should be"),

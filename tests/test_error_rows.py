@@ -11,7 +11,7 @@ from PIL import Image
 
 import tagger
 from tagger.errors import ConfigError, GateError, ManifestError, UsageError
-from tagger.plan import _error_limit
+from tagger.thresholds import error_limit
 
 KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"], "truth_column": "kind"}]}
 NAMES = [f"{number:04d}.png" for number in range(8)]
@@ -92,20 +92,35 @@ def test_a_retry_is_of_the_whole_manifest(manifest, small_clip, shop):
 
 
 @pytest.mark.parametrize(("limit", "fails"), [(2, False), ("2", False), ("25%", False), (1, True), (0, True), ("24.9%", True)])
-def test_more_errors_than_allowed_fail_the_run_but_its_results_are_written(manifest, small_clip, shop, limit, fails):
+def test_more_errors_than_allowed_fail_the_run_and_its_results_go_aside(manifest, small_clip, shop, limit, fails):
     if fails:
-        with pytest.raises(GateError, match="rows with errors .--max-errors., found 2 of 8; the results are written") as caught:
+        with pytest.raises(
+            GateError, match=r"gate max_errors: expected at most \d, found 2 on 8 rows.*\nthe results are"
+        ) as caught:
             tagger.run(manifest, KIND, model=small_clip, image_root=shop, max_errors=limit, workers=0)
         summary = caught.value.summary
     else:
         summary = tagger.run(manifest, KIND, model=small_clip, image_root=shop, max_errors=limit, workers=0)
+    assert summary.output.name == ("manifest.tagged.rejected.parquet" if fails else "manifest.tagged.parquet")
     assert pq.read_table(summary.output)["tag_status"].to_pylist().count("error") == 2
+    assert manifest.with_name("manifest.tagged.parquet").exists() == (not fails)
+
+
+def test_rejected_results_are_completed_by_a_retry_and_published(manifest, small_clip, shop, pictures):
+    with pytest.raises(GateError) as caught:
+        tagger.run(manifest, KIND, model=small_clip, image_root=shop, max_errors=0, workers=0)
+    rejected = caught.value.summary.output
+    for row in (2, 5):
+        shutil.copy(pictures / NAMES[row], shop)
+    done = tagger.run(manifest, KIND, model=small_clip, image_root=shop, retry_errors=rejected, max_errors=0, workers=0)
+    assert (done.output, done.encoded_images, done.errors.total()) == (manifest.with_name("manifest.tagged.parquet"), 2, 0)
+    assert not rejected.exists()
 
 
 def test_a_percentage_is_exact():
-    assert _error_limit("0.57%", 10_000) == 57
-    assert _error_limit("2%", 149) == 2
-    assert _error_limit("7", 10_000) == 7
+    assert error_limit("0.57%", 10_000) == 57
+    assert error_limit("2%", 149) == 2
+    assert error_limit("7", 10_000) == 7
 
 
 @pytest.mark.parametrize("limit", ["-1", "x", "5 %%", "", "1.5", "nan%", "inf%"])

@@ -122,8 +122,9 @@ def test_a_hostile_catalogue_leaves_a_clean_log_and_summary_and_its_own_columns_
         logging.getLogger("tagger").handlers = []
     output, errors = capsys.readouterr()
     result = manifest.with_name("ma\x1b[31m\nnifest.tagged.parquet")
-    summary = (result.parent / "ma\x1b[31m\nnifest.tagged.run" / "summary.json").read_text()
-    for text in (output, errors, summary):
+    folder = result.parent / "ma\x1b[31m\nnifest.tagged.run"
+    summary = (folder / "summary.json").read_text()
+    for text in (output, errors, summary, (folder / "log.jsonl").read_text(), (folder / "metrics.prom").read_text()):
         assert all(printable(line) == line for line in text.split("\n"))
         assert "5ec2e7" not in text
         assert "word" not in text

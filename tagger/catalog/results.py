@@ -1,5 +1,7 @@
 """Parquet out: shard parts that survive a crash, then one result that appears by an atomic rename.
 
+A result that its run rejects is written aside instead, and what was at the output stays.
+
 The protocol: every shard is written to a temporary file, flushed, re-opened and checked, and renamed to a name fixed by the
 job and the shard; when all are there they are joined the same way and renamed to the result. A run that died at any moment
 continues from the parts it left; parts of another job are thrown away, never mixed in. `failpoint` names the moments
@@ -15,7 +17,7 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from tagger.errors import ManifestError, StoppedError
 
 log = logging.getLogger(__name__)
 
-JOB, PUBLISHED = "job.json", "published"
+JOB, PUBLISHED, REJECTED = "job.json", "published", ".rejected.parquet"
 
 FAILPOINTS = (
     "job-described",
@@ -46,8 +48,8 @@ FAILPOINTS = (
 class Results:
     """The results of one job on their way to `output`, in the run folder beside it.
 
-    job: what the result depends on, name -> value; its hash is the job's id. Raises OSError when the disk is full or cannot
-    be written, StoppedError where a part cannot be read.
+    job: what the result depends on, name -> value; its hash is the job's id. published: whether it is at the output. Raises
+    OSError when the disk is full or cannot be written, StoppedError where a part cannot be read.
     """
 
     def __init__(self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str]) -> None:
@@ -55,6 +57,7 @@ class Results:
         self.job_id = hashlib.sha256(text.encode()).hexdigest()
         self._output, self._folder, self._parts = output, folder, folder / "parts"
         self._schema = schema
+        self.published = False
         # Its own name: were the lock to fail, as on some network disks, two runs would not write into one file.
         self._unfinished = self._parts / f"{uuid.uuid4().hex}.tmp"
         description = self._parts / JOB
@@ -86,8 +89,8 @@ class Results:
         flush(self._parts)
         failpoint("part-renamed")
 
-    def publish(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
-        """Join the parts, yielding each, and publish the result after the last."""
+    def publish(self, shards: Sequence[Shard], accept: Callable[[], bool] = lambda: True) -> Iterator[pa.Table]:
+        """Join the parts, yielding each; after the last publish the result, or write it aside if it is not accepted."""
         rows = 0
         with self._temporary() as temporary:
             with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
@@ -99,23 +102,29 @@ class Results:
             failpoint("result-written")
             _check(temporary, rows)
             failpoint("result-flushed")
-            self._commit(temporary)
+            self._commit(temporary, accept())
 
-    def _commit(self, temporary: Path) -> None:
-        """Let the whole, checked result appear at the output, then tidy up."""
+    def _commit(self, temporary: Path, accepted: bool) -> None:
+        """Let the whole, checked result appear at the output, or aside, then tidy up."""
+        aside = aside_of(self._output)
+        target = self._output if accepted else aside
         if self._output.exists():
             shutil.copymode(self._output, temporary)
         stop.publishing()
-        # A rename keeps these: whoever finds them at the output knows that this job was published.
-        write_text(self._parts / PUBLISHED, _identity(temporary))
-        temporary.replace(self._output)
+        if accepted:
+            # A rename keeps these: whoever finds them at the output knows that this job was published.
+            write_text(self._parts / PUBLISHED, _identity(temporary))
+        temporary.replace(target)
+        self.published = accepted
         failpoint("result-renamed")
         try:
             flush(self._output.parent)
+            if accepted:
+                aside.unlink(missing_ok=True)  # of an earlier try
             discard_parts(self._folder)
         except OSError as error:
             raise StoppedError(
-                f"{self._output}: the results are complete there; expected to flush their name to the disk and to remove "
+                f"{target}: the results are complete there; expected to flush their name to the disk and to remove "
                 f"{self._parts}, found: {reason(error)}; check the disk"
             ) from error
         failpoint("parts-removed")
@@ -149,6 +158,11 @@ class Results:
             return _identity(self._output) == (self._parts / PUBLISHED).read_text(encoding="utf-8")
         except (OSError, ValueError):
             return False
+
+
+def aside_of(output: Path) -> Path:
+    """Where the results of this output go that are not published."""
+    return output.with_name(f"{output.stem}{REJECTED}")
 
 
 def discard_parts(folder: Path) -> None:

@@ -27,7 +27,7 @@ import pyarrow as pa
 from tagger import stop
 from tagger.catalog import storage
 from tagger.catalog.manifest import Shard
-from tagger.catalog.results import JOB, Results, continues, failpoint
+from tagger.catalog.results import JOB, Results, aside_of, continues, failpoint
 from tagger.errors import StoppedError
 
 log = logging.getLogger(__name__)
@@ -62,17 +62,21 @@ class StoredResults(Results):
         storage.put(part, f"{self._parts_url}/{part.name}")
         failpoint("stored-part")
 
-    def _commit(self, temporary: Path) -> None:
+    def _commit(self, temporary: Path, accepted: bool) -> None:
         stop.check()
+        target = self._url if accepted else aside_url(self._url)
         try:
-            storage.put(temporary, self._url)
+            storage.put(temporary, target)
         except OSError as error:
             raise StoppedError(
-                f"{self._url}: expected to write results, found: {error}; they appear whole or not at all, and their "
+                f"{target}: expected to write results, found: {error}; they appear whole or not at all, and their "
                 "parts are kept; run again to continue"
             ) from error
         stop.too_late = True  # not sooner: a large upload takes longer than whoever sent the signal waits
+        self.published = accepted
         failpoint("stored-result")
+        if accepted:
+            _discard_aside(aside_url(self._url))
         discard_stored(self._url)
         failpoint("stored-parts-removed")
 
@@ -81,6 +85,21 @@ def run_url(output: str) -> str:
     """The run folder beside this output."""
     parent, _, name = output.rpartition("/")
     return f"{parent}/{Path(name).stem}.run"
+
+
+def aside_url(output: str) -> str:
+    """Where the results of this output go that are not published."""
+    parent, _, name = output.rpartition("/")
+    return f"{parent}/{aside_of(Path(name))}"
+
+
+def _discard_aside(url: str) -> None:
+    """Remove what an earlier try left there, if it did."""
+    try:
+        if storage.kind(url) is not None:
+            storage.remove(url.rpartition("/")[0], [url.rpartition("/")[2]])
+    except OSError as error:
+        log.warning("%s: expected to remove rejected results, found: %s; remove them yourself", url, error)
 
 
 def discard_stored(output: str) -> None:

@@ -21,7 +21,7 @@ from s3fs import S3FileSystem
 import tagger
 from tagger.catalog import manifest, results, storage, stored_results
 from tagger.cli import main
-from tagger.errors import ConfigError, ManifestError, StoppedError, UsageError
+from tagger.errors import ConfigError, GateError, ManifestError, StoppedError, UsageError
 
 KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"], "truth_column": "truth"}]}
 KIND_WITHOUT_TRUTH: dict[str, Any] = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"]}]}
@@ -140,6 +140,20 @@ def test_error_rows_of_a_result_on_a_store_are_tried_again_and_the_result_replac
     again = run(f"{night}/manifest.parquet", retry_errors=earlier)
     assert (again.output, again.encoded_images) == (earlier, 0)
     assert server.read(bucket, "night/manifest.tagged.parquet") == expected
+
+
+def test_rejected_results_are_put_aside_and_what_was_published_stays(server, bucket, night, expected):
+    run(f"{night}/manifest.parquet")
+    with pytest.raises(GateError, match=f"the results are written to {night}/manifest.tagged.rejected.parquet, not to") as caught:
+        run(f"{night}/manifest.parquet", max_errors=1, overwrite=True, labels=["hat", "bag"])
+    assert caught.value.summary.read()["kind_label"][0].as_py() in ("hat", "bag")
+    assert server.read(bucket, "night/manifest.tagged.parquet") == expected
+    assert [name for name in server.names(bucket) if "/parts/" in name] == []
+    with pytest.raises(UsageError, match="its results go to the manifest .* if they are rejected"):
+        run(f"{night}/manifest.tagged.rejected.parquet", output=f"{night}/manifest.tagged.parquet")
+    again = run(f"{night}/manifest.parquet", overwrite=True)
+    assert (again.previous, again.changed_labels) == (again.output, {})  # embedded images have no names
+    assert "night/manifest.tagged.rejected.parquet" not in server.names(bucket)
 
 
 def test_an_existing_result_is_kept_unless_it_may_be_overwritten(server, bucket, night, expected):

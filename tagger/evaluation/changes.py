@@ -1,0 +1,105 @@
+"""An earlier result and this one -> how many labels differ. Rows may have come, gone and moved in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tagger.catalog.manifest import READ_BUFFER
+from tagger.catalog.results import open_results, reason
+from tagger.catalog.schemas import is_bytes, tagger_metadata
+from tagger.errors import ManifestError, StoppedError
+
+BATCH = 1 << 16  # rows of a key and labels
+
+
+@dataclass(frozen=True)
+class Changed:
+    """`rows` have a label in both results; in `changed` of them it differs."""
+
+    rows: int = 0
+    changed: int = 0
+
+
+def compare_with(previous: Path, schema: pa.Schema, key: str, attributes: Sequence[str]) -> LabelChanges | str:
+    """The labels of an earlier result, or why rows of a manifest with this schema cannot be matched with its rows.
+
+    key: the column that says which row is which: an id, or the image reference. Raises StoppedError where the result cannot
+    be read.
+    """
+    try:
+        with open_results(previous) as file:
+            found = file.schema_arrow
+        if is_bytes(schema.field(key).type):
+            return "embedded images have no name to match rows by; set [manifest] id_column"
+        if key not in found.names or is_bytes(found.field(key).type):
+            return f"the earlier result has no column {key} to match rows by"
+        return LabelChanges(previous, key, attributes)
+    except (OSError, pa.ArrowException, ManifestError) as error:
+        raise StoppedError(
+            f"{previous}: expected to read the labels of the earlier result, found: {reason(error)}; nothing was published; run "
+            "again"
+        ) from error
+
+
+class LabelChanges:
+    """The labels of an earlier result, at 8 bytes a row for the hash of its key and 4 for each attribute, to compare others with.
+
+    key: a column of texts, numbers or structs with a path; rows without one are not compared. counts: what was found.
+    """
+
+    def __init__(self, previous: Path, key: str, attributes: Sequence[str]) -> None:
+        self._key = key
+        self.counts = dict.fromkeys(attributes, Changed())
+        with pq.ParquetFile(previous, buffer_size=READ_BUFFER, pre_buffer=False) as file:
+            described = {item["name"]: item["labels"] for item in tagger_metadata(file.schema_arrow)["attributes"]}
+            self._labels = {name: pa.array(described[name], pa.string()) for name in attributes if name in described}
+            rows = file.metadata.num_rows
+            keys = np.empty(rows, np.uint64)
+            codes = {name: np.empty(rows, np.int32) for name in self._labels}
+            start = 0
+            # Of a struct only the path: not the images beside it.
+            leaf = f"{key}.path" if pa.types.is_struct(file.schema_arrow.field(key).type) else key
+            for batch in file.iter_batches(BATCH, columns=[leaf, *(f"{name}_label" for name in codes)]):
+                stop = start + len(batch)
+                keys[start:stop], known = _hashes(batch.column(key))
+                for name, labels in self._labels.items():
+                    found = pc.index_in(batch.column(f"{name}_label"), labels)
+                    codes[name][start:stop] = np.where(known, pc.fill_null(found, -1).to_numpy(zero_copy_only=False), -1)
+                start = stop
+        order = np.argsort(keys)
+        self._keys = keys[order]
+        self._codes = {name: values[order] for name, values in codes.items()}
+
+    def update(self, table: pa.Table) -> None:
+        """Compare rows of a result."""
+        if not len(self._keys):
+            return
+        keys, known = _hashes(table[self._key].combine_chunks())
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        known &= self._keys[place] == keys
+        for name, labels in self._labels.items():
+            column = table[f"{name}_label"]
+            now = pc.fill_null(pc.index_in(column, labels), -1).to_numpy()
+            then = self._codes[name][place]
+            both = known & (then >= 0) & pc.is_valid(column).to_numpy()
+            count = self.counts[name]
+            changed = int(np.count_nonzero(both & (now != then)))
+            self.counts[name] = Changed(count.rows + int(np.count_nonzero(both)), count.changed + changed)
+
+
+def _hashes(column: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """A hash for each value, and where there is one."""
+    import pandas as pd  # half a second to import, for those who have an earlier result
+
+    if pa.types.is_struct(column.type):
+        column = pc.struct_field(column, "path")
+    texts = pc.cast(column, pa.string())
+    return pd.util.hash_array(texts.to_numpy(zero_copy_only=False)), pc.is_valid(texts).to_numpy(zero_copy_only=False)

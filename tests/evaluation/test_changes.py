@@ -1,0 +1,106 @@
+"""Changed labels between two nights, whatever happened to the rows in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tagger.catalog.schemas import result_schema
+from tagger.errors import StoppedError
+from tagger.evaluation import changes
+from tagger.evaluation.changes import Changed, LabelChanges, compare_with
+
+LABELS = ["hat", "bag", "shoes"]
+KINDS = {
+    "text": pa.string(),
+    "large text": pa.large_string(),
+    "dictionary": pa.dictionary(pa.int32(), pa.string()),
+    "numbers": pa.int64(),
+    "struct": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+}
+
+
+def result(keys: list[Any], tags: list[str | None], kind: pa.DataType = KINDS["text"], labels: list[str] = LABELS) -> pa.Table:
+    """Rows of a result, as far as they are compared."""
+    described = {"attributes": [{"name": "kind", "labels": labels, "truth_column": None}]}
+    schema = result_schema(pa.schema([pa.field("key", kind)]), ["kind"], described)
+    columns = [pa.array(keys, kind), pa.array(tags, pa.string())]
+    return pa.table([*columns, *(pa.nulls(len(keys), field.type) for field in list(schema)[2:])], schema=schema)
+
+
+def compare(folder: Path, before: pa.Table, now: pa.Table, cut: int = 1_000) -> Changed:
+    pq.write_table(before, folder / "before.parquet")
+    compared = compare_with(folder / "before.parquet", now.schema, "key", ["kind"])
+    assert isinstance(compared, LabelChanges)
+    for start in range(0, len(now), cut):
+        compared.update(now.slice(start, cut))
+    return compared.counts["kind"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_matched_wherever_they_are(tmp_path: Path, kind: str):
+    def keys(*numbers: int) -> list[Any]:
+        if kind == "struct":
+            return [{"bytes": b"image", "path": f"{number}.jpg"} for number in numbers]
+        return [number if kind == "numbers" else f"{number}.jpg" for number in numbers]
+
+    before = result(keys(1, 2, 3, 4), ["hat", "bag", None, "shoes"], KINDS[kind])
+    now = result(keys(9, 4, 3, 2), ["hat", "shoes", "hat", "hat"], KINDS[kind])
+    assert compare(tmp_path, before, now) == Changed(rows=2, changed=1)
+
+
+@given(
+    before=st.dictionaries(st.text(max_size=3), st.sampled_from([*LABELS, None]), max_size=30),
+    now=st.lists(
+        st.tuples(st.text(max_size=3), st.sampled_from([*LABELS, "cape", None])), max_size=30, unique_by=lambda row: row[0]
+    ),
+    cut=st.integers(1, 30),
+)
+@settings(deadline=None)
+def test_the_counts_are_those_of_two_dictionaries(
+    tmp_path_factory, before: dict[str, str | None], now: list[tuple[str, str | None]], cut: int
+):
+    both = [(before[key], tag) for key, tag in now if tag is not None and before.get(key) is not None]
+    found = compare(
+        tmp_path_factory.mktemp("changes"),
+        result(list(before), list(before.values())),
+        result([key for key, _ in now], [tag for _, tag in now], labels=[*LABELS, "cape"]),
+        cut,
+    )
+    assert found == Changed(len(both), sum(one != other for one, other in both))
+
+
+def test_a_long_result_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(changes, "BATCH", 7)
+    names = [f"{number}.jpg" for number in range(100)]
+    tags = [LABELS[number % 3] for number in range(100)]
+    other = [LABELS[(number + (number < 10)) % 3] for number in range(100)]
+    now = result(names, other).take(list(range(99, -1, -1)))
+    assert compare(tmp_path, result(names, tags), now, cut=13) == Changed(100, 10)
+
+
+def test_rows_without_a_key_and_attributes_that_are_new_are_not_compared(tmp_path: Path):
+    assert compare(tmp_path, result([None, "a"], ["hat", "hat"]), result(["a", None], ["hat", "bag"])) == Changed(1, 0)
+    compared = compare_with(tmp_path / "before.parquet", result([], []).schema, "key", ["colour"])
+    assert isinstance(compared, LabelChanges)
+    assert compared.counts == {"colour": Changed()}
+
+
+def test_what_cannot_be_matched_is_said(tmp_path: Path):
+    pq.write_table(result(["a"], ["hat"]), tmp_path / "before.parquet")
+    embedded = result([b"image"], ["hat"], pa.binary())
+    said = compare_with(tmp_path / "before.parquet", embedded.schema, "key", ["kind"])
+    assert said == "embedded images have no name to match rows by; set [manifest] id_column"
+    said = compare_with(tmp_path / "before.parquet", pa.schema([("id", pa.string())]), "id", ["kind"])
+    assert said == "the earlier result has no column id to match rows by"
+
+
+def test_a_result_that_can_no_longer_be_read_stops_the_run(tmp_path: Path):
+    with pytest.raises(StoppedError, match="expected to read the labels of the earlier result, found: .*; nothing was published"):
+        compare_with(tmp_path / "gone.parquet", result([], []).schema, "key", ["kind"])

@@ -1,0 +1,149 @@
+"""Gates: what is wanted, what was found, and whether enough rows say so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from tagger.evaluation.changes import Changed
+from tagger.evaluation.gates import Figures, GateResult, _f1, judge
+from tagger.evaluation.metrics import Evaluation, _Count, _evaluate
+
+NO_EARLIER = "there is no earlier result to compare with"
+
+
+def judged(gate: str, wanted: float, matrix: list[list[int]] | None = None, **figures: object) -> GateResult:
+    """The one result of one gate; `matrix` is the confusion matrix of the attribute "kind"."""
+    evaluation = None
+    if matrix is not None:
+        labels = tuple(f"label {number}" for number in range(len(matrix)))
+        evaluation = Evaluation({"kind": _evaluate(_Count("truth", labels, np.array(matrix)))})
+    known = {"rows": 1000, "errors": 0, "review": 0, "evaluation": evaluation, "changed": NO_EARLIER, **figures}
+    (result,) = judge({gate: wanted}, Figures(**known))
+    return result
+
+
+@pytest.mark.parametrize(
+    ("result", "passed", "line"),
+    [
+        (
+            judged("min_accuracy", 0.95, [[90, 10], [0, 100]]),
+            True,
+            "gate min_accuracy, kind: expected at least 95%, found 95% on 200 rows; rests on too few rows to tell (95 % interval "
+            "91.04% to 97.26%)",
+        ),
+        (
+            judged("min_accuracy", 0.95, [[89, 11], [0, 100]]),
+            False,
+            "gate min_accuracy, kind: expected at least 95%, found 94.5% on 200 rows; rests on too few rows to tell (95 % "
+            "interval 90.42% to 96.9%)",
+        ),
+        (
+            judged("min_accuracy", 0.5, [[90, 10], [0, 100]]),
+            True,
+            "gate min_accuracy, kind: expected at least 50%, found 95% on 200 rows",
+        ),
+        (
+            judged("min_accuracy", 0.0, [[0, 0], [0, 0]]),
+            False,
+            "gate min_accuracy, kind: expected at least 0%, found nothing to judge; no row with ground truth was tagged",
+        ),
+        (
+            judged("min_labelled_rows", 3, [[2, 0], [0, 1]]),
+            True,
+            "gate min_labelled_rows, kind: expected at least 3, found 3 on 1000 rows",
+        ),
+        (
+            judged("min_labelled_rows", 4, [[2, 0], [0, 1]]),
+            False,
+            "gate min_labelled_rows, kind: expected at least 4, found 3 on 1000 rows",
+        ),
+        (judged("max_error_rate", 0.01, errors=100), False, "gate max_error_rate: expected at most 1%, found 10% on 1000 rows"),
+        (judged("max_error_rate", 0.0, errors=0), True, "gate max_error_rate: expected at most 0%, found 0% on 1000 rows"),
+        (
+            judged("max_error_rate", 0.0, rows=0),
+            True,
+            "gate max_error_rate: expected at most 0%, found nothing to judge; there are no rows",
+        ),
+        (
+            judged("max_errors", 2, errors=3),
+            False,
+            "gate max_errors: expected at most 2, found 3 on 1000 rows; rests on too few rows to tell (95 % interval 1 to 9)",
+        ),
+        (
+            judged("max_review_rate", 0.4, errors=500, review=250),
+            False,
+            "gate max_review_rate: expected at most 40%, found 50% on 500 rows",
+        ),
+        (
+            judged("max_review_rate", 0.4, errors=1000),
+            True,
+            "gate max_review_rate: expected at most 40%, found nothing to judge; no row was tagged",
+        ),
+        (
+            judged("max_changed_labels", 0.05, changed={"kind": Changed(400, 100)}),
+            False,
+            "gate max_changed_labels, kind: expected at most 5%, found 25% on 400 rows",
+        ),
+        (
+            judged("max_changed_labels", 0.05, changed={"kind": Changed(0, 0)}),
+            True,
+            "gate max_changed_labels, kind: expected at most 5%, found nothing to judge; no row has a label in both results",
+        ),
+        (
+            judged("max_changed_labels", 0.05),
+            True,
+            f"gate max_changed_labels: expected at most 5%, found nothing to judge; {NO_EARLIER}",
+        ),
+    ],
+    ids=lambda value: value.gate if isinstance(value, GateResult) else None,
+)
+def test_a_gate_says_what_was_wanted_and_found_and_whether_the_rows_tell(result: GateResult, passed: bool, line: str):
+    assert (result.passed, result.to_text()) == (passed, line)
+
+
+def test_the_intervals_of_shares_are_wilsons():
+    """Newcombe 1998, table I: 81 of 263, and 0 of 20."""
+    assert judged("max_error_rate", 0.5, errors=81, rows=263).interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert judged("max_error_rate", 0.5, errors=0, rows=20).interval == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+@settings(deadline=None)
+def test_the_bootstrap_computes_macro_f1_as_scikit_learn_does(rows: list[tuple[int, int]]):
+    matrix = np.zeros((4, 4), np.int64)
+    for truth, tag in rows:
+        matrix[truth, tag] += 1
+    wanted, found = np.nonzero(matrix)
+    truths, tags = zip(*rows, strict=True)
+    expected = f1_score(truths, tags, average="macro", zero_division=0)
+    assert _f1(wanted, found, matrix[wanted, found]) == pytest.approx(expected)
+
+
+def test_the_interval_of_macro_f1_covers_what_other_samples_of_the_same_shop_give():
+    chance = np.random.default_rng(1)
+    shares = np.array([[0.3, 0.05], [0.1, 0.55]])
+    samples = chance.multinomial(150, shares.ravel(), size=200)
+    wanted, found = np.nonzero(shares)
+    true = _f1(wanted, found, shares.ravel())
+    intervals = [judged("min_macro_f1", 0.5, sample.reshape(2, 2).tolist()).interval for sample in samples]
+    covered = np.mean([low <= true <= high for low, high in intervals])
+    assert 0.9 <= covered <= 0.99
+
+
+@pytest.mark.parametrize("matrix", [[[3, 0], [0, 2]], [[0, 3], [2, 0]]])
+def test_a_few_rows_all_right_or_all_wrong_do_not_pretend_to_be_sure(matrix: list[list[int]]):
+    result = judged("min_macro_f1", 0.9 if matrix[0][0] else 0.1, matrix)
+    assert result.found == (1.0 if matrix[0][0] else 0.0)
+    assert result.note == "rests on too few rows to tell"
+    assert result.interval == judged("min_accuracy", 0.5, matrix).interval
+
+
+def test_the_same_rows_give_the_same_interval():
+    matrix = [[50, 3, 2], [4, 40, 1], [0, 0, 9]]
+    first = judged("min_macro_f1", 0.9, matrix)
+    assert first == judged("min_macro_f1", 0.9, matrix)
+    assert first.interval[0] < first.found < first.interval[1]
