@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# One night: tag the catalogue and, if the result is good, publish it. Readers open $NIGHTS/current/tagged.parquet, which is the
+# last good night's at every moment. Options are passed on to `tagger run`, and its exit code comes back; after 75, start this
+# again. It may be started twice, or again after a kill.
+set -euo pipefail
+
+MANIFEST=${MANIFEST:-manifest.parquet} # the catalogue
+CONFIG=${CONFIG:-}                     # its settings, with [gates]; default: tagger.toml beside it
+NIGHTS=${NIGHTS:-nights}               # a folder for each night, and the link `current`
+NIGHT=${NIGHT:-$(date +%F)}            # tonight's folder: a date, and what may follow it to run a day again (2026-11-24.2)
+KEEP=${KEEP:-14}                       # how many nights are kept; the one that `current` leads to always is
+TAGGER=${TAGGER:-tagger}               # the command
+METRICS_DIR=${METRICS_DIR:-}           # node_exporter's textfile folder, if there is one
+
+export LC_ALL=C.UTF-8 # a scheduler sets none; and nights are compared byte by byte
+
+say() { echo "nightly: $*" >&2; }
+fail() {
+    local code=$1
+    shift
+    say "$*"
+    exit "$code"
+}
+# The shell that Kubernetes or systemd stops has to tell tagger, which is the only process in the background.
+stop() {
+    [[ ${!-} ]] || fail 75 "stopped before tagger was started; nothing was published"
+    kill -TERM "$!" 2>/dev/null || true
+    stopped=yes
+}
+stopped=
+trap stop TERM INT HUP
+
+[[ $NIGHT =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}[0-9A-Za-z.-]*$ ]] ||
+    fail 78 "expected NIGHT to begin with a date like 2026-11-24, found $NIGHT"
+[[ $KEEP =~ ^[1-9][0-9]*$ ]] || fail 78 "expected KEEP to be a number from 1 on, found $KEEP"
+[[ -L $NIGHTS/current || ! -e $NIGHTS/current ]] ||
+    fail 78 "expected $NIGHTS/current to be a link, found a file or folder; move it away"
+command -v "$TAGGER" >/dev/null || fail 78 "expected TAGGER to be tagger's command, found no command $TAGGER; give its whole path"
+mkdir -p "$NIGHTS" || fail 75 "expected to write in $NIGHTS, and cannot; nothing was published"
+{ exec 9>>"$NIGHTS/lock"; } || fail 75 "expected to write in $NIGHTS, and cannot; nothing was published"
+# The lock is tagger's, too: it is held as long as either lives.
+flock -n 9 || fail 75 "expected no other night in $NIGHTS, found one that is running; start again when it has ended"
+
+published=
+[[ ! -e $NIGHTS/current/tagged.parquet ]] || published=$(basename "$(readlink -f "$NIGHTS/current")")
+if [[ $published == "$NIGHT" ]]; then
+    echo "nightly: $NIGHT is published already"
+    exit
+fi
+[[ ! $published > $NIGHT ]] || fail 2 "expected NIGHT to be later than the published $published, found $NIGHT; name another"
+
+folder=$NIGHTS/$NIGHT
+mkdir -p "$folder" || fail 75 "expected to write in $NIGHTS, and cannot; nothing was published"
+command=("$TAGGER" run "$MANIFEST" --output "$folder/tagged.parquet" --overwrite --quiet)
+[[ ! $CONFIG ]] || command+=(--config "$CONFIG")
+[[ ! $published ]] || command+=(--previous "$NIGHTS/current/tagged.parquet")
+"${command[@]}" "$@" &
+# A trap ends a wait; a second wait for the same process gives its exit code.
+code=0
+wait "$!" || code=$?
+while [[ $stopped ]]; do
+    stopped=
+    code=0
+    wait "$!" || code=$?
+    ((code <= 128)) || code=75 # it came before tagger could heed it
+done
+trap '' TERM INT HUP # what is left takes milliseconds
+
+if [[ $METRICS_DIR && -e $folder/tagged.run/metrics.prom ]]; then
+    metrics=$METRICS_DIR/tagger.prom
+    { cp "$folder/tagged.run/metrics.prom" "$metrics.new" && mv "$metrics.new" "$metrics"; } ||
+        say "expected to write in $METRICS_DIR, and cannot; the metrics of $NIGHT stay in $folder/tagged.run"
+fi
+((code == 0)) || fail "$code" "$NIGHT is not published: tagger ended with $code; published is ${published:-nothing} as before"
+
+sync "$NIGHTS" # tonight's folder is on the disk before the link to it
+ln -sfn "$NIGHT" "$NIGHTS/.current.new"
+mv -T "$NIGHTS/.current.new" "$NIGHTS/current"
+sync "$NIGHTS"
+echo "nightly: $NIGHT is published"
+
+# A night is a folder with a night's name that holds nothing but a run's files: what people put there is theirs.
+nights=()
+for night in "$NIGHTS"/[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*; do
+    [[ -L $night || ! -d $night || $(find "$night" -mindepth 1 -maxdepth 1 ! -name 'tagged.*') ]] || nights+=("$night")
+done
+for night in "${nights[@]::${#nights[@]} > KEEP ? ${#nights[@]} - KEEP : 0}"; do
+    [[ $night -ef $NIGHTS/current ]] || rm -rf "$night" || say "expected to remove $night, and cannot; remove it by hand"
+done
