@@ -112,6 +112,8 @@ def run(
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
     if not is_remote(manifest):
         start_check(manifest)
+    if (earlier := previous or output) and not is_remote(earlier) and Path(earlier).is_file():
+        start_check(str(Path(earlier).absolute()))
     import tagger
 
     try:

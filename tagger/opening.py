@@ -11,7 +11,7 @@ from tagger import stop
 from tagger.encoders.cache import EmbeddingCache, cache_folder, open_cache
 from tagger.engines.embedding import EmbeddingStream
 from tagger.engines.local import LocalEngine
-from tagger.engines.sampling import disagreements, draw_images
+from tagger.engines.sampling import TRIED, disagreements, draw_images
 from tagger.engines.second import SecondOpinion
 from tagger.engines.workers import choose_workers, fit_shared_memory
 from tagger.fallback import load_system
@@ -76,12 +76,11 @@ def _open(
     chosen = engine(first)
     if first.reference is None:
         return chosen
-    reference = engine(first.reference)
+    reference = engine(first.reference.encoding_at_once(TRIED))
     schema = result_schema_of(plan, {})
     differ = disagreements(plan.manifest, plan.rows, schema, chosen, reference, lambda _: stop.check())
-    for tried in (chosen, reference):
-        tried.stages.errors = 0  # the run meets them again
     if not differ:
+        chosen.stages.errors = 0  # the run meets them again
         first.reference = None  # and its memory is free
         return chosen
     log.warning(
@@ -89,4 +88,4 @@ def _open(
         first.encoder.precision,
         differ,
     )
-    return reference
+    return engine(first.reference)

@@ -125,7 +125,7 @@ def _open_previous(place: Path | str, space: Workspace, manifest: Manifest, requ
             return None
         path = space.local(place)
         if path.resolve() not in {file.resolve() for file in manifest.files}:  # in place: it has been checked
-            check(str(path))
+            check(str(path.absolute()))
         open_results(path).close()
     except (ManifestError, OSError):
         if required:

@@ -73,6 +73,12 @@ class Predictor:
         other.encoder = encoder
         return other
 
+    def encoding_at_once(self, images: int) -> Predictor:
+        """The same, with other pieces."""
+        other = copy.copy(self)
+        other.at_once = other._wanted = images
+        return other
+
     @property
     def lacks_memory(self) -> bool:
         """Whether fewer images are encoded at once than should be, so that embeddings may differ in the last digits."""

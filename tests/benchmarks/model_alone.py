@@ -18,7 +18,7 @@ import torch
 from tagger.cli import cli
 from tagger.predictor import Predictor
 
-SECONDS = 15.0
+SECONDS = 10.0
 WARM_UP = 3  # pieces
 
 
