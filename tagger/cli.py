@@ -20,6 +20,7 @@ from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
 from tagger.learning_commands import calibrate, compare, train
 from tagger.log import log_to_stderr
+from tagger.model_commands import models
 from tagger.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ cli.add_command(cache)
 cli.add_command(train)
 cli.add_command(calibrate)
 cli.add_command(compare)
+cli.add_command(models)
 
 
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:

@@ -15,6 +15,7 @@ from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
 from tagger.catalog.storage import Workspace, is_remote
 from tagger.config import Settings, find_settings_file, parse_settings, read_settings
+from tagger.encoders.pinned import commit_of
 from tagger.encoders.trained import is_trained, read_trained
 from tagger.errors import ConfigError, ManifestError, UsageError
 from tagger.learned import check_checkpoints, read_calibrations, with_review
@@ -149,6 +150,8 @@ def gather_settings(
         settings = _replace(settings, "model", name=str(model), revision=revision)
     elif revision is not None:
         settings = _replace(settings, "model", revision=revision)
+    if commit := commit_of(settings.model.name):  # a pinned copy knows better
+        settings = _replace(settings, "model", revision=commit)
     settings = _override(settings, "model", backend=backend, precision=precision)
     if exact_preprocessing:
         settings = _replace(settings, "model", exact_preprocessing=True)
