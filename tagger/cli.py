@@ -18,6 +18,7 @@ from tagger.cache_commands import cache
 from tagger.catalog.check import start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
+from tagger.inspect_command import inspect
 from tagger.learning_commands import calibrate, compare, train
 from tagger.log import log_to_stderr
 from tagger.model_commands import models
@@ -184,6 +185,7 @@ cli.add_command(train)
 cli.add_command(calibrate)
 cli.add_command(compare)
 cli.add_command(models)
+cli.add_command(inspect)
 
 
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:

@@ -31,31 +31,40 @@ STUDY_LABELS = ("shirt", "dress", "shoes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """`rows` of the manifest are tagged with the settings' attributes, their images read by `policy`; results go to `output`.
+class Job:
+    """What is to be tagged, and how: the manifest's rows with the settings' attributes, their images read by `policy`.
 
-    url: the object that they are put at from there. earlier: the result whose error rows alone are tried again, with its tag
-    columns. max_errors: rows; more fail the run. calibrations: by attribute.
+    calibrations: by attribute.
     """
 
     manifest: Manifest
     settings: Settings
     policy: ImagePolicy
+    calibrations: Mapping[str, Calibration]
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        return self.settings.attributes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Job):
+    """A job of which the first `rows` are tagged; results go to `output`.
+
+    url: the object that they are put at from there. earlier: the result whose error rows alone are tried again, with its tag
+    columns. max_errors: rows; more fail the run.
+    """
+
     output: Path
     url: str | None
     rows: int
     earlier: Manifest | None
     max_errors: int | None
-    calibrations: Mapping[str, Calibration]
 
     @property
     def place(self) -> Path | str:
         """Where the results will be, as a person names it."""
         return self.url or self.output
-
-    @property
-    def attributes(self) -> tuple[Attribute, ...]:
-        return self.settings.attributes
 
     @property
     def run_folder(self) -> Path:
@@ -79,14 +88,8 @@ def make_plan(
 
     Raises ManifestError, ConfigError, UsageError, StoppedError.
     """
-    files = space.fetch(name) if is_remote(name) else None
-    check(str(space.folder) if files else name)
-    manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
-    attributes = choose_attributes(manifest, settings, labels)
-    check_columns(manifest, attributes)
-    check_checkpoints(settings, attributes)
-    calibrations = read_calibrations(settings, attributes)
-    attributes = tuple(with_review(attribute, calibrations.get(attribute.name)) for attribute in attributes)
+    job = check_job(name, settings, space, labels)
+    manifest = job.manifest
     rows = manifest.rows if limit is None else min(limit, manifest.rows)
     earlier = None
     if retry_errors is not None:
@@ -96,19 +99,33 @@ def make_plan(
         check(str(result))
         earlier = open_earlier(result, manifest)
         output, overwrite = output or retry_errors, overwrite or output is None
-    objects = [space.urls[file] for file in files or ()]
+    objects = [space.urls[file] for file in manifest.files if file in space.urls]
     target = choose_output(name, manifest, objects, output, limit, overwrite, in_place)
     return Plan(
-        manifest=manifest,
-        settings=settings.model_copy(update={"attributes": attributes}),
-        policy=policy_of(manifest, settings),
+        **vars(job),
         output=target if isinstance(target, Path) else space.folder / "results.parquet",
         url=None if isinstance(target, Path) else target,
         rows=rows,
         earlier=earlier,
         max_errors=None if max_errors is None else _error_limit(str(max_errors), rows),
-        calibrations=calibrations,
     )
+
+
+def check_job(name: str, settings: Settings, space: Workspace, labels: Sequence[str] | None) -> Job:
+    """Open the manifest, its objects copied to `space`, and check settings and files of other commands against it.
+
+    Raises ManifestError, ConfigError, UsageError, ModelError.
+    """
+    files = space.fetch(name) if is_remote(name) else None
+    check(str(space.folder) if files else name)
+    manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
+    attributes = choose_attributes(manifest, settings, labels)
+    check_columns(manifest, attributes)
+    check_checkpoints(settings, attributes)
+    calibrations = read_calibrations(settings, attributes)
+    attributes = tuple(with_review(attribute, calibrations.get(attribute.name)) for attribute in attributes)
+    settings = settings.model_copy(update={"attributes": attributes})
+    return Job(manifest=manifest, settings=settings, policy=policy_of(manifest, settings), calibrations=calibrations)
 
 
 def _error_limit(text: str, rows: int) -> int:

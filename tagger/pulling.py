@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 UNFINISHED = ".unfinished"  # what an interrupted pull has of files, by their hashes
 SECONDS = 30.0  # for the hub to answer
+HASH = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
 CONVERTER = "SFconvertbot"  # the hub's own account that offers safetensors, as pull requests
 
 # All that encoders/clip.py reads beside the weights.
@@ -115,15 +117,16 @@ def _resolve(name: str, revision: str) -> tuple[str, list[RepoSibling]]:
         files = [file for file in siblings if _belongs(file.rfilename)]
         if not any(file.rfilename.endswith(".safetensors") for file in files):
             raise ModelError(_without_safetensors(name, [file.rfilename for file in siblings], _conversions(api, name)))
-    except (TaggerError, KeyboardInterrupt):
+    except TaggerError:
         raise
     except Exception as error:
         raise ModelError(_explain(name, revision, error)) from error
     if any(file.rfilename == "model.safetensors" for file in files):  # which is what a run takes, then
         files = [file for file in files if not fnmatchcase(file.rfilename, "model[-.]*") or file.rfilename == "model.safetensors"]
-    if found.sha is None or any(file.size is None or _hash_of(file) is None for file in files):
-        raise ModelError(f"model {name}: expected a hub that tells the sizes and hashes of files, found none; set HF_ENDPOINT")
-    return found.sha, files
+    hashes = [found.sha, *map(_hash_of, files)]  # some of which will be names of files
+    if not all(one and HASH.fullmatch(one) for one in hashes) or any(file.size is None for file in files):
+        raise ModelError(f"model {name}: expected a hub that tells the hashes of files, found none; correct HF_ENDPOINT")
+    return str(found.sha), files
 
 
 def _belongs(name: str) -> bool:
@@ -185,8 +188,6 @@ def _fetch(name: str, commit: str, file: RepoSibling, folder: Path) -> None:
                 expected_size=file.size,
                 displayed_filename=file.rfilename,
             )
-        except KeyboardInterrupt:
-            raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's: those of the network have no number

@@ -13,9 +13,9 @@ LFS = (".safetensors", ".bin")  # files that the hub keeps elsewhere, and tells 
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves what was `put`. `bodies`: (file, Range or None) of every request for content. `faults`: file -> "cut" (ends after
-    three quarters), "stall" (waits there), "wrong" (the last byte is another), used up from the front. `offers`: pull requests.
-    `stalled`: set when an answer waits. `environment`: what tells huggingface_hub.
+    """Serves what was `put`. `requests`: paths. `bodies`: (file, Range or None) of every request for content. `faults`: file ->
+    "cut" (ends after three quarters), "stall" (waits there), "wrong" (the last byte is another), used up from the front.
+    `offers`: pull requests. `stalled`: set when an answer waits. `environment`: what tells huggingface_hub.
     """
 
     daemon_threads = True
@@ -25,6 +25,7 @@ class HubServer(ThreadingHTTPServer):
         self.commits: dict[tuple[str, str], dict[str, bytes]] = {}  # repository and commit -> files
         self.branches: dict[tuple[str, str], str] = {}  # repository and branch -> commit
         self.faults: defaultdict[str, list[str]] = defaultdict(list)
+        self.requests: list[str] = []
         self.bodies: list[tuple[str, str | None]] = []
         self.offers: list[dict[str, object]] = []
         self.stalled, self.closing = threading.Event(), threading.Event()
@@ -56,6 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
+        self.server.requests.append(path)
         if len(parts := path.removeprefix("/api/models").strip("/").split("/", 3)) < 3:  # something else of the hub's
             return self._answer(404, b"")
         owner, name, what, rest = (*parts, "")[:4]

@@ -16,6 +16,7 @@ ALLOWED = {
         "config",
         "catalog",
         "cache_commands",
+        "inspect_command",
         "learning_commands",
         "model_commands",
         "log",
@@ -25,6 +26,9 @@ ALLOWED = {
     "learning_commands": {"learning", "calibrating", "comparing", "training", "log"},
     "model_commands": {"pulling", "log"},
     "pulling": {"catalog", "encoders"},
+    "inspect_command": {"catalog", "log", ""},
+    "inspecting": {"plan", "inspection", "catalog", "images", "encoders", "engines", "predictor"},
+    "inspection": {"catalog", "engines"},
     "comparing": {"plan", "labelled", "catalog", "encoders", "engines", "predictor", "training", "evaluation"},
     "labelled": {"plan", "catalog", "config", "tagging"},
     "calibrating": {"plan", "learned", "opening", "fallback", "catalog", "engines", "tagging", "training", "evaluation"},
@@ -52,7 +56,16 @@ ALLOWED = {
     "stop": set(),
     "text": set(),
     "log": set(),
-    "": {"job", "learning", "calibrating", "comparing", "summary", "evaluation"},  # tagger/__init__.py
+    "": {
+        "job",
+        "learning",
+        "calibrating",
+        "comparing",
+        "inspecting",
+        "inspection",
+        "summary",
+        "evaluation",
+    },  # tagger/__init__.py
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
