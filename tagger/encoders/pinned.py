@@ -58,7 +58,7 @@ def read_pinned(folder: Path) -> Pinned | None:
 def commit_of(name: str) -> str | None:
     """The commit that a model's folder was pulled from, None if it is no pinned copy, or says so no more."""
     try:
-        pinned = read_pinned(Path(name))
+        pinned = read_pinned(Path(name)) if Path(name).is_dir() else None
     except ModelError:
         return None  # whether it can be loaded, the rest of the folder decides
     return pinned.commit if pinned else None
