@@ -16,11 +16,23 @@ if TYPE_CHECKING:
     from tagger.calibrating import calibrate
     from tagger.comparing import compare
     from tagger.evaluation.stored import evaluate
+    from tagger.inspecting import inspect
+    from tagger.inspection import Inspection
     from tagger.job import run
     from tagger.learning import train_resnet18
     from tagger.summary import RunSummary
 
-__all__ = ["RunSummary", "__version__", "calibrate", "compare", "evaluate", "run", "train_resnet18"]
+__all__ = [
+    "Inspection",
+    "RunSummary",
+    "__version__",
+    "calibrate",
+    "compare",
+    "evaluate",
+    "inspect",
+    "run",
+    "train_resnet18",
+]
 
 __version__ = version("tagger")
 
@@ -38,6 +50,10 @@ def __getattr__(name: str) -> Any:  # the type of whichever name is asked for
         from tagger.comparing import compare
 
         return compare
+    if name in ("inspect", "Inspection"):
+        from tagger import inspecting
+
+        return getattr(inspecting, name)
     if name == "train_resnet18":
         from tagger.learning import train_resnet18
 

@@ -19,8 +19,10 @@ from tagger.catalog.check import start_check
 from tagger.catalog.storage import is_remote
 from tagger.errors import GateError, StoppedError, TaggerError
 from tagger.history_command import history
+from tagger.inspect_command import inspect
 from tagger.learning_commands import calibrate, compare, train
 from tagger.log import log_to_stderr
+from tagger.model_commands import models
 from tagger.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -189,6 +191,8 @@ cli.add_command(train)
 cli.add_command(calibrate)
 cli.add_command(compare)
 cli.add_command(history)
+cli.add_command(models)
+cli.add_command(inspect)
 
 
 def _show(summary: tagger.RunSummary, quiet: bool) -> None:

@@ -15,6 +15,7 @@ from tagger.catalog.results import open_results
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
 from tagger.catalog.storage import Workspace, is_remote, kind
 from tagger.config import Settings, find_settings_file, parse_settings, read_settings
+from tagger.encoders.pinned import commit_of
 from tagger.encoders.trained import is_trained, read_trained
 from tagger.errors import ConfigError, ManifestError, UsageError
 from tagger.learned import check_checkpoints, read_calibrations, with_review
@@ -31,17 +32,28 @@ STUDY_LABELS = ("shirt", "dress", "shoes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """`rows` of the manifest are tagged with the settings' attributes, their images read by `policy`; results go to `output`.
-
-    url: the object that they are put at from there. earlier: the result whose error rows alone are tried again, with its tag
-    columns. previous: the result of an earlier night, or its copy; previous_place: as a person names it. gates: threshold of
-    each that is judged; max_errors in rows. calibrations: by attribute.
-    """
+class Job:
+    """What is to be tagged, and how: rows with the settings' attributes, images read by `policy`; calibrations by attribute."""
 
     manifest: Manifest
     settings: Settings
     policy: ImagePolicy
+    calibrations: Mapping[str, Calibration]
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        return self.settings.attributes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Job):
+    """A job of which the first `rows` are tagged; results go to `output`.
+
+    url: the object that they are put at from there. earlier: the result whose error rows alone are tried again, with its tag
+    columns. previous: the result of an earlier night, or its copy; previous_place: as a person names it. gates: threshold of
+    each that is judged; max_errors in rows.
+    """
+
     output: Path
     url: str | None
     rows: int
@@ -49,16 +61,11 @@ class Plan:
     previous: Path | None
     previous_place: Path | str | None
     gates: Mapping[str, float]
-    calibrations: Mapping[str, Calibration]
 
     @property
     def place(self) -> Path | str:
         """Where the results will be, as a person names it."""
         return self.url or self.output
-
-    @property
-    def attributes(self) -> tuple[Attribute, ...]:
-        return self.settings.attributes
 
     @property
     def run_folder(self) -> Path:
@@ -83,14 +90,8 @@ def make_plan(
 
     Raises ManifestError, ConfigError, UsageError, StoppedError.
     """
-    files = space.fetch(name) if is_remote(name) else None
-    check(str(space.folder) if files else name)
-    manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
-    attributes = choose_attributes(manifest, settings, labels)
-    check_columns(manifest, attributes)
-    check_checkpoints(settings, attributes)
-    calibrations = read_calibrations(settings, attributes)
-    attributes = tuple(with_review(attribute, calibrations.get(attribute.name)) for attribute in attributes)
+    job = check_job(name, settings, space, labels)
+    manifest = job.manifest
     rows = manifest.rows if limit is None else min(limit, manifest.rows)
     earlier = None
     if retry_errors is not None:
@@ -99,23 +100,37 @@ def make_plan(
         result = space.local(retry_errors)
         check(str(result))
         earlier = open_earlier(result, manifest)
-    objects = [space.urls[file] for file in files or ()]
+    objects = [space.urls[file] for file in manifest.files if file in space.urls]
     target = choose_output(name, manifest, objects, output, limit, overwrite, in_place)
     place = target if previous is None else previous
     found = _open_previous(place, space, manifest, required=previous is not None)
     return Plan(
-        manifest=manifest,
-        settings=settings.model_copy(update={"attributes": attributes}),
-        policy=policy_of(manifest, settings),
+        **vars(job),
         output=target if isinstance(target, Path) else space.folder / "results.parquet",
         url=None if isinstance(target, Path) else target,
         rows=rows,
         earlier=earlier,
         previous=found,
         previous_place=place if found else None,
-        gates=gate_thresholds(settings.gates, attributes, max_errors, rows),
-        calibrations=calibrations,
+        gates=gate_thresholds(settings.gates, job.attributes, max_errors, rows),
     )
+
+
+def check_job(name: str, settings: Settings, space: Workspace, labels: Sequence[str] | None) -> Job:
+    """Open the manifest, its objects copied to `space`, and check settings and files of other commands against it.
+
+    Raises ManifestError, ConfigError, UsageError, ModelError.
+    """
+    files = space.fetch(name) if is_remote(name) else None
+    check(str(space.folder) if files else name)
+    manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
+    attributes = choose_attributes(manifest, settings, labels)
+    check_columns(manifest, attributes)
+    check_checkpoints(settings, attributes)
+    calibrations = read_calibrations(settings, attributes)
+    attributes = tuple(with_review(attribute, calibrations.get(attribute.name)) for attribute in attributes)
+    settings = settings.model_copy(update={"attributes": attributes})
+    return Job(manifest=manifest, settings=settings, policy=policy_of(manifest, settings), calibrations=calibrations)
 
 
 def _open_previous(place: Path | str, space: Workspace, manifest: Manifest, required: bool) -> Path | None:
@@ -162,6 +177,8 @@ def gather_settings(
         settings = _replace(settings, "model", name=str(model), revision=revision)
     elif revision is not None:
         settings = _replace(settings, "model", revision=revision)
+    if commit := commit_of(settings.model.name):  # a pinned copy knows better
+        settings = _replace(settings, "model", revision=commit)
     settings = _override(settings, "model", backend=backend, precision=precision)
     if exact_preprocessing:
         settings = _replace(settings, "model", exact_preprocessing=True)

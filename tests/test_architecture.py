@@ -16,14 +16,21 @@ ALLOWED = {
         "config",
         "catalog",
         "cache_commands",
+        "inspect_command",
         "learning_commands",
         "history_command",
         "starter",
+        "model_commands",
         "log",
         "",
     },  # of the catalog what starts reading early
     "cache_commands": {"encoders"},
     "learning_commands": {"learning", "calibrating", "comparing", "training", "log"},
+    "model_commands": {"pulling", "log"},
+    "pulling": {"catalog", "encoders"},
+    "inspect_command": {"catalog", "log", ""},
+    "inspecting": {"plan", "inspection", "catalog", "images", "encoders", "engines", "predictor"},
+    "inspection": {"catalog", "engines"},
     "comparing": {"plan", "labelled", "catalog", "encoders", "engines", "predictor", "training", "evaluation"},
     "labelled": {"plan", "catalog", "config", "tagging"},
     "calibrating": {"plan", "learned", "opening", "fallback", "catalog", "engines", "tagging", "training", "evaluation"},
@@ -60,7 +67,16 @@ ALLOWED = {
     "text": set(),
     "log": set(),
     "memory": set(),
-    "": {"job", "learning", "calibrating", "comparing", "summary", "evaluation"},  # tagger/__init__.py
+    "": {
+        "job",
+        "learning",
+        "calibrating",
+        "comparing",
+        "inspecting",
+        "inspection",
+        "summary",
+        "evaluation",
+    },  # tagger/__init__.py
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

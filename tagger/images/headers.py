@@ -1,0 +1,36 @@
+"""Formats and sizes of images, from their headers. For images that have been decoded in a process that may die, and was not."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from PIL import Image
+
+from tagger.errors import ImageError
+from tagger.images.ahead import fetch_ahead
+from tagger.images.sources import read_bytes
+from tagger.types import ImagePolicy, ImageRef
+
+
+class Header(NamedTuple):
+    """format: Pillow's name. width, height: pixels, as stored. size: bytes, encoded."""
+
+    format: str
+    width: int
+    height: int
+    size: int
+
+
+def read_headers(refs: Sequence[ImageRef], policy: ImagePolicy) -> Iterator[Header]:
+    """Those of images that can be decoded; what cannot be read a second time is left out."""
+    for found in fetch_ahead(refs, policy):
+        if isinstance(found, ImageError):
+            continue
+        try:
+            data = read_bytes(found, policy)
+            with Image.open(io.BytesIO(data), formats=policy.formats) as image:
+                yield Header(str(image.format), *image.size, len(data))
+        except (ImageError, OSError):
+            continue
