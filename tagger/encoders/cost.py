@@ -105,9 +105,10 @@ def _cost(config: CLIPConfig, preprocessing: Preprocessing) -> Cost:
     with torch.device("meta"):  # shapes without memory
         model = CLIPModel(config)
     ends = 2 * vision.hidden_size * (patches * patch + config.projection_dim)
+    spared = (tokens - 1) * 2 * vision.hidden_size * (vision.hidden_size + 2 * vision.intermediate_size)  # see tower.py
     return Cost(
         preprocessing=preprocessing,
-        operations=tower_operations(vision, tokens) + ends,
+        operations=tower_operations(vision, tokens) + ends - spared,
         product=(tokens, vision.hidden_size, vision.intermediate_size),
         weights=sum(weight.numel() for weight in model.parameters()),
         image_weights=sum(weight.numel() for weight in model.vision_model.parameters()),
