@@ -27,8 +27,8 @@ CLIPModel.from_pretrained(sys.argv[1], dtype=torch.float32)
 RUN = """
 import builtins, os, sys
 plain = builtins.__import__
-def watched(name, *rest):
-    module = plain(name, *rest)
+def watched(*arguments, **named):
+    module = plain(*arguments, **named)
     predictor = sys.modules.get("tagger.predictor")
     if predictor is not None and hasattr(predictor, "Predictor"):
         predictor.Predictor.encode = lambda *_: os._exit(0)
