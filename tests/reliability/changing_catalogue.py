@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+
+from tagger.images.versions import SETTLED_NS
 
 SAMPLE = Path(__file__).parents[2] / "sample_catalog"
 # A month has to be the same on every machine: with precision "auto", some would try bf16 on the first images.
@@ -82,7 +85,10 @@ class Catalogue:
         self._write(rows)
 
     def replace_pictures(self, count: int, keep_times: bool) -> None:
-        """Other pictures under the same names, of the same size; with `keep_times`, of the same modification time, too."""
+        """Other pictures under the same names, of the same size; with `keep_times`, of the same modification time, too.
+
+        Returns when they are so old that a run does not read them for their age alone.
+        """
         for row in self._random.sample(self._unlabelled(), count):
             file = self.images / row["image_path"]
             before = file.stat()
@@ -90,6 +96,7 @@ class Catalogue:
             assert file.stat().st_size == before.st_size
             if keep_times:
                 os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        time.sleep(SETTLED_NS / 1e9 + 0.1)
 
     def delete(self, count: int) -> None:
         """Delete some rows and their pictures, and put the others in another order."""

@@ -108,7 +108,9 @@ class Month:
     def pass_night(self, night: str, event: Event) -> None:
         """Let it happen, start the night, judge it, and put right what was broken."""
         job, backup, good = self.job, self.folder / "backup", 0 in event.codes
-        shutil.copytree(job.catalogue.folder, backup)
+        if not good:  # the copy breaks; what comes back are the same files, whose times and inodes are known
+            job.catalogue.folder.rename(backup)
+            shutil.copytree(backup, job.catalogue.folder)
         event.change(job.catalogue)
         before, held = job.published(), job.embeddings()
         began = time.monotonic()
@@ -129,8 +131,6 @@ class Month:
         if not good:
             shutil.rmtree(job.catalogue.folder)
             backup.rename(job.catalogue.folder)
-        else:
-            shutil.rmtree(backup)
 
     def end(self) -> None:
         """What the operator sees afterwards; and one night more, which keeps seven."""
