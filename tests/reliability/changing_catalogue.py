@@ -56,13 +56,13 @@ class Catalogue:
                     picture.load()
             except OSError:
                 continue
-            found.add(hashlib.sha256((self.images / name).read_bytes()).hexdigest())
+            found.add(sha256(self.images / name))
         return found
 
     def state(self) -> str:
         """A hash of every file's name and bytes: what a result depends on."""
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        hashes = (f"{path.relative_to(self.folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files)
+        hashes = (f"{path.relative_to(self.folder)} {sha256(path)}" for path in files)
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def add(self, count: int) -> None:
@@ -175,6 +175,10 @@ class Catalogue:
 
 
 Change = Callable[[Catalogue], None]
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _products() -> Iterator[tuple[dict[str, Any], Image.Image]]:

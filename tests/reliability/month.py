@@ -16,7 +16,6 @@ Needs a C compiler (cc) and Linux, as fault_injection.py does: that is how the d
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -29,7 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from changing_catalogue import Catalogue, Change
+from changing_catalogue import Catalogue, Change, sha256
 from fault_injection import LEFT, preload
 from harness import prepare
 from nightly_job import Job
@@ -103,7 +102,7 @@ class Month:
         self.nights: list[Night] = []
         self.wrong: list[str] = []
         self._encoded: set[tuple[str, str]] = set()  # (model, picture), by the hashes of their bytes
-        self._references: dict[str, bytes] = {}
+        self._references: dict[str, str] = {}
 
     def pass_night(self, night: str, event: Event) -> None:
         """Let it happen, start the night, judge it, and put right what was broken."""
@@ -142,7 +141,7 @@ class Month:
         self._expect("the night after it", "nights kept", kept, sorted(path.name for path in self.job.nights.glob("2026-*")))
 
     def _judge_encoded(self, night: str, passed: int, last: int, starts: int) -> None:
-        model = hashlib.sha256((self.job.catalogue.model / "model.safetensors").read_bytes()).hexdigest()
+        model = sha256(self.job.catalogue.model / "model.safetensors")
         tonight = {(model, picture) for picture in self.job.catalogue.contents()}
         expected = len(tonight - self._encoded)
         self._encoded |= tonight
@@ -158,14 +157,14 @@ class Month:
         left = {path.name for path in (folder / "tagged.run").iterdir()}
         self._expect(night, "files of the run", LEFT if code in (0, 3) else left & LEFT, left)
 
-    def _reference(self) -> bytes:
-        """What a run from nothing gives on the catalogue as it is now."""
+    def _reference(self) -> str:
+        """The hash of what a run from nothing gives on the catalogue as it is now."""
         catalogue, state = self.job.catalogue, self.job.catalogue.state()
         if state not in self._references:
             output = self.folder / "reference" / state / "result.parquet"
             output.parent.mkdir(parents=True)
             self.job.tagger("run", str(catalogue.manifest), "--output", str(output), "--no-cache", "--workers", "0", "--quiet")
-            self._references[state] = output.read_bytes()
+            self._references[state] = sha256(output)
         return self._references[state]
 
     def _expect(self, night: str, what: str, expected: Any, found: Any) -> None:

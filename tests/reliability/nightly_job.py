@@ -21,7 +21,7 @@ from pathlib import Path
 from select import select
 from typing import NamedTuple
 
-from changing_catalogue import Catalogue
+from changing_catalogue import Catalogue, sha256
 from harness import start, wait
 
 NIGHTLY = Path(__file__).parents[2] / "jobs" / "nightly.sh"
@@ -89,10 +89,10 @@ class Job:
         with closing(sqlite3.connect(file)) as cache:
             return int(cache.execute("SELECT count(*) FROM embeddings").fetchone()[0])
 
-    def published(self) -> tuple[str, bytes]:
-        """Where `current` leads, and the bytes there."""
+    def published(self) -> tuple[str, str]:
+        """Where `current` leads, and the hash of the bytes there."""
         current = self.nights / "current"
-        return (str(current.readlink()), (current / "tagged.parquet").read_bytes()) if current.exists() else ("", b"")
+        return (str(current.readlink()), sha256(current / "tagged.parquet")) if current.exists() else ("", "")
 
     def _once(self, night: str, keep: int, **environment: str) -> int:
         return self._start(night, keep, **environment).finish()
