@@ -20,6 +20,7 @@ from tagger.errors import ManifestError, ModelError
 from tagger.inspection import Inspection, Question, Sample
 from tagger.plan import Job, check_job, gather_settings
 from tagger.text import one_line, without_secrets
+from tagger.thresholds import gate_thresholds
 from tagger.types import ImageRef
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def inspect(
     )
     with Workspace() as space:
         job = check_job(name, settings, space, labels)
+        gate_thresholds(job.settings.gates, job.attributes, None, job.manifest.rows)  # which may be ones that cannot be reached
         if workers != 0:
             start_early()
         references, drawn = read_references(job.manifest, DRAWN)

@@ -103,6 +103,9 @@ def test_what_would_end_a_run_ends_it(small_clip, pictures, write_manifest, tmp_
     attribute = {"name": "kind", "labels": LABELS, "calibration": "calibration.json"}
     with pytest.raises(ConfigError, match="calibration"):
         tagger.inspect(manifest, {"attribute": [attribute]}, model=small_clip, image_root=pictures)
+    gates = {"attribute": [{"name": "kind", "labels": LABELS}], "gates": {"min_accuracy": 0.9}}
+    with pytest.raises(ConfigError, match=r"gates.min_accuracy: expected an attribute with a truth_column, found none"):
+        tagger.inspect(manifest, gates, model=small_clip, image_root=pictures)
     with pytest.raises(ModelError, match=r"model \./none: expected a folder"):
         tagger.inspect(manifest, model="./none", image_root=pictures)
     model = shutil.copytree(small_clip, tmp_path / "model")
