@@ -29,7 +29,7 @@ ALLOWED = {
     "model_commands": {"pulling", "log"},
     "pulling": {"catalog", "encoders"},
     "inspect_command": {"catalog", "log", ""},
-    "inspecting": {"plan", "inspection", "catalog", "images", "encoders", "engines", "predictor"},
+    "inspecting": {"thresholds", "plan", "inspection", "catalog", "images", "encoders", "engines", "predictor"},
     "inspection": {"catalog", "engines"},
     "comparing": {"plan", "labelled", "catalog", "encoders", "engines", "predictor", "training", "evaluation"},
     "labelled": {"plan", "catalog", "config", "tagging"},
