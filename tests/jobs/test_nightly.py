@@ -14,6 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tagger.prometheus import LAST_SUCCESS
 
 ROOT = Path(__file__).parents[2]
 FIRST, TONIGHT = "2026-11-23", "2026-11-24"
@@ -100,6 +103,24 @@ def test_a_night_that_fails_its_gate_is_not_published(folder: Path):
     assert code == 3
     assert errors.splitlines()[-1] == f"nightly: {TONIGHT} is not published: tagger ended with 3; published is {FIRST} as before"
     assert published(folder) == FIRST
+
+
+def test_the_metrics_of_every_night_are_handed_over(folder: Path):
+    """A failed night's say how it ended, and still when the last good one was."""
+    metrics = folder / "tagger.prom"
+    assert run(folder, METRICS_DIR=str(folder))[0] == 0
+    good = samples(metrics)
+    write_catalogue(folder, "no-such.png")
+    assert run(folder, "--max-errors", "0", night="2026-11-25", METRICS_DIR=str(folder))[0] == 3
+    failed = samples(metrics)
+    assert (good["tagger_exit_code"], failed["tagger_exit_code"]) == (0, 3)
+    assert failed[LAST_SUCCESS] == good[LAST_SUCCESS] > 0
+    assert not list(folder.glob("*.new"))
+
+
+def samples(metrics: Path) -> dict[str, float]:
+    families = text_string_to_metric_families(metrics.read_text())
+    return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
 
 
 def test_a_night_without_a_catalogue_is_not_published(folder: Path):
