@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import tagger
 from tagger.encoders import precision
 from tagger.errors import ModelError
+from tagger.predictor import ENCODED_AT_ONCE
 from tests.conftest import SAMPLE
 from tests.encoders.test_clip import broken
 
@@ -38,6 +39,14 @@ def test_bf16_is_taken_where_it_decides_alike(small_clip: Path, tmp_path: Path):
     assert (summary.model["precision"], summary.encoded_images) == ("bf16", 0)
     assert second == first == tag(tmp_path, small_clip, cache=False)[1]
     assert first != tag(tmp_path, small_clip, precision="fp32")[1]
+
+
+def test_a_precision_is_tried_where_fewer_images_are_encoded_at_once(
+    small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(ENCODED_AT_ONCE, "cpu", 4)
+    summary, _ = tag(tmp_path, small_clip)
+    assert (summary.model["precision"], summary.encoded_images) == ("bf16", COUNT)
 
 
 def test_fp32_is_taken_and_said_where_bf16_decides_otherwise(small_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):

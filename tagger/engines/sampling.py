@@ -52,8 +52,9 @@ def disagreements(
     afterwards. Where the reference works and the other engine's embeddings are no numbers, all decisions differ.
     """
     ((_, wanted),) = reference.tag(manifest, schema, [Shard(0, 0, min(TRIED, rows))], advance)
-    try:  # with as many as it encodes at once: the others are not tried, but wanted next
-        ((_, found),) = engine.tag(manifest, schema, [Shard(0, 0, min(engine.predictor.at_once, rows))], advance)
+    whole = max(TRIED, engine.predictor.at_once)  # a piece: what is beyond those tried is wanted next
+    try:
+        ((_, found),) = engine.tag(manifest, schema, [Shard(0, 0, min(whole, rows))], advance)
     except ModelError:
         return len(wanted) * len(engine.predictor.attributes)
     differ = 0
