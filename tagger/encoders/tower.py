@@ -11,9 +11,6 @@ from torch import Tensor, nn
 
 from tagger.types import Preprocessing
 
-# Up to which the fused kernel for CPUs, made for many, is the slower one in bf16: 4.2 ms instead of 2.9 for the 50 of ViT-B/32
-# in batches of 32 on 2 cores, 37 instead of 43 for 197 (torch 2.14).
-FEW_TOKENS = 100
 Transformers = Any  # a module of transformers, whose types are not checked (pyproject.toml)
 
 
@@ -64,14 +61,8 @@ def _layer(layer: Transformers, tokens: Tensor, wanted: int) -> Tensor:
 
     queries, keys, values = (heads(part(normalised)) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
     # All of them attend: with one query an image, the result would depend on its place in the batch, in the last bits.
-    attended = _attend(queries, keys, values, attention.scale)[:, :, :wanted].transpose(1, 2).flatten(2)
+    attended = F.scaled_dot_product_attention(queries, keys, values, scale=attention.scale)
+    attended = attended[:, :, :wanted].transpose(1, 2).flatten(2)
     tokens = tokens[:, :wanted] + attention.out_proj(attended)
     output: Tensor = tokens + layer.mlp(layer.layer_norm2(tokens))
     return output
-
-
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """Scaled dot-product attention (Vaswani et al. 2017, equation 1) of (N, heads, tokens, width)."""
-    if queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and queries.shape[2] <= FEW_TOKENS:
-        return ((queries * scale) @ keys.transpose(-1, -2)).softmax(-1) @ values
-    return F.scaled_dot_product_attention(queries, keys, values, scale=scale)
