@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,7 @@ from tagger.inspect_command import inspect
 from tagger.learning_commands import calibrate, compare, train
 from tagger.log import log_to_stderr
 from tagger.model_commands import models
+from tagger.options import of_a_job
 from tagger.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -43,61 +44,27 @@ def cli() -> None:
 @cli.command()
 @click.argument("manifest")
 @click.option("--output", type=click.Path(), help="Result file; default: MANIFEST's name + .tagged.parquet.")
-@click.option("--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here.")
-@click.option("--labels", help="Labels to choose between, separated by commas.")
-@click.option("--model", help="CLIP checkpoint: a hub id or a local folder.")
-@click.option("--revision", help="Hub commit, tag or branch of --model.")
-@click.option("--backend", type=click.Choice(["torch", "openvino"]), help="What computes; default: torch.")
-@click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]), help="Of the image encoder; default: auto."
-)
-@click.option("--image-column", help="Column with paths or embedded images; found by itself if named as usual.")
-@click.option("--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder.")
-@click.option("--device", help="cpu, cuda, cuda:1, mps …; default: an accelerator if there is one.")
+@of_a_job
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images encoded at once.")
-@click.option("--workers", type=click.IntRange(0), help="Processes that decode images; default: by the machine.")
 @click.option("--limit", type=click.IntRange(0), help="Tag only the first N rows.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing result file.")
 @click.option("--in-place", is_flag=True, help="Write the tags into MANIFEST itself, replacing those of an earlier run.")
 @click.option("--fresh", is_flag=True, help="Start over instead of continuing an interrupted run.")
-@click.option("--image-timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one image; default: 60.")
-@click.option("--allow-formats", help="Image formats beside JPEG, PNG and WebP, for example GIF,TIFF.")
 @click.option("--max-errors", metavar="N|P%", help="Exit with 3 when more rows than this fail; results go aside.")
 @click.option("--retry-errors", type=click.Path(), help="Try only the error rows of this result again.")
 @click.option("--previous", type=click.Path(), help="Count labels that differ from this result; default: the one at --output.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of the embedding cache; default: the user's cache.")
 @click.option("--no-cache", is_flag=True, help="Encode every image, and keep nothing for the next run.")
 @click.option("--verify-content", is_flag=True, help="Read every image, even if it seems unchanged.")
-@click.option("--exact-preprocessing", is_flag=True, help="Pixels as the model's own image processor makes them; slower.")
 @click.option("--quiet", is_flag=True, help="Print only errors and the result's path.")
 def run(
     manifest: str,
     output: str | None,
-    config: Path | None,
-    labels: str | None,
-    model: str | None,
-    revision: str | None,
-    backend: str | None,
-    precision: str | None,
-    image_column: str | None,
-    image_root: Path | None,
-    device: str | None,
-    batch_size: int,
-    workers: int | None,
-    limit: int | None,
-    overwrite: bool,
-    in_place: bool,
-    fresh: bool,
-    image_timeout: float | None,
-    allow_formats: str | None,
-    max_errors: str | None,
-    retry_errors: str | None,
     previous: str | None,
     cache: Path | None,
     no_cache: bool,
-    verify_content: bool,
-    exact_preprocessing: bool,
     quiet: bool,
+    **options: Any,  # tagger.run's, by the same names
 ) -> None:
     """Tag the images of MANIFEST: a Parquet file, a folder of them, or a glob in quotes; here or on s3://, gs:// or az://.
 
@@ -121,31 +88,11 @@ def run(
     try:
         summary = tagger.run(
             manifest,
-            config,
             output=output,
-            labels=_split(labels),
-            model=model,
-            revision=revision,
-            backend=backend,
-            precision=precision,
-            image_column=image_column,
-            image_root=image_root,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            limit=limit,
-            overwrite=overwrite,
-            in_place=in_place,
-            fresh=fresh,
-            image_timeout=image_timeout,
-            allow_formats=_split(allow_formats),
-            max_errors=max_errors,
-            retry_errors=retry_errors,
             previous=previous,
             cache=False if no_cache else cache,
-            verify_content=verify_content,
-            exact_preprocessing=exact_preprocessing,
             progress=not quiet,
+            **options,
         )
     except GateError as error:
         _show(error.summary, quiet)
@@ -199,10 +146,6 @@ def _show(summary: tagger.RunSummary, quiet: bool) -> None:
     if not quiet:
         click.echo(summary.to_text())
     click.echo(printable(str(summary.output)))
-
-
-def _split(names: str | None) -> list[str] | None:
-    return None if names is None else [name.strip() for name in names.split(",")]
 
 
 def main() -> None:

@@ -9,17 +9,11 @@ from typing import Any
 
 import click
 
+from tagger import options
 from tagger.errors import UsageError
 from tagger.log import log_to_stderr
 
-_config = click.option(
-    "--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here."
-)
 _image_column = click.option("--image-column", help="Column with paths or embedded images.")
-_image_root = click.option(
-    "--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder."
-)
-_device = click.option("--device", help="cpu, cuda, cuda:1, mps …; default: an accelerator if there is one.")
 _labels = click.option("--labels", help="Labels to learn, separated by commas.")
 _attribute = click.option("--attribute", help="Which attribute of the settings.")
 _RECIPE = (
@@ -36,7 +30,6 @@ _RECIPE = (
         help="Share of each label's rows.",
     ),
 )
-_workers = click.option("--workers", type=click.IntRange(0), help="Processes that decode images; default: by the machine.")
 
 
 def _recipe(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,7 +52,7 @@ def train() -> None:
 @train.command()
 @click.argument("manifest")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The checkpoint, *.safetensors.")
-@_config
+@options.config
 @_labels
 @_attribute
 @_recipe
@@ -67,9 +60,9 @@ def train() -> None:
 @click.option("--ensemble", is_flag=True, help="Choose the weight beside CLIP, for [fallback] mode ensemble.")
 @click.option("--model", help="That CLIP: a hub id or a local folder.")
 @_image_column
-@_image_root
-@_device
-@_workers
+@options.image_root
+@options.device
+@options.workers
 @click.option("--overwrite", is_flag=True, help="Replace an existing checkpoint.")
 def resnet18(
     manifest: str,
@@ -102,7 +95,7 @@ def resnet18(
         output,
         config,
         recipe=Recipe(seed=seed, **recipe),
-        labels=_split(labels),
+        labels=options.split(labels),
         attribute=attribute,
         model=model,
         image_column=image_column,
@@ -127,15 +120,15 @@ def resnet18(
 @click.command()
 @click.argument("manifest")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The calibration, for example calibration.json.")
-@_config
+@options.config
 @click.option("--labels", help="Labels to choose between, separated by commas.")
 @click.option("--model", help="The model whose confidences are calibrated.")
 @click.option("--precision", type=click.FloatRange(0, 1), help="Choose review_below so that this share of the rest is right.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split into two halves.")
 @_image_column
-@_image_root
-@_device
-@_workers
+@options.image_root
+@options.device
+@options.workers
 def calibrate(
     manifest: str,
     output: Path,
@@ -163,7 +156,7 @@ def calibrate(
         manifest,
         output,
         config,
-        labels=_split(labels),
+        labels=options.split(labels),
         model=model,
         precision=precision,
         seed=seed,
@@ -194,15 +187,15 @@ def calibrate(
 @click.option("--test", default="4", show_default=True, help="Rows of each label to test with; all: of --test-manifest.")
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="How often rows are drawn.")
 @click.option("--test-manifest", help="Where the rows to test with come from; default: MANIFEST.")
-@_config
+@options.config
 @_labels
 @_attribute
 @_recipe
 @click.option("--model", help="CLIP: a hub id or a local folder.")
 @_image_column
-@_image_root
-@_device
-@_workers
+@options.image_root
+@options.device
+@options.workers
 @click.option("--overwrite", is_flag=True, help="Replace an existing comparison.")
 def compare(
     manifest: str,
@@ -237,13 +230,13 @@ def compare(
         manifest,
         output,
         config,
-        systems=_split(systems) or (),
-        shots=[_number(count, "--shots") for count in _split(shots) or ()],
+        systems=options.split(systems) or (),
+        shots=[_number(count, "--shots") for count in options.split(shots) or ()],
         test=None if test == "all" else _number(test, "--test"),
         seeds=seeds,
         test_manifest=test_manifest,
         recipe=Recipe(**recipe),
-        labels=_split(labels),
+        labels=options.split(labels),
         attribute=attribute,
         model=model,
         image_column=image_column,
@@ -260,7 +253,3 @@ def _number(text: str, option: str) -> int:
     if not text.isdecimal() or not int(text):
         raise UsageError(f"{option}: expected a number of rows from 1 on, found {text}; correct it")
     return int(text)
-
-
-def _split(names: str | None) -> list[str] | None:
-    return None if names is None else [name.strip() for name in names.split(",")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,11 @@ def main() -> None:
         last = summaries[-1]
         more = [own - alone for own, alone in zip(seconds[name], seconds["CLIP alone"], strict=True)]
         shown = last.fallback_images / last.rows
-        accuracy = next(iter(last.evaluation.attributes.values())).accuracy if last.evaluation else float("nan")
+        if not last.tagged + last.review:
+            sys.exit(f"{options.manifest}: expected rows that can be tagged, found {dict(last.errors)}; see its image paths")
+        accuracy = next(iter(last.evaluation.attributes.values())).accuracy if last.evaluation else None
         cost = spread([extra / both for extra in more], 3) if shown else ""
-        rows.append([name, spread(seconds[name]), f"{shown:.1%}", cost, f"{accuracy:.1%}"])
+        rows.append([name, spread(seconds[name]), f"{shown:.1%}", cost, "" if accuracy is None else f"{accuracy:.1%}"])
     heads = ["seconds", "rows shown to the checkpoint", "more than CLIP alone, as a share of the checkpoint alone", "accuracy"]
     print_table(["system", *heads], rows)
 
