@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from common import machine, print_table, spread
 
 import tagger
@@ -37,11 +38,13 @@ def main() -> None:
         fallback = {"fallback": {"checkpoint": str(options.checkpoint.resolve()), "below": below}}
         systems[f"both, below {below:g}"] = (options.model, fallback)
     found: dict[str, list[tagger.RunSummary]] = {name: [] for name in systems}
+    decided: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.rounds):
             for name, (model, config) in systems.items():
                 output = {"output": Path(folder) / "tagged.parquet", "overwrite": True, "cache": False}
                 found[name].append(tagger.run(options.manifest, config, model=model, precision="fp32", **output))
+                decided[name] = _decided(Path(folder) / "tagged.parquet")
     print(machine("tagger"))
     seconds = {name: [summary.stage_seconds["total"] for summary in summaries] for name, summaries in found.items()}
     both = statistics.median(seconds["checkpoint alone"])
@@ -54,9 +57,18 @@ def main() -> None:
             sys.exit(f"{options.manifest}: expected rows that can be tagged, found {dict(last.errors)}; see its image paths")
         accuracy = next(iter(last.evaluation.attributes.values())).accuracy if last.evaluation else None
         cost = spread([extra / both for extra in more], 3) if shown else ""
-        rows.append([name, spread(seconds[name]), f"{shown:.1%}", cost, "" if accuracy is None else f"{accuracy:.1%}"])
-    heads = ["seconds", "rows shown to the checkpoint", "more than CLIP alone, as a share of the checkpoint alone", "accuracy"]
+        shares = [f"{shown:.1%}", f"{decided[name]:.1%}"]
+        rows.append([name, spread(seconds[name]), *shares, cost, "" if accuracy is None else f"{accuracy:.1%}"])
+    extra_cost = "more than CLIP alone, as a share of the checkpoint alone"
+    heads = ["seconds", "rows shown to the checkpoint", "rows it decides", extra_cost, "accuracy"]
     print_table(["system", *heads], rows)
+
+
+def _decided(result: Path) -> float:
+    """The share of rows that the checkpoint decided."""
+    [column] = [name for name in pq.read_schema(result).names if name.endswith("_source")]
+    sources = pq.read_table(result, columns=[column])[column].to_pylist()
+    return sources.count("resnet18") / len(sources)
 
 
 if __name__ == "__main__":  # workers are separate processes
