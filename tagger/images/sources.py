@@ -50,7 +50,7 @@ def _read_file(name: str, roots: Sequence[Path]) -> bytes:
         path = os.path.realpath(os.path.join(roots[0], name))  # noqa: PTH118  # a Path costs more than the system calls
         root = next((root for root in map(str, roots) if _lies_under(path, root)), None)
         if root is None:
-            raise ImageError("forbidden-path", f"{name} leads out of the image root")
+            raise ImageError("forbidden-path", f"{name} leads out of the image root, and into no folder of [images] allow_roots")
         with _open_below(root, path, name) as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_FILE_BYTES:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tagger.catalog.manifest import Manifest, image_refs
 from tagger.engines.workers import start_method
-from tagger.errors import ManifestError
+from tagger.errors import ImageError, ManifestError
 from tagger.images.survival import load_images
 from tagger.tagging.taxonomy import Attribute
 from tagger.text import one_line
@@ -79,15 +79,18 @@ def load_examples(
     )
     rows: list[int] = []
     errors: Counter[str] = Counter()
+    first: dict[str, ImageError] = {}
     for batch in loaded:
         for whole, pixels in zip(stored, batch.pixels, strict=bool(batch.pixels)):
             whole[len(rows) : len(rows) + len(pixels)] = pixels
         rows += batch.rows.tolist()
-        errors.update(error.code for error in batch.errors.values())
+        for error in batch.errors.values():
+            errors[error.code] += 1
+            first.setdefault(error.code, error)
         advance(len(batch.rows) + len(batch.errors))
     if errors:
-        counts = ", ".join(f"{count} {code}" for code, count in errors.most_common())
-        log.warning("%d images cannot be read and are left out: %s", errors.total(), counts)
+        counts = "; ".join(f"{count} {code} ({first[code].message})" for code, count in errors.most_common())
+        log.warning("images that cannot be read are left out: %s", one_line(counts))
     truth = truths[rows]
     require_all_labels(manifest.name, attribute, truth)
     return Examples(tuple(whole[: len(rows)] for whole in stored), truth, np.asarray(rows, np.int64))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -242,6 +243,16 @@ def test_a_loss_that_is_no_number_ends_the_training():
         train(pixels, np.arange(8) % 2, 2, Recipe(init="random", image_size=32, learning_rate=1e30), torch.device("cpu"))
 
 
+def test_batch_normalisation_has_the_statistics_of_the_last_weights():
+    pixels = torch.randint(0, 256, (48, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    recipe = Recipe(init="random", image_size=32, epochs=2, batch_size=16, validation=0)
+    weights, _ = train(pixels, np.arange(48) % 2, 2, recipe, torch.device("cpu"))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (recipe.preprocessing.mean, recipe.preprocessing.std))
+    seen = torch.nn.functional.conv2d((pixels / 255 - mean) / std, weights["conv1.weight"], stride=2, padding=3)
+    torch.testing.assert_close(weights["bn1.running_mean"], seen.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weights["bn1.running_var"], seen.var((0, 2, 3)), rtol=2e-2, atol=0)  # the mean of three batches'
+
+
 def test_a_disk_without_room_for_the_pixels_is_an_error_and_not_the_end_of_the_process(tmp_path: Path):
     with pytest.raises(OSError, match="No space left on device|File too large"):
         _pixels(tmp_path / "pixels", 1 << 40, (224, 224))
@@ -317,12 +328,21 @@ def test_the_command_says_in_lines_of_its_own_what_was_left_out(labelled: Path, 
         f'[manifest]\nimage_root = "{PICTURES}"\n[[attribute]]\nname = "category"\nlabels = ["dress", "bag"]\n'
         'truth_column = "category"\n'
     )
-    command = [sys.executable, "-c", "from tagger.cli import main; main()", "train", "resnet18", str(labelled)]
+    rows = pq.read_table(labelled, columns=["image_path", "category"])
+    lost = pa.table({"image_path": ["lost.png", "gone.png", "../bag.png"], "category": ["dress", "bag", "bag"]}, rows.schema)
+    manifest = tmp_path / "manifest.parquet"
+    pq.write_table(pa.concat_tables([rows, lost]), manifest)
+    command = [sys.executable, "-c", "from tagger.cli import main; main()", "train", "resnet18", str(manifest)]
     command += ["--output", str(tmp_path / "r.safetensors"), "--config", str(config), "--workers", "0"]
     command += ["--init", "random", "--image-size", "32", "--epochs", "1"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0
     assert any(line.endswith("rows have no truth value among the labels and are left out") for line in done.stderr.splitlines())
+    [line] = [line for line in done.stderr.splitlines() if "cannot be read" in line]
+    assert line == (
+        "tagger: images that cannot be read are left out: 2 missing (no file lost.png); 1 forbidden-path (../bag.png leads out "
+        "of the image root, and into no folder of [images] allow_roots)"
+    )
     assert [line for line in done.stderr.splitlines() if not line.startswith("tagger: ")] == []
     assert done.stdout.splitlines()[-1] == str(tmp_path / "r.safetensors")
     again = subprocess.run(command, check=False, capture_output=True, text=True)
