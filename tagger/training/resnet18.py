@@ -99,7 +99,7 @@ def train(
 
     The best epoch is that of the highest accuracy on the validation rows, of equals that of the lowest loss; without such
     rows, the last. state: where an interrupted training is continued from, to the same weights on a CPU. advance: called with
-    the number of images and a text. Raises ConfigError where the loss is no number.
+    the number of images and a text. Raises ConfigError where the loss or a weight is no number.
     """
     rows, held = split(truth, recipe.validation, recipe.seed)
     network = initial_network(recipe.init, labels, recipe.seed).to(device)
@@ -119,12 +119,12 @@ def train(
             torch.manual_seed(recipe.seed * 1_000_003 + epoch)
             shuffled = torch.from_numpy(rows)[torch.randperm(len(rows))]
             loss = _epoch(network, normalise, optimiser, pixels, right, shuffled, recipe.batch_size, advance)
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"--learning-rate {recipe.learning_rate:g}: expected a loss that is a number, found {loss} in epoch {epoch + 1}; "
-                "lower it"
-            )
         settle_statistics(network, normalise, pixels, shuffled[:STATISTICS_ROWS], recipe.batch_size)
+        if not math.isfinite(loss) or not all(weight.isfinite().all() for weight in network.state_dict().values()):
+            raise ConfigError(
+                f"--learning-rate {recipe.learning_rate:g}: expected a loss and weights that are numbers, found others in epoch "
+                f"{epoch + 1} (loss {loss:g}); lower it"
+            )
         reached = {"epoch": epoch + 1, "training_loss": loss}
         if len(held):
             reached |= judge(logits_of(network, normalise, pixels, held, device), truth[held])

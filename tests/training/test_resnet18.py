@@ -237,10 +237,13 @@ def test_a_training_that_was_interrupted_ends_with_the_same_weights(tmp_path: Pa
     assert train(pixels, truth, 2, other, device, state=state)[1] != metrics
 
 
-def test_a_loss_that_is_no_number_ends_the_training():
-    pixels = torch.zeros((8, 3, 32, 32), dtype=torch.uint8)
-    with pytest.raises(ConfigError, match="--learning-rate 1e\\+30: expected a loss that is a number, found"):
-        train(pixels, np.arange(8) % 2, 2, Recipe(init="random", image_size=32, learning_rate=1e30), torch.device("cpu"))
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_a_loss_or_weights_that_are_no_numbers_end_the_training(epochs: int):
+    """The loss of the first batch is still one, whatever it then makes of the weights."""
+    pixels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    recipe = Recipe(init="random", image_size=32, learning_rate=1e30, epochs=epochs)
+    with pytest.raises(ConfigError, match="--learning-rate 1e\\+30: expected a loss and weights that are numbers, found others"):
+        train(pixels, np.arange(8) % 2, 2, recipe, torch.device("cpu"))
 
 
 def test_batch_normalisation_has_the_statistics_of_the_last_weights():
