@@ -98,7 +98,7 @@ def calibrate(
 def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: float | None, seed: int) -> dict[str, Calibration]:
     # torch takes seconds to import: only now that everything else is known to be right.
     from tagger.opening import open_engine
-    from tagger.training.examples import truth_of
+    from tagger.training.examples import LeftOut, truth_of
 
     settings, asked = plan.settings, [attribute for attribute in plan.attributes if attribute.truth_column]
     if settings.fallback is not None:  # both encoders see every row
@@ -111,15 +111,18 @@ def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: f
     firsts: list[list[NDArray[np.float32]]] = []
     seconds: list[NDArray[np.float32]] = []
     truths: list[list[NDArray[np.int64]]] = []
+    left_out = LeftOut()
     with open_engine(plan, device, batch_size=BATCH_SIZE, workers=workers) as engine:
         shards = list(plan.manifest.shards())
         for shard in engine.embed(plan.manifest, shards, lambda _: stop.check(), labelled):
+            left_out.add(shard.errors.values())
             tagged = shard.tagged()
             firsts.append(engine.predictor.probabilities(shard.embeddings[tagged]))
             if (fallback := engine.fallback) is not None:
                 embeddings = shard.second_embeddings(fallback.second.encoder.dimension, fallback.second.dtype)
                 seconds += fallback.second.probabilities(embeddings)
             truths.append([truth_of(shard.table, attribute)[tagged] for attribute in asked])
+        left_out.say()
         found = {}
         for number, attribute in enumerate(asked):
             truth = np.concatenate([np.empty(0, np.int64), *(part[number] for part in truths)])
@@ -127,7 +130,7 @@ def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: f
             mode, below = how_decided(settings, plan.attributes, attribute)
             first = np.concatenate([np.empty((0, len(attribute.labels)), np.float32), *(part[index] for part in firsts)])
             rows = truth >= 0
-            second = np.concatenate(seconds)[rows] if mode != "none" else None
+            second = np.concatenate([first[:0], *seconds])[rows] if mode != "none" else None
             systems = _systems(engine, attribute, index, mode, first[rows], second)
             found[attribute.name] = _fit(plan.manifest.name, attribute, systems, truth[rows], mode, below, precision, seed)
     return found

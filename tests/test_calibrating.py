@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,6 +113,23 @@ def test_too_few_rows_are_said(write_manifest, tmp_path: Path):
     with pytest.raises(ManifestError, match="at least two of a label, found 1; label more"):
         tagger.calibrate(manifest, tmp_path / "c.json", {**CONFIG}, model=MODEL, workers=0)
     assert not (tmp_path / "c.json").exists()
+
+
+@pytest.mark.parametrize("behind", [True, False])
+@pytest.mark.parametrize("rows", ["no label", "no image", "none"])
+def test_a_manifest_without_a_row_to_fit_on_is_said(
+    checkpoint: Path, labelled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, rows: str, behind: bool
+):
+    manifest, table = tmp_path / "manifest.parquet", pq.read_table(labelled)
+    column = "category" if rows == "no label" else "image_path"
+    values = pa.array([None if rows == "no label" else f"lost/{number}.png" for number in range(len(table))], pa.string())
+    table = table.set_column(table.schema.get_field_index(column), column, values)
+    pq.write_table(table.slice(0, 0 if rows == "none" else None), manifest)
+    sections = {"fallback": {"checkpoint": str(checkpoint), "below": 0.9}} if behind else {}
+    with pytest.raises(ManifestError, match="at least two of a label, found 0; label more"):
+        calibrate(manifest, tmp_path, sections=sections)
+    left_out = f"images that cannot be read are left out: {len(table)} missing (no file lost/0.png)"
+    assert (left_out in caplog.messages) == (rows == "no image")
 
 
 @given(st.floats(0.2, 5), st.integers(0, 2**32 - 1))

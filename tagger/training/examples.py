@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,24 @@ class Examples:
     pixels: tuple[torch.Tensor, ...]
     truth: NDArray[np.int64]
     rows: NDArray[np.int64]
+
+
+class LeftOut:
+    """Why images cannot be read, counted, with an example of each reason."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, ImageError] = {}
+
+    def add(self, errors: Iterable[ImageError]) -> None:
+        for error in errors:
+            self._counts[error.code] += 1
+            self._first.setdefault(error.code, error)
+
+    def say(self) -> None:
+        if self._counts:
+            counts = "; ".join(f"{count} {code} ({self._first[code].message})" for code, count in self._counts.most_common())
+            log.warning("images that cannot be read are left out: %s", one_line(counts))
 
 
 def truth_of(table: pa.Table, attribute: Attribute) -> NDArray[np.int64]:
@@ -78,19 +96,14 @@ def load_examples(
         start_method=start_method(),
     )
     rows: list[int] = []
-    errors: Counter[str] = Counter()
-    first: dict[str, ImageError] = {}
+    left_out = LeftOut()
     for batch in loaded:
         for whole, pixels in zip(stored, batch.pixels, strict=bool(batch.pixels)):
             whole[len(rows) : len(rows) + len(pixels)] = pixels
         rows += batch.rows.tolist()
-        for error in batch.errors.values():
-            errors[error.code] += 1
-            first.setdefault(error.code, error)
+        left_out.add(batch.errors.values())
         advance(len(batch.rows) + len(batch.errors))
-    if errors:
-        counts = "; ".join(f"{count} {code} ({first[code].message})" for code, count in errors.most_common())
-        log.warning("images that cannot be read are left out: %s", one_line(counts))
+    left_out.say()
     truth = truths[rows]
     require_all_labels(manifest.name, attribute, truth)
     return Examples(tuple(whole[: len(rows)] for whole in stored), truth, np.asarray(rows, np.int64))

@@ -14,5 +14,5 @@ def split(truth: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np
         chosen[truth[chosen] == label][: max(1, round(share * count)) if share and count > 1 else 0]
         for label, count in enumerate(counts)
     ]
-    held = np.sort(np.concatenate(validation))
+    held = np.sort(np.concatenate([chosen[:0], *validation]))
     return np.setdiff1d(np.arange(len(truth)), held), held

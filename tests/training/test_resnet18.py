@@ -267,6 +267,7 @@ def test_the_split_keeps_every_label_and_shares_no_row():
     assert sorted([*rows, *held]) == list(range(14))
     assert np.bincount(truth[held], minlength=3).tolist() == [2, 1, 0]
     assert len(split(truth, 0.0, seed=3)[1]) == 0
+    assert [len(part) for part in split(truth[:0], 0.2, seed=3)] == [0, 0]
 
 
 def test_weights_of_imagenets_format_begin_the_training(tmp_path: Path):
