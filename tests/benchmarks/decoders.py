@@ -3,7 +3,7 @@
 python tests/benchmarks/decoders.py --sizes 400x533 1600x2132
 
 Images per second from files to uint8 pixels of 224x224, with 2 processes or threads, medians of several rounds in turn. SPDL
-(`pip install spdl`) decodes and resizes with FFmpeg, in its own way: its pixels are others.
+(`pip install spdl`, and FFmpeg's libraries) decodes and resizes with FFmpeg, in its own way: its pixels are others.
 """
 
 from __future__ import annotations
