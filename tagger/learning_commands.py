@@ -14,7 +14,7 @@ from tagger.errors import UsageError
 from tagger.log import log_to_stderr
 
 _image_column = click.option("--image-column", help="Column with paths or embedded images.")
-_labels = click.option("--labels", help="Labels to learn, separated by commas.")
+_labels = click.option("--labels", callback=options.split, help="Labels to learn, separated by commas.")
 _attribute = click.option("--attribute", help="Which attribute of the settings.")
 _RECIPE = (
     click.option("--init", default="imagenet", show_default=True, help="imagenet, random, or a file with a ResNet18's weights."),
@@ -68,7 +68,7 @@ def resnet18(
     manifest: str,
     output: Path,
     config: Path | None,
-    labels: str | None,
+    labels: list[str] | None,
     attribute: str | None,
     seed: int,
     ensemble: bool,
@@ -95,7 +95,7 @@ def resnet18(
         output,
         config,
         recipe=Recipe(seed=seed, **recipe),
-        labels=options.split(labels),
+        labels=labels,
         attribute=attribute,
         model=model,
         image_column=image_column,
@@ -121,7 +121,7 @@ def resnet18(
 @click.argument("manifest")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The calibration, for example calibration.json.")
 @options.config
-@click.option("--labels", help="Labels to choose between, separated by commas.")
+@options.labels
 @click.option("--model", help="The model whose confidences are calibrated.")
 @click.option("--precision", type=click.FloatRange(0, 1), help="Choose review_below so that this share of the rest is right.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split into two halves.")
@@ -133,7 +133,7 @@ def calibrate(
     manifest: str,
     output: Path,
     config: Path | None,
-    labels: str | None,
+    labels: list[str] | None,
     model: str | None,
     precision: float | None,
     seed: int,
@@ -156,7 +156,7 @@ def calibrate(
         manifest,
         output,
         config,
-        labels=options.split(labels),
+        labels=labels,
         model=model,
         precision=precision,
         seed=seed,
@@ -182,8 +182,20 @@ def calibrate(
 @click.command()
 @click.argument("manifest")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for tables and pictures.")
-@click.option("--systems", default="zero-shot,resnet18,hybrid", show_default=True, help="What is compared, the yardstick first.")
-@click.option("--shots", default="12", show_default=True, help="Rows of each label to learn from; 1,2,4,8 draws curves.")
+@click.option(
+    "--systems",
+    callback=options.split,
+    default="zero-shot,resnet18,hybrid",
+    show_default=True,
+    help="What is compared, the yardstick first.",
+)
+@click.option(
+    "--shots",
+    callback=options.split,
+    default="12",
+    show_default=True,
+    help="Rows of each label to learn from; 1,2,4,8 draws curves.",
+)
 @click.option("--test", default="4", show_default=True, help="Rows of each label to test with; all: of --test-manifest.")
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="How often rows are drawn.")
 @click.option("--test-manifest", help="Where the rows to test with come from; default: MANIFEST.")
@@ -200,13 +212,13 @@ def calibrate(
 def compare(
     manifest: str,
     output: Path,
-    systems: str,
-    shots: str,
+    systems: list[str],
+    shots: list[str],
     test: str,
     seeds: int,
     test_manifest: str | None,
     config: Path | None,
-    labels: str | None,
+    labels: list[str] | None,
     attribute: str | None,
     model: str | None,
     image_column: str | None,
@@ -230,13 +242,13 @@ def compare(
         manifest,
         output,
         config,
-        systems=options.split(systems) or (),
-        shots=[_number(count, "--shots") for count in options.split(shots) or ()],
+        systems=systems,
+        shots=[_number(count, "--shots") for count in shots],
         test=None if test == "all" else _number(test, "--test"),
         seeds=seeds,
         test_manifest=test_manifest,
         recipe=Recipe(**recipe),
-        labels=options.split(labels),
+        labels=labels,
         attribute=attribute,
         model=model,
         image_column=image_column,

@@ -9,16 +9,13 @@ from typing import Any
 import click
 
 
-def split(names: str | None) -> list[str] | None:
-    """A list that was given with commas."""
-    return None if names is None else [name.strip() for name in names.split(",")]
-
-
-def _split(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
-    return split(value)
+def split(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
+    """click's callback of an option that is a list, given with commas."""
+    return None if value is None else [name.strip() for name in value.split(",")]
 
 
 config = click.option("--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here.")
+labels = click.option("--labels", callback=split, help="Labels to choose between, separated by commas.")
 image_root = click.option(
     "--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: MANIFEST's folder."
 )
@@ -27,7 +24,7 @@ workers = click.option("--workers", type=click.IntRange(0), help="Processes that
 
 _OF_A_JOB = (
     config,
-    click.option("--labels", callback=_split, help="Labels to choose between, separated by commas."),
+    labels,
     click.option("--model", help="CLIP checkpoint: a hub id or a local folder."),
     click.option("--revision", help="Hub commit, tag or branch of --model."),
     click.option("--backend", type=click.Choice(["torch", "openvino"]), help="What computes; default: torch."),
@@ -41,7 +38,7 @@ _OF_A_JOB = (
     device,
     workers,
     click.option("--image-timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one image; default: 60."),
-    click.option("--allow-formats", callback=_split, help="Image formats beside JPEG, PNG and WebP, for example GIF,TIFF."),
+    click.option("--allow-formats", callback=split, help="Image formats beside JPEG, PNG and WebP, for example GIF,TIFF."),
     click.option("--exact-preprocessing", is_flag=True, help="Pixels as the model's own image processor makes them; slower."),
 )
 

@@ -119,7 +119,7 @@ def train(
             torch.manual_seed(recipe.seed * 1_000_003 + epoch)
             shuffled = torch.from_numpy(rows)[torch.randperm(len(rows))]
             loss = _epoch(network, normalise, optimiser, pixels, right, shuffled, recipe.batch_size, advance)
-        settle_statistics(network, normalise, pixels, shuffled[:STATISTICS_ROWS], recipe.batch_size)
+        _settle_statistics(network, normalise, pixels, shuffled[:STATISTICS_ROWS], recipe.batch_size)
         if not math.isfinite(loss) or not all(weight.isfinite().all() for weight in network.state_dict().values()):
             raise ConfigError(
                 f"--learning-rate {recipe.learning_rate:g}: expected a loss and weights that are numbers, found others in epoch "
@@ -189,7 +189,7 @@ def _epoch(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = F.cross_entropy(network(normalise(images)), truth[part].to(device))
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         optimiser.step()
         value = float(loss.detach())
         total += value * len(part)
@@ -197,7 +197,7 @@ def _epoch(
     return total / len(rows)
 
 
-def settle_statistics(network: nn.Module, normalise: nn.Module, pixels: Tensor, rows: Tensor, batch_size: int) -> None:
+def _settle_statistics(network: nn.Module, normalise: nn.Module, pixels: Tensor, rows: Tensor, batch_size: int) -> None:
     """Give batch normalisation the mean and variance that these rows have under the weights of now.
 
     What it keeps while training trails behind by tens of batches (of ten batches' running mean, a third is still what the

@@ -30,7 +30,7 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> fl
     def loss() -> torch.Tensor:
         optimiser.zero_grad()
         value = F.cross_entropy(scores / log_temperature.exp(), right, reduction="sum") + (log_temperature / PRIOR) ** 2 / 2
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
