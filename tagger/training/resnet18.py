@@ -183,8 +183,7 @@ def _epoch(
     """One pass over these rows, in this order; returns the mean loss."""
     network.train()
     device, total = next(network.parameters()).device, 0.0
-    # Parts of nearly one size: batch normalisation cannot work on a single image that is left over.
-    for part in rows.tensor_split(max(-(-len(rows) // batch_size), 1)):
+    for part in _parts(rows, batch_size):
         images = torch.stack([AUGMENT(pixels[row]) for row in part.tolist()]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = F.cross_entropy(network(normalise(images)), truth[part].to(device))
@@ -203,9 +202,14 @@ def _settle_statistics(network: nn.Module, normalise: nn.Module, pixels: Tensor,
     What it keeps while training trails behind by tens of batches (of ten batches' running mean, a third is still what the
     training began with), and few rows make few batches: Wu and Johnson 2021, "Rethinking Batch in BatchNorm", section 3.
     """
-    parts = rows.tensor_split(max(-(-len(rows) // batch_size), 1))
+    device = next(network.parameters()).device
     with torch.no_grad():
-        update_bn((normalise(pixels[part].to(next(network.parameters()).device)) for part in parts), network)
+        update_bn((normalise(pixels[part].to(device)) for part in _parts(rows, batch_size)), network)
+
+
+def _parts(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """The rows in parts of nearly one size, none of a single row, which batch normalisation cannot work on."""
+    return rows.tensor_split(max(min(-(-len(rows) // batch_size), len(rows) // 2), 1))
 
 
 def _best(history: list[dict[str, float]]) -> dict[str, float]:

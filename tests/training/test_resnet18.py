@@ -246,6 +246,14 @@ def test_a_loss_or_weights_that_are_no_numbers_end_the_training(epochs: int):
         train(pixels, np.arange(8) % 2, 2, recipe, torch.device("cpu"))
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_no_row_is_left_alone_with_batch_normalisation(rows: int):
+    pixels = torch.randint(0, 256, (rows, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    recipe = Recipe(init="random", image_size=32, epochs=1, batch_size=2, validation=0)
+    _, metrics = train(pixels, np.arange(rows), rows, recipe, torch.device("cpu"))
+    assert metrics["training_rows"] == rows
+
+
 def test_batch_normalisation_has_the_statistics_of_the_last_weights():
     pixels = torch.randint(0, 256, (48, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     recipe = Recipe(init="random", image_size=32, epochs=2, batch_size=16, validation=0)
