@@ -4,23 +4,24 @@
     summary = tagger.run("manifest.parquet", labels=["shirt", "dress", "shoes"])
     print(summary.evaluation.to_text())
 
-The functions are imported when first used, so that `tagger --help` does not wait for torch.
+The names are imported when they are first used, so that `tagger --help` does not wait for torch.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tagger.calibrating import calibrate
-    from tagger.comparing import compare
-    from tagger.evaluation.stored import evaluate
-    from tagger.inspecting import inspect
-    from tagger.inspection import Inspection
-    from tagger.job import run
-    from tagger.learning import train_resnet18
-    from tagger.summary import RunSummary
+    from tagger.reports.inspection import Inspection
+    from tagger.reports.summary import RunSummary
+    from tagger.workflows.calibrate import calibrate
+    from tagger.workflows.compare import compare
+    from tagger.workflows.evaluate import evaluate
+    from tagger.workflows.inspect import inspect
+    from tagger.workflows.run import run
+    from tagger.workflows.train import train_resnet18
 
 __all__ = [
     "Inspection",
@@ -36,30 +37,19 @@ __all__ = [
 
 __version__ = version("tagger")
 
+_MODULES = {
+    "Inspection": "tagger.reports.inspection",
+    "RunSummary": "tagger.reports.summary",
+    "calibrate": "tagger.workflows.calibrate",
+    "compare": "tagger.workflows.compare",
+    "evaluate": "tagger.workflows.evaluate",
+    "inspect": "tagger.workflows.inspect",
+    "run": "tagger.workflows.run",
+    "train_resnet18": "tagger.workflows.train",
+}
+
 
 def __getattr__(name: str) -> Any:  # the type of whichever name is asked for
-    if name == "evaluate":
-        from tagger.evaluation.stored import evaluate
-
-        return evaluate
-    if name == "calibrate":
-        from tagger.calibrating import calibrate
-
-        return calibrate
-    if name == "compare":
-        from tagger.comparing import compare
-
-        return compare
-    if name in ("inspect", "Inspection"):
-        from tagger import inspecting
-
-        return getattr(inspecting, name)
-    if name == "train_resnet18":
-        from tagger.learning import train_resnet18
-
-        return train_resnet18
-    if name in __all__:
-        from tagger import job
-
-        return getattr(job, name)
-    raise AttributeError(f"module 'tagger' has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'tagger' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tagger.encoders.clip import ClipEncoder
-from tagger.predictor import Predictor, zero_shot
-from tagger.tagging.taxonomy import Attribute
+from tagger.inference.load import zero_shot
+from tagger.inference.predictor import Predictor
+from tagger.settings.attributes import Attribute
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "sample_catalog"

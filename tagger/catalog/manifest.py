@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tagger.catalog.schemas import IMAGE_COLUMNS, is_bytes, is_image, is_text, tagger_metadata
-from tagger.errors import ManifestError
-from tagger.types import ImageRef
+from tagger.core.errors import ManifestError
+from tagger.core.types import ImageRef
 
 log = logging.getLogger(__name__)
 

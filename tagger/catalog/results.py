@@ -24,14 +24,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tagger import stop
 from tagger.catalog.manifest import Shard, unreadable
 from tagger.catalog.schemas import is_text, tagger_metadata
-from tagger.errors import ManifestError, StoppedError
+from tagger.core import shutdown
+from tagger.core.errors import ManifestError, StoppedError
+from tagger.core.files import flush, reason, write_text
 
 log = logging.getLogger(__name__)
 
+
 JOB, PUBLISHED, REJECTED = "job.json", "published", ".rejected.parquet"
+
 
 FAILPOINTS = (
     "job-described",
@@ -110,7 +113,7 @@ class Results:
         target = self._output if accepted else aside
         if self._output.exists():
             shutil.copymode(self._output, temporary)
-        stop.publishing()
+        shutdown.publishing()
         if accepted:
             # A rename keeps these: whoever finds them at the output knows that this job was published.
             write_text(self._parts / PUBLISHED, _identity(temporary))
@@ -208,40 +211,6 @@ def failpoint(name: str) -> None:
     """Die here as if the power failed, if the environment names this moment (tests/reliability)."""
     if os.environ.get("TAGGER_FAILPOINT") == name:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        flush(temporary)
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def flush(path: Path) -> None:
-    """Wait until the file's content, or the folder's names, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def reason(error: Exception) -> str:
-    """What the system said, and of which file, in one line."""
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    file = getattr(error, "filename", None)
-    return " ".join(f"{said}: {file}".split() if file else said.split())
 
 
 def open_results(path: Path) -> pq.ParquetFile:

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tagger.catalog.schemas import TOP_TYPE
-from tagger.errors import ImageError
-from tagger.types import Decision
+from tagger.core.errors import ImageError
+from tagger.core.types import Decision
 
 MAX_REASON = 300  # characters of an error's message that are kept
 

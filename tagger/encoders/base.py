@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tagger.types import Preprocessing
+from tagger.core.types import Preprocessing
 
 
 class Encoder(Protocol):

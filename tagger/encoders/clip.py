@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tagger.core.text import first_line
+
 # Before transformers is imported: no messages for people who did not call it, and tokenizers without threads.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -20,11 +22,11 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from tagger.core.errors import ConfigError, ModelError
+from tagger.core.types import Preprocessing
 from tagger.encoders.base import fingerprint_of
-from tagger.encoders.checkpoint import open_checkpoint
-from tagger.encoders.tower import ImageTower
-from tagger.errors import ConfigError, ModelError
-from tagger.types import Preprocessing
+from tagger.encoders.clip_checkpoint import open_checkpoint
+from tagger.encoders.clip_tower import ImageTower
 
 RESAMPLES = (0, 2, 3)  # Pillow's numbers; images/decode.py has no others
 
@@ -158,7 +160,7 @@ def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessin
 
 
 def _explain(name: str, error: BaseException) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = first_line(error)
     if "connect to" in reason:
         return (
             f"model {name}: expected it in the local cache or on the hub, found no connection; download it where there is "
@@ -166,5 +168,5 @@ def _explain(name: str, error: BaseException) -> str:
         )
     return (
         f"model {name}: expected a CLIP checkpoint in transformers' format with safetensors weights, found: "
-        f"{reason.rstrip('.')}; get it again, or name another with --model or [model] name"
+        f"{reason}; get it again, or name another with --model or [model] name"
     )

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from tagger.encoders.checkpoint import INDEX, WEIGHTS, open_checkpoint
+from tagger.core.errors import ModelError
+from tagger.core.text import first_line
+from tagger.core.types import Preprocessing
 from tagger.encoders.clip import read_preprocessing
-from tagger.encoders.trained import read_trained
-from tagger.errors import ModelError
-from tagger.types import Preprocessing
+from tagger.encoders.clip_checkpoint import INDEX, WEIGHTS, open_checkpoint
+from tagger.encoders.resnet18_checkpoint import read_trained
 
 RESNET18_OPERATIONS = 3.6e9  # of an image of 224 x 224: 1.8e9 multiplications and additions (He et al. 2015, table 1)
 RESNET18_WEIGHTS = 11_689_512
@@ -54,7 +55,7 @@ def cost_of_clip(name: str, revision: str | None, exact: bool) -> tuple[Cost, bo
     except (ModelError, KeyboardInterrupt):
         raise
     except BaseException as error:  # as in clip.py
-        found = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        found = first_line(error)
         raise ModelError(
             f"model {name}: expected a CLIP checkpoint in transformers' format, found: {found}; get it again"
         ) from error

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tagger.errors import ConfigError, ModelError
+from tagger.core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import openvino

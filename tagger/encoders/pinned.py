@@ -6,9 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from tagger.errors import ModelError
+from tagger.core.errors import ModelError
+from tagger.core.frozen import Frozen
 
 NAME = "tagger-model.json"  # written last: where it is, the copy is complete
 READ = (".json", ".txt", ".jinja", ".safetensors")  # suffixes of what may be read with a checkpoint (checkpoint.py)
@@ -16,19 +17,15 @@ READ = (".json", ".txt", ".jinja", ".safetensors")  # suffixes of what may be re
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # of the folder itself
 
 
-class PinnedFile(BaseModel):
+class PinnedFile(Frozen):
     """size: bytes. sha256: of its content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int
     sha256: str
 
 
-class Pinned(BaseModel):
+class Pinned(Frozen):
     """repository, commit: on the hub. files: all that the copy consists of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     repository: str

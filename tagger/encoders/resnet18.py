@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from tagger.core.errors import ModelError
+from tagger.core.types import Preprocessing
 from tagger.encoders.base import fingerprint_of
-from tagger.encoders.trained import Trained, read_trained
-from tagger.errors import ModelError
-from tagger.types import Preprocessing
+from tagger.encoders.resnet18_checkpoint import Trained, read_trained
 
 DIMENSION = 512
 

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tagger.catalog.manifest import READ_BUFFER
-from tagger.catalog.results import open_results, reason
+from tagger.catalog.results import open_results
 from tagger.catalog.schemas import is_bytes, tagger_metadata
-from tagger.errors import ManifestError, StoppedError
+from tagger.core.errors import ManifestError, StoppedError
+from tagger.core.files import reason
 
 BATCH = 1 << 16  # rows of a key and labels
 

@@ -7,16 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import bootstrap
 from sklearn.metrics import confusion_matrix, f1_score
 
+from tagger.core.frozen import Frozen
+
 RESAMPLES = 9_999
 WORSE = 0.01  # of accuracy, by which a hybrid may lie below the better of its parts before that is said
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Spread(Frozen):

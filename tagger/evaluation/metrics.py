@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from tagger.text import one_line, to_json
+from tagger.core.text import one_line, to_json
 
 MAX_MATRIX = 15  # labels of a confusion matrix that still fits a terminal
 UNKNOWN_KEPT, UNKNOWN_SHOWN = 1000, 10  # different truth values that are no label: in the summary, in the text

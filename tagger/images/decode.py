@@ -16,9 +16,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from tagger.errors import ImageError
+from tagger.core.errors import ImageError
+from tagger.core.types import FORMATS, Preprocessing
 from tagger.images.jpeg import ENOUGH, decode_reduced
-from tagger.types import FORMATS, Preprocessing
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from tagger.errors import ImageError
-from tagger.images.ahead import fetch_ahead
+from tagger.core.errors import ImageError
+from tagger.core.types import ImagePolicy, ImageRef
+from tagger.images.prefetch import fetch_ahead
 from tagger.images.sources import read_bytes
-from tagger.types import ImagePolicy, ImageRef
 
 
 class Header(NamedTuple):

@@ -25,9 +25,9 @@ from urllib.parse import urljoin
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError, SSLError
 
-from tagger.errors import ImageError
-from tagger.images.remote import TransientError, shown, strong
-from tagger.types import ImagePolicy
+from tagger.core.errors import ImageError
+from tagger.core.types import ImagePolicy
+from tagger.images.transport import TransientError, shown, strong
 
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 10.0  # a connection that says nothing for so long is given up; a quarter of the image's time, if less

@@ -12,19 +12,18 @@ import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from tagger.errors import ImageError
-from tagger.images.ahead import fetch_ahead
+from tagger.core.errors import ImageError
+from tagger.core.memory import keep_freed_memory, limit_address_space
+from tagger.core.types import Busy, ImageBatch, ImagePolicy, ImageRef, Preprocessing
 from tagger.images.decode import read_pixels
+from tagger.images.prefetch import fetch_ahead
 from tagger.images.sources import read_bytes
-from tagger.memory import keep_freed_memory
-from tagger.types import Busy, ImageBatch, ImagePolicy, ImageRef, Preprocessing
 
 NICENESS = 10  # of decoding processes: an encoder whose threads wait for each other must not wait for one that decodes
 WORKER_MEMORY = 3 << 30  # bytes of address space for one image: MAX_PIXELS of 16 bits pass through as int64
@@ -110,7 +109,7 @@ def collate(items: Sequence[_Item]) -> ImageBatch:
         errors={item.row: item.error for item in items if item.error is not None},
         known={item.row: item.digest for item in items if item.pixels is None and item.error is None},
         versions={item.row: item.version for item in items if item.version},
-        busy=Busy(*(sum(seconds) for seconds in zip(*(item.busy for item in items), strict=True))),
+        busy=Busy.total(item.busy for item in items),
     )
 
 
@@ -180,9 +179,7 @@ def _prepare_worker(worker: int) -> None:
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if (statm := Path("/proc/self/statm")).exists():  # only Linux heeds a limit on address space
-        used = int(statm.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + WORKER_MEMORY, used + WORKER_MEMORY))
+    limit_address_space(WORKER_MEMORY)
 
 
 def _end_with_the_run() -> None:

@@ -17,9 +17,9 @@ from typing import Any
 
 import fsspec
 
-from tagger.errors import ImageError
-from tagger.images.remote import TransientError, shown, strong
-from tagger.types import ImagePolicy
+from tagger.core.errors import ImageError
+from tagger.core.types import ImagePolicy
+from tagger.images.transport import TransientError, shown, strong
 
 CONNECTIONS = 16
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tagger.errors import ImageError
-from tagger.images.remote import fetch, is_remote
-from tagger.types import ImagePolicy, ImageRef
+from tagger.core.errors import ImageError
+from tagger.core.types import ImagePolicy, ImageRef
+from tagger.core.urls import is_remote_image
+from tagger.images.fetch import fetch
 
 MAX_FILE_BYTES = 128 << 20
 SYSTEM_FOLDERS = ("/dev/", "/proc/", "/sys/")  # where opening a file may do something
@@ -29,7 +30,7 @@ def read_bytes(ref: ImageRef, policy: ImagePolicy) -> bytes:
         data = ref.data
     elif ref.path is None:
         raise ImageError("missing", "the manifest has no image here")
-    elif is_remote(ref.path):
+    elif is_remote_image(ref.path):
         data = fetch(ref.path, policy, MAX_FILE_BYTES)[0] or b""
     else:
         data = _read_file(ref.path, policy.roots)

@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from tagger.errors import ConfigError
+from tagger.core.errors import ConfigError
+from tagger.core.frozen import Frozen
 
 
-class Source(BaseModel):
+class Source(Frozen):
     """A system's temperature, and what it was fitted for. before, after: metrics on held-out rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(gt=0)
     weights: str
@@ -23,10 +22,8 @@ class Source(BaseModel):
     after: dict[str, Any]
 
 
-class Calibration(BaseModel):
+class Calibration(Frozen):
     """One attribute's calibration. mode, below: those of the fallback, "none" without. review: how `review_below` was chosen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: tuple[str, ...]
     mode: Literal["none", "low-confidence", "ensemble"]
@@ -39,10 +36,8 @@ class Calibration(BaseModel):
     held_out_rows: int
 
 
-class CalibrationFile(BaseModel):
+class CalibrationFile(Frozen):
     """What calibration.json holds; `manifest` is the SHA-256 of the one whose labelled rows it was fitted on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     manifest: str

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tagger.tagging.taxonomy import Attribute
-from tagger.types import Decision
+from tagger.core.types import Decision
+from tagger.settings.attributes import Attribute
 
 TOP_K = 5
+TINY = float(np.finfo(np.float32).tiny)
 
 
 def decide(probabilities: NDArray[np.float32], attribute: Attribute, source: NDArray[np.str_]) -> Decision:
@@ -35,5 +36,11 @@ def average(first: NDArray[np.float32], second: NDArray[np.float32], weight: flo
     mean = (1 - weight) * first + weight * second
     if temperature == 1:
         return mean
-    sharpened = torch.from_numpy(mean).clamp_min(torch.finfo(torch.float32).tiny).log().div(temperature).softmax(1)
+    sharpened = torch.from_numpy(mean).clamp_min(TINY).log().div(temperature).softmax(1)
     return np.asarray(sharpened)
+
+
+def log_probabilities(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the logarithms of probabilities (N, K), finite where one is 0: logits that a temperature can divide."""
+    logits: NDArray[np.float32] = np.log(np.maximum(probabilities, np.float32(TINY)))
+    return logits

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.encoders.trained import Ensemble
-from tagger.predictor import Predictor
-from tagger.tagging.taxonomy import prompts_hash
-from tagger.training.examples import Examples
+from tagger.encoders.resnet18_checkpoint import Ensemble
+from tagger.inference.predictor import Predictor
+from tagger.settings.attributes import prompts_hash
+from tagger.tagging.decisions import log_probabilities
+from tagger.training.dataset import Examples
 from tagger.training.resnet18 import Recipe, Weights, predict
 from tagger.training.split import split
 from tagger.training.temperature import fit_temperature, softmax
@@ -43,7 +44,7 @@ def fit_ensemble(weights: Weights, examples: Examples, recipe: Recipe, clip: Pre
     of_clip = np.empty_like(own)
     if len(held):
         [probabilities] = clip.probabilities(clip.encode(examples.pixels[1][held])())
-        of_clip = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+        of_clip = log_probabilities(probabilities)
     weight, clip_temperature, temperature = choose_weight(of_clip, own, examples.truth[held])
     return Ensemble(
         weight=weight,

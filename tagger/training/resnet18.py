@@ -22,11 +22,11 @@ from torch.optim.swa_utils import update_bn
 from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.transforms import v2
 
-from tagger.catalog.results import write_bytes
+from tagger.core.errors import ConfigError, ModelError
+from tagger.core.files import write_bytes
+from tagger.core.types import Preprocessing
 from tagger.encoders.resnet18 import Normalise
-from tagger.errors import ConfigError, ModelError
 from tagger.training.split import split
-from tagger.types import Preprocessing
 
 log = logging.getLogger(__name__)
 

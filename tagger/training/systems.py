@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tagger.predictor import Embeddings, Predictor
-from tagger.tagging.decisions import average
+from tagger.inference.predictor import Embeddings, Predictor
+from tagger.tagging.decisions import average, log_probabilities
+from tagger.training.dataset import Examples
 from tagger.training.ensemble import choose_weight
-from tagger.training.examples import Examples
 from tagger.training.resnet18 import Recipe, predict, train
 from tagger.training.split import split
 from tagger.training.temperature import softmax
@@ -61,13 +61,13 @@ def answers(
         assert clip is not None
         held = shots[split(truth, recipe.validation, recipe.seed)[1]]
         weight, *temperatures = choose_weight(
-            _logits(_zero_shot(clip, learn, held)),
+            log_probabilities(_zero_shot(clip, learn, held)),
             predict(weights, labels, recipe, learn.examples.pixels[0], held, device),
             learn.examples.truth[held],
         )
         of_clip, of_own = (
             softmax(logits / temperature)
-            for logits, temperature in zip((_logits(found[ZERO_SHOT]), own), temperatures, strict=True)
+            for logits, temperature in zip((log_probabilities(found[ZERO_SHOT]), own), temperatures, strict=True)
         )
         found[HYBRID] = average(of_clip, of_own, weight, 1.0)
     return {system: found[system] for system in systems}
@@ -82,8 +82,3 @@ def _zero_shot(clip: Predictor, seen: Seen, rows: NDArray[np.int64]) -> Probabil
     assert seen.embeddings is not None
     [probabilities] = clip.probabilities(seen.embeddings[rows])
     return probabilities
-
-
-def _logits(probabilities: Probabilities) -> NDArray[np.float32]:
-    logits: NDArray[np.float32] = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    return logits

@@ -22,7 +22,7 @@ from peers import job_options
 from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
-from tagger.cli import cli
+from tagger.cli.main import cli
 
 PICTURES = SAMPLE.parent / "images"
 BAD = {"0082.png", "0377.png"}  # the sample catalogue's own

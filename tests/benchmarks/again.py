@@ -33,7 +33,14 @@ def picture(number: int, side: int) -> bytes:
 
 def run(folder: Path, labels: str, *options: str) -> dict[str, float]:
     """One run of the command line; what its summary says, and the seconds of the whole process."""
-    command = [sys.executable, "-c", "from tagger.cli import main; main()", "run", str(folder / "manifest.parquet"), "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "tagger",
+        "run",
+        str(folder / "manifest.parquet"),
+        "--quiet",
+    ]
     command += ["--model", str(MODEL), "--labels", labels, "--overwrite", "--cache", str(folder / "cache"), *options]
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -24,7 +24,7 @@ SAMPLE = ROOT / "sample_catalog"
 
 def run(checkout: Path, folder: Path) -> tuple[float, float]:
     """Seconds of the whole process, and images per second as the run itself counts them."""
-    command = [sys.executable, "-c", "from tagger.cli import main; main()", "run", str(folder / "manifest.parquet")]
+    command = [sys.executable, "-m", "tagger", "run", str(folder / "manifest.parquet")]
     command += ["--config", str(SAMPLE / "tagger.toml"), "--overwrite", "--quiet"]
     with tempfile.TemporaryDirectory() as nothing_known:
         environment = {**os.environ, "PYTHONPATH": str(checkout), "XDG_CACHE_HOME": nothing_known}

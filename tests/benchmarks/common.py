@@ -82,7 +82,7 @@ def describe(manifest: Path) -> str:
 
 def tag(manifest: Path, model: Path, *options: object) -> dict[str, Any]:
     """One run of the command line as a process of its own: its summary, and `process_seconds`."""
-    command = [sys.executable, "-c", "from tagger.cli import main; main()", "run", str(manifest), "--quiet", "--overwrite"]
+    command = [sys.executable, "-m", "tagger", "run", str(manifest), "--quiet", "--overwrite"]
     command += ["--model", str(model), "--labels", ",".join(LABELS), *map(str, options)]
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from common import add_arguments, describe, machine, make_catalogue, print_table, size, spread
 
-from tagger.engines.workers import start_early, start_method
+from tagger.core.memory import keep_freed_memory
+from tagger.core.types import FORMATS, ImagePolicy, ImageRef, Preprocessing
 from tagger.images.decode import read_pixels
-from tagger.images.survival import load_images
-from tagger.memory import keep_freed_memory
-from tagger.types import FORMATS, ImagePolicy, ImageRef, Preprocessing
+from tagger.images.resilient_loader import load_images
+from tagger.images.workers import start_early, start_method
 
 WORKERS = 2
 TOGETHER = 32

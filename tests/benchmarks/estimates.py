@@ -29,8 +29,8 @@ def inspect(manifest: Path, model: Path, *options: str) -> tuple[dict[str, float
     """What it says, and the seconds that it took to say so."""
     command = [
         sys.executable,
-        "-c",
-        "from tagger.cli import main; main()",
+        "-m",
+        "tagger",
         "inspect",
         str(manifest),
         "--json",

@@ -26,10 +26,10 @@ from make_model import make
 from peer_environment import DEFAULT, run_peer
 from transformers import CLIPImageProcessor
 
+from tagger.core.types import ImagePolicy, ImageRef
 from tagger.encoders.clip import read_preprocessing
-from tagger.engines.workers import choose_workers, start_early, start_method
-from tagger.images.survival import load_images
-from tagger.types import ImagePolicy, ImageRef
+from tagger.images.resilient_loader import load_images
+from tagger.images.workers import choose_workers, start_early, start_method
 
 READ_TOGETHER = 32  # as `tagger run` does
 PIECE = 256  # images that are copied, and that open_clip encodes, at once

@@ -15,8 +15,8 @@ import time
 
 import torch
 
-from tagger.cli import cli
-from tagger.predictor import Predictor
+from tagger.cli.main import cli
+from tagger.inference.predictor import Predictor
 
 SECONDS = 10.0
 WARM_UP = 3  # pieces

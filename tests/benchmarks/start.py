@@ -29,12 +29,12 @@ import builtins, os, sys
 plain = builtins.__import__
 def watched(*arguments, **named):
     module = plain(*arguments, **named)
-    predictor = sys.modules.get("tagger.predictor")
+    predictor = sys.modules.get("tagger.inference.predictor")
     if predictor is not None and hasattr(predictor, "Predictor"):
         predictor.Predictor.encode = lambda *_: os._exit(0)
     return module
 builtins.__import__ = watched
-from tagger.cli import main
+from tagger.cli.main import main
 main()
 """
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagger.catalog.manifest import Manifest, image_refs, open_manifest
-from tagger.errors import ManifestError
+from tagger.core.errors import ManifestError
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

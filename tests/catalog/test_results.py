@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tagger.catalog.manifest import Shard
-from tagger.catalog.results import Results, open_results, write_text
+from tagger.catalog.results import Results, open_results
 from tagger.catalog.schemas import result_schema, tag_fields
 from tagger.catalog.tags import status_counts, tag_columns
-from tagger.errors import ImageError, ManifestError, StoppedError
-from tagger.types import Decision
+from tagger.core.errors import ImageError, ManifestError, StoppedError
+from tagger.core.files import write_text
+from tagger.core.types import Decision
 
 SCHEMA = pa.schema([("row", pa.int64())])
 SHARDS = (Shard(0, 0, 10), Shard(1, 10, 20), Shard(2, 20, 25))

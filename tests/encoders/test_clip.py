@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 import tagger
+from tagger.core.errors import ConfigError, ModelError
+from tagger.encoders.backends import in_precision
 from tagger.encoders.clip import ClipEncoder, load_clip
-from tagger.encoders.precision import in_precision
-from tagger.errors import ConfigError, ModelError
 
 LABELS = ("shirt", "dress", "shoes")
 CPU = torch.device("cpu")

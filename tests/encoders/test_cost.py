@@ -7,8 +7,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from tagger.core.errors import ModelError
 from tagger.encoders.cost import cost_of_clip
-from tagger.errors import ModelError
 
 
 def test_the_operations_are_those_of_the_tower(encoder, small_clip):

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import tagger
+from tagger.core.errors import ConfigError, ModelError
+from tagger.encoders.backends import check, in_precision
 from tagger.encoders.clip import ClipEncoder
-from tagger.encoders.precision import check, in_precision
-from tagger.errors import ConfigError, ModelError
 from tests.conftest import SAMPLE, WriteManifest
 from tests.encoders.test_clip import LABELS, is_whole, reference
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagger.catalog.schemas import result_schema
-from tagger.errors import StoppedError
+from tagger.core.errors import StoppedError
 from tagger.evaluation import changes
 from tagger.evaluation.changes import Changed, LabelChanges, compare_with
 

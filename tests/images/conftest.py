@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from https_server import HOST, HttpsServer, Resolver
 
-from tagger.images import https, remote
+from tagger.images import fetch as remote
+from tagger.images import https
+from tests.helpers.https_server import HOST, HttpsServer, Resolver
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoImageProcessor, BaseImageProcessor, CLIPImageProcessor
 
+from tagger.core.errors import ImageError
+from tagger.core.types import FORMATS, Preprocessing
 from tagger.encoders.clip import read_preprocessing
-from tagger.errors import ImageError
 from tagger.images import decode as module
 from tagger.images.decode import decode, read_pixels
-from tagger.types import FORMATS, Preprocessing
 
 SIZES = [(1, 1), (3000, 20), (20, 3000), (64, 64), (65, 64), (400, 533), (533, 401), (37, 211), (224, 225)]
 

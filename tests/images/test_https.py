@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-from https_server import HOST, HttpsServer, Resolver
 
-from tagger.errors import ImageError
-from tagger.images import https, remote, sources
+from tagger.core.errors import ImageError
+from tagger.core.types import ImagePolicy, ImageRef
+from tagger.images import fetch as remote
+from tagger.images import https, sources
 from tagger.images.sources import read_bytes
-from tagger.types import ImagePolicy, ImageRef
+from tests.helpers.https_server import HOST, HttpsServer, Resolver
 
 BODY = bytes(range(256)) * 40  # what the server has at /1.jpg
 

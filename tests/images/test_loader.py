@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tagger.engines.workers import start_method
-from tagger.errors import ImageError
-from tagger.images.survival import load_images
-from tagger.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
+from tagger.core.errors import ImageError
+from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
+from tagger.images.resilient_loader import load_images
+from tagger.images.workers import start_method
 
 SHAPE = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
 

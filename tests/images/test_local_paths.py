@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tagger.errors import ImageError
+from tagger.core.errors import ImageError
+from tagger.core.types import ImagePolicy, ImageRef
 from tagger.images.sources import read_bytes
-from tagger.types import ImagePolicy, ImageRef
 
 # {root}: the image root; {other}: another folder beside it; {there}: the root through a link; each holds 1.jpg.
 FORBIDDEN = [

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from blob_server import BlobServer
-from s3_server import S3Server
 
-from tagger.errors import ImageError
-from tagger.images import object_stores, remote, sources
-from tagger.images.ahead import fetch_ahead
-from tagger.images.remote import fetch
+from tagger.core.errors import ImageError
+from tagger.core.types import ImagePolicy, ImageRef
+from tagger.images import fetch as remote
+from tagger.images import object_stores, sources
+from tagger.images.fetch import fetch
+from tagger.images.prefetch import fetch_ahead
 from tagger.images.sources import read_bytes
-from tagger.types import ImagePolicy, ImageRef
+from tests.helpers.blob_server import BlobServer
+from tests.helpers.s3_server import S3Server
 
 BODY = bytes(range(256)) * 40
 

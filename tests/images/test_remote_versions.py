@@ -12,13 +12,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from https_server import HttpsServer
 
 import tagger
-from tagger.images.remote import fetch
-from tagger.images.survival import load_images
-from tagger.types import ImageRef, Preprocessing
+from tagger.core.types import ImageRef, Preprocessing
+from tagger.images.fetch import fetch
+from tagger.images.resilient_loader import load_images
 from tests.conftest import WriteManifest
+from tests.helpers.https_server import HttpsServer
 
 COUNT = 12
 HOST = "127.0.0.1"  # which any process resolves
@@ -67,7 +67,7 @@ def test_decoding_processes_ask_as_well(shop: HttpsServer, night: Night, small_c
         f'[images]\nallow_hosts = ["{HOST}:{shop.port}"]\nallow_private_networks = ["127.0.0.0/8"]\n'
         f'[model]\nname = "{small_clip}"\nprecision = "fp32"\n'
     )
-    command = [sys.executable, "-c", "from tagger.cli import main; main()", "run", "manifest.parquet", "--overwrite"]
+    command = [sys.executable, "-m", "tagger", "run", "manifest.parquet", "--overwrite"]
     command += ["--workers", "2", "--labels", "shirt,dress,shoes"]
     for wanted in (200, 304):  # in processes of their own, whose workers know this server's certificate
         shop.answered.clear()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tagger.errors import ImageError
+from tagger.core.errors import ImageError
+from tagger.core.types import ImagePolicy, ImageRef
 from tagger.images import sources
 from tagger.images.sources import read_bytes
-from tagger.types import ImagePolicy, ImageRef
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tagger.prometheus import LAST_SUCCESS
+from tagger.reports.prometheus import LAST_SUCCESS
 
 ROOT = Path(__file__).parents[2]
 FIRST, TONIGHT = "2026-11-23", "2026-11-24"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from tagger.images.versions import SETTLED_NS
+from tagger.images.file_versions import SETTLED_NS
 
 SAMPLE = Path(__file__).parents[2] / "sample_catalog"
 # A month has to be the same on every machine: with precision "auto", some would try bf16 on the first images.

@@ -24,7 +24,15 @@ import pyarrow.parquet as pq
 
 HERE = Path(__file__).parent
 SAMPLE = HERE.parents[1] / "sample_catalog"
-COMMAND = [sys.executable, "-c", "from tagger.cli import main; main()", "run", "--labels", "shirt,dress,shoes", "--overwrite"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "tagger",
+    "run",
+    "--labels",
+    "shirt,dress,shoes",
+    "--overwrite",
+]
 COMMAND += ["--no-cache", "--model", str(SAMPLE / "model"), "--batch-size", "8"]
 
 

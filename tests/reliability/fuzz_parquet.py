@@ -29,10 +29,10 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAU
 from parquet_mutations import mutate
 from parquet_seeds import make_bombs, make_large_bombs, make_seeds
 
-from tagger.catalog.check import judge, read_all
 from tagger.catalog.manifest import image_refs, open_manifest
-from tagger.errors import TaggerError
-from tagger.evaluation import stored
+from tagger.catalog.sandbox import judge, read_all
+from tagger.core.errors import TaggerError
+from tagger.workflows import evaluate as stored
 
 READER_MEMORY = 2 << 30  # what a file that was let through may take here, with all copies
 SECONDS = 100  # more than the check's own limit, which is of CPU time

@@ -26,18 +26,18 @@ def prepare(shard_rows: int = 64) -> None:
     from PIL import Image
 
     import tagger.catalog.manifest
-    import tagger.cli
-    import tagger.job
-    import tagger.opening
-    import tagger.predictor
+    import tagger.cli.main
+    import tagger.encoders.clip
+    import tagger.inference.load
+    import tagger.workflows.run
 
     Image.init()
     assert sklearn.metrics.f1_score
     assert transformers.CLIPModel  # imported when it is first named
-    assert tagger.predictor.ClipEncoder
-    assert tagger.cli.main
-    assert tagger.job.run
-    assert tagger.opening.open_engine
+    assert tagger.encoders.clip.ClipEncoder
+    assert tagger.cli.main.main
+    assert tagger.workflows.run.run
+    assert tagger.inference.load.open_engine
     tagger.catalog.manifest.MAX_SHARD_ROWS = shard_rows
 
 
@@ -48,20 +48,21 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
     at_once: images that the encoder takes; few save time where there are few.
     """
-    import tagger.cli
-    import tagger.fallback
-    import tagger.plan
-    import tagger.predictor
+    import tagger.cli.run
+    import tagger.inference.job
+    import tagger.inference.load
+    import tagger.settings.load
+    import tagger.workflows.plan
 
-    settings = tagger.plan.gather_settings(str(SAMPLE / "manifest.parquet"))
+    settings = tagger.settings.load.gather_settings(str(SAMPLE / "manifest.parquet"))
     model = settings.model
-    loaded = tagger.predictor.load_predictor(model, None, settings.attributes)
+    loaded = tagger.inference.load.load_predictor(model, None, settings.attributes)
     if at_once is not None:
         loaded.at_once = at_once
 
     def share() -> None:
-        tagger.fallback.load_predictor = lambda *_: loaded
-        tagger.cli.start_check = tagger.plan.check = lambda name: None
+        tagger.inference.load.load_predictor = lambda *_: loaded
+        tagger.cli.run.start_check = tagger.workflows.plan.check = tagger.inference.job.check = lambda name: None
 
     return share
 
@@ -94,7 +95,7 @@ def start(
         for handle, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), handle)
         sys.argv = ["tagger", *command]
-        from tagger.cli import main
+        from tagger.cli.main import main
 
         before()
         try:

@@ -25,7 +25,15 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 SAMPLE = Path(__file__).parents[2] / "sample_catalog"
-COMMAND = [sys.executable, "-c", "from tagger.cli import main; main()", "run", "--labels", "shirt,dress,shoes", "--overwrite"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "tagger",
+    "run",
+    "--labels",
+    "shirt,dress,shoes",
+    "--overwrite",
+]
 COMMAND += ["--no-cache", "--model", str(SAMPLE / "model"), "--image-root", "/", "--image-timeout", "20"]
 
 

@@ -27,7 +27,7 @@ from harness import OUTPUT, arguments, has_ended, left_over, load_once, prepare,
 
 LIMIT = 25.0  # seconds from the signal to the end
 STOPPED = "tagger: stopped; nothing was published; run the same command again to continue"
-SCRIPT = "import tagger.catalog.manifest as m; m.MAX_SHARD_ROWS = 64; from tagger.cli import main; main()"
+SCRIPT = "import tagger.catalog.manifest as m; m.MAX_SHARD_ROWS = 64; from tagger.cli.main import main; main()"
 
 
 class Runs:

@@ -14,7 +14,7 @@ import pytest
 
 import tagger
 from tagger.catalog import manifest as manifests
-from tagger.errors import StoppedError
+from tagger.core.errors import StoppedError
 
 SAMPLE = Path(__file__).parents[2] / "sample_catalog"
 ROWS = 192

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import tagger
-from tagger.catalog.check import check, start_check
-from tagger.cli import main
-from tagger.errors import ManifestError
+from tagger.catalog.sandbox import check, start_check
+from tagger.cli.main import main
+from tagger.core.errors import ManifestError
 
 FUZZER = Path(__file__).with_name("fuzz_parquet.py")
 
@@ -97,7 +97,7 @@ def test_a_check_that_nobody_waits_for_ends_with_the_process(tmp_path: Path):
     start_check(str(path))
     check(str(path))
     script = (
-        "import sys, time\nfrom tagger.catalog import check\ncheck.start_check(sys.argv[1])\n"
+        "import sys, time\nfrom tagger.catalog import sandbox\nsandbox.start_check(sys.argv[1])\n"
         "print(check._started[sys.argv[1]].pid)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)

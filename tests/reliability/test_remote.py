@@ -9,15 +9,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import https_server
 import pyarrow as pa
 import pyarrow.parquet as pq
-import s3_server
 import trustme
-from https_server import HttpsServer
-from s3_server import S3Server
 
 import tagger
+from tests.helpers import https_server, s3_server
+from tests.helpers.https_server import HttpsServer
+from tests.helpers.s3_server import S3Server
 
 FAULTS = 1000
 STALLS = 4  # of each server; one costs seconds of waiting, the others tenths
@@ -38,7 +37,7 @@ LABELS = ["shirt", "dress", "shoes"]
 
 def tag(folder: Path, model: Path, environment: dict[str, str]) -> pa.Table:
     """Tag manifest.parquet with two decoding processes, which fetch; in a process of its own, for its environment."""
-    command = [sys.executable, "-c", "from tagger.cli import main; main()", "run", "manifest.parquet"]
+    command = [sys.executable, "-m", "tagger", "run", "manifest.parquet"]
     command += ["--workers", "2", "--model", str(model)]
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=500

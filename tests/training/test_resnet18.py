@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 import tagger
+from tagger.core.errors import ConfigError, ManifestError, ModelError, UsageError
 from tagger.encoders.resnet18 import load_resnet18
-from tagger.encoders.trained import Trained, read_trained
-from tagger.errors import ConfigError, ManifestError, ModelError, UsageError
-from tagger.training.examples import _pixels
+from tagger.encoders.resnet18_checkpoint import Trained, read_trained
+from tagger.training.dataset import _pixels
 from tagger.training.resnet18 import Recipe, train
 from tagger.training.split import split
 from tests.conftest import SAMPLE
@@ -344,7 +344,7 @@ def test_the_command_says_in_lines_of_its_own_what_was_left_out(labelled: Path, 
     lost = pa.table({"image_path": ["lost.png", "gone.png", "../bag.png"], "category": ["dress", "bag", "bag"]}, rows.schema)
     manifest = tmp_path / "manifest.parquet"
     pq.write_table(pa.concat_tables([rows, lost]), manifest)
-    command = [sys.executable, "-c", "from tagger.cli import main; main()", "train", "resnet18", str(manifest)]
+    command = [sys.executable, "-m", "tagger", "train", "resnet18", str(manifest)]
     command += ["--output", str(tmp_path / "r.safetensors"), "--config", str(config), "--workers", "0"]
     command += ["--init", "random", "--image-size", "32", "--epochs", "1"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)

@@ -1,0 +1,200 @@
+"""Whole objects on S3, Google Cloud Storage and Azure, read and written through fsspec.
+
+Credentials, endpoints and retries are those of each store's own library (environment, profiles, fsspec's configuration).
+What fails is an OSError of one line that repeats no credentials and no query string.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from glob import has_magic
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any
+
+from tagger.core.errors import ManifestError, TaggerError, UsageError
+from tagger.core.urls import STORES, is_object_url
+
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+
+
+UPLOADS = 4  # chunks of one large object that travel, and lie in memory, at once: 50 MB each
+
+
+def check_url(url: str) -> None:
+    """Raises UsageError for what is no bucket and path in it; what is there instead is not repeated: it may be a secret."""
+    scheme, _, path = url.partition("://")
+    if not re.match(r"[A-Za-z0-9][\w.-]*(/|$)", path) or re.search(r"\?[\w-]+=", path):
+        raise UsageError(f"{scheme}://: expected {scheme}://BUCKET/PATH without user, password or query; correct it")
+
+
+def kind(url: str) -> str | None:
+    """ "file" or "directory" (a prefix of objects), None where nothing is."""
+    with _access(url) as (store, path):
+        try:
+            return str(store.info(path)["type"])
+        except FileNotFoundError:
+            return None
+
+
+def put(file: Path, url: str) -> None:
+    """Write an object in one put, which shows it whole or not at all; then ask the store for its size."""
+    with _access(url) as (store, path):
+        store.put_file(str(file), path)
+        if (size := store.info(path)["size"]) != file.stat().st_size:
+            raise OSError(f"{size} bytes after {file.stat().st_size} were written; did another run write there?")
+
+
+def list_folder(url: str) -> list[str]:
+    """The names of the objects directly below `url`; none where there is no such folder."""
+    with _access(url) as (store, path):
+        try:
+            return [info["name"].rpartition("/")[2] for info in store.ls(path, detail=True) if info["type"] == "file"]
+        except FileNotFoundError:
+            return []
+
+
+def get(url: str, names: Sequence[str], folder: Path) -> None:
+    """Copy these objects below `url` into `folder`, several at a time."""
+    with _access(url) as (store, path):
+        store.get([f"{path}/{name}" for name in names], [str(folder / name) for name in names])
+
+
+def remove(url: str, names: Sequence[str]) -> None:
+    """Remove these objects below `url`."""
+    with _access(url) as (store, path):
+        if names:
+            store.rm([f"{path}/{name}" for name in names])
+
+
+class Workspace:
+    """A folder of local copies of objects, made when it is first needed and removed on leaving.
+
+    A run reads one state of its manifest, however long it takes and whatever happens to the objects. Errors that pass on
+    the way out name the objects instead of the copies.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.urls: dict[Path, str] = {}  # copy -> object
+
+    @cached_property
+    def folder(self) -> Path:
+        return Path(self._stack.enter_context(TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True)))
+
+    def fetch(self, name: str) -> tuple[Path, ...]:
+        """Copies of the Parquet objects that `name` means: one, a folder of them, or a glob. Raises ManifestError."""
+        try:
+            with _access(name) as (store, path):
+                found = _find(store, path)
+                copies = [self.folder / f"{number:06d}.parquet" for number in range(len(self.urls), len(self.urls) + len(found))]
+                store.get(list(found), [str(copy) for copy in copies])
+                if _find(store, path) != found:
+                    raise OSError("objects that changed while they were copied")
+        except OSError as error:
+            raise ManifestError(
+                f"{name}: expected a Parquet file, a folder of them or a glob, found: {error}; check the path, or run again"
+            ) from error
+        scheme = name.partition("://")[0]
+        self.urls |= {copy: f"{scheme}://{path}" for copy, path in zip(copies, found, strict=True)}
+        return tuple(copies)
+
+    def local(self, name: str | Path) -> Path:
+        """The file itself, or the copy of the object. Raises ManifestError."""
+        if not is_object_url(name):
+            return Path(name)
+        copy, *more = self.fetch(str(name))
+        if more:
+            raise ManifestError(f"{name}: expected one file, found {1 + len(more)}; name one")
+        return copy
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+        if isinstance(error, TaggerError):
+            for copy, url in self.urls.items():
+                error.args = tuple(str(line).replace(str(copy), url) for line in error.args)
+
+
+def _find(store: Any, path: str) -> dict[str, tuple[int, str]]:
+    """The Parquet objects that `path` means, in order, with size and ETag."""
+    try:
+        found = store.info(path)
+        if found["type"] == "file":
+            return {path: _state(found)}
+        infos = [info for info in store.ls(path, detail=True) if _is_data(info["name"])]
+    except FileNotFoundError:
+        if not has_magic(path):
+            raise
+        infos = list(store.glob(path, detail=True).values())
+    files = {info["name"]: _state(info) for info in infos if info["type"] == "file"}
+    if not files:
+        raise FileNotFoundError
+    return dict(sorted(files.items()))
+
+
+def _is_data(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.endswith(".parquet") and not name.startswith((".", "_"))
+
+
+def _state(info: Mapping[str, Any]) -> tuple[int, str]:
+    return info["size"], str(info.get("ETag") or info.get("etag"))
+
+
+@contextmanager
+def _access(url: str) -> Iterator[tuple[Any, str]]:
+    """The store and the path in it; whatever its library raises comes out as an OSError with a clean message."""
+    try:
+        yield _connect(url)
+    except TaggerError:
+        raise
+    except Exception as error:
+        raise OSError(_reason(error)) from error
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    check_url(url)
+    scheme, _, path = url.partition("://")
+    try:
+        import fsspec
+        from fsspec.config import apply_config
+
+        kind = fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        raise UsageError(
+            f"{scheme}://: expected the library for this store, found none; pip install 'tagger[{STORES[scheme][1]}]'"
+        ) from error
+    options = {**_options(scheme), **apply_config(kind, {}), "use_listings_cache": False}
+    return kind(**options), path.rstrip("/")
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """Timeouts of a socket, not of a transfer, and bounded memory; the libraries retry by themselves."""
+    if scheme == "s3":
+        return {
+            "config_kwargs": {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS},
+            "max_concurrency": UPLOADS,
+        }
+    if scheme == "az":
+        return {"connection_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "max_concurrency": UPLOADS}
+    from aiohttp import ClientTimeout
+
+    return {"requests_timeout": ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)}
+
+
+def _reason(error: Exception) -> str:
+    """What a store's library says, on one short line, without query strings and passwords."""
+    if isinstance(error, FileNotFoundError):
+        return "no such bucket or object"
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    line = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+    line = re.sub(r"\?[^\s\"']*", "", re.sub(r"//[^/@\s]*@", "//", line))
+    line = "".join(character if character.isprintable() else " " for character in line)[:200].rstrip(" .")
+    return f"access denied ({line})" if isinstance(error, PermissionError) else line

@@ -1,0 +1,132 @@
+"""Where the results go: beside the manifest or to --output, on this machine or on a store; never among the inputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from glob import has_magic
+from pathlib import Path, PurePosixPath
+
+from tagger.catalog.manifest import Manifest
+from tagger.catalog.object_storage import check_url, kind
+from tagger.catalog.remote_results import aside_url
+from tagger.catalog.results import REJECTED, aside_of
+from tagger.core.errors import StoppedError, UsageError
+from tagger.core.urls import is_object_url
+
+
+def run_folder(output: Path) -> Path:
+    """The folder beside these results with the parts while they are made, and with what is said about them."""
+    return output.parent / f"{output.stem}.run"
+
+
+def published_name(result: str | Path) -> str:
+    """The output of this result, which may be a rejected one."""
+    name = str(result)
+    return f"{name.removesuffix(REJECTED)}.parquet" if name.endswith(REJECTED) else name
+
+
+def local_output(name: str, output: str | Path | None, in_place: bool) -> Path | None:
+    """The file that the results of this manifest would go to, by the options alone; None on a store, or where it is not clear."""
+    path = Path(name)
+    if is_object_url(output or name) or (output is None and not path.exists()):
+        return None
+    if in_place:
+        return path.resolve()
+    target = Path(output).absolute() if output else _default_output(path)
+    return target if target.name and target.parent.is_dir() else None
+
+
+def choose_output(
+    name: str,
+    manifest: Manifest,
+    objects: Sequence[str],
+    output: str | Path | None,
+    limit: int | None,
+    overwrite: bool,
+    in_place: bool,
+) -> Path | str:
+    """The file, or the URL of the object, that the results go to. Raises UsageError, StoppedError.
+
+    objects: the URLs of the manifest's files, if it is on a store.
+    """
+    if in_place and output is not None:
+        raise UsageError("--in-place and --output: expected one of them, found both; leave one out")
+    if in_place and limit is not None:
+        raise UsageError("--in-place and --limit: a part of the manifest would replace the whole; leave one out")
+    if is_object_url(output or name):
+        return _object(name, objects, None if output is None else str(output), overwrite, in_place)
+    return _file(name, manifest, output, overwrite, in_place)
+
+
+def _object(name: str, objects: Sequence[str], output: str | None, overwrite: bool, in_place: bool) -> str:
+    """The object that the results go to."""
+    single = list(objects) == [name]
+    if in_place:
+        if not single:
+            raise UsageError(f"--in-place: expected a manifest of one file, found {name}; use --output")
+        return name
+    if output is None:
+        parent, _, last = name.rstrip("/").rpartition("/")
+        if parent.endswith("/") or (has_magic(name) and not single):
+            raise UsageError(f"--output: expected where to write the results of {name}, found nothing; name a file")
+        output = f"{parent}/{PurePosixPath(last).stem if single else last}.tagged.parquet"
+    check_url(output)
+    parent, _, last = output.rpartition("/")
+    if parent.endswith("/") or not last or has_magic(output):
+        raise UsageError(f"{output}: expected one object in a bucket; correct --output")
+    if output in objects:
+        raise UsageError(f"{output}: expected results beside the manifest, found the manifest itself; use --in-place")
+    if aside_url(output) in objects:
+        raise UsageError(f"{output}: its results go to the manifest {name} if they are rejected; choose another --output")
+    written = (PurePosixPath(output), PurePosixPath(aside_url(output)))
+    if parent == name.rstrip("/") or (not single and any(path.match(name) for path in written)):
+        raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
+    try:
+        found = kind(output)
+    except OSError as error:
+        raise StoppedError(f"{output}: expected a store that can be written, found: {error}; correct it and run again") from error
+    if found == "directory":
+        raise UsageError(f"{output}: expected a file, found a folder; correct --output")
+    if found is not None and not overwrite:
+        raise UsageError(f"{output}: expected no file, found results; use --overwrite to replace them")
+    return output
+
+
+def _file(name: str, manifest: Manifest, output: str | Path | None, overwrite: bool, in_place: bool) -> Path:
+    """Where the results go; UsageError where they must not."""
+    path = Path(name)
+    inputs = {file.resolve() for file in manifest.files}
+    if in_place:
+        if not path.is_file():
+            raise UsageError(f"--in-place: expected a manifest of one file, found {name}; use --output")
+        return path.resolve()
+    if output is None:
+        if not path.exists():
+            raise UsageError(f"--output: expected where to write the results of {name}, found nothing; name a file")
+        output = _default_output(path)
+    target = Path(output).absolute()
+    aside = aside_of(target)
+    if target.resolve() in inputs:
+        raise UsageError(f"{output}: expected results beside the manifest, found the manifest itself; use --in-place")
+    if aside.resolve() in inputs:
+        raise UsageError(f"{output}: its results go to the manifest {name} if they are rejected; choose another --output")
+    pattern = str(_absolute(path))
+    as_next_input = target.resolve().parent == path.resolve() if path.is_dir() else target.match(pattern) or aside.match(pattern)
+    if as_next_input and not path.is_file():
+        raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
+    if target.is_dir() or not target.parent.is_dir():
+        found = "a folder" if target.is_dir() else f"no folder {target.parent}"
+        raise UsageError(f"{output}: expected a file in an existing folder, found {found}; correct --output")
+    if target.exists() and not overwrite:
+        raise UsageError(f"{output}: expected no file, found results; use --overwrite to replace them")
+    return target
+
+
+def _default_output(manifest: Path) -> Path:
+    whole = _absolute(manifest)
+    return whole.with_name(f"{whole.stem if manifest.is_file() else whole.name}.tagged.parquet")
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100  # "." has no name, and resolve() would follow a link

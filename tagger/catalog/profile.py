@@ -1,0 +1,95 @@
+"""What a manifest holds, told from the few columns that say it: how its images are referred to, how its labels are spread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tagger.catalog.manifest import Manifest, image_refs
+from tagger.catalog.schemas import is_bytes, is_text
+from tagger.core.types import ImageRef
+
+OTHERS_KEPT = 100  # different values that are no labels
+
+EMBEDDED, PATHS = "embedded images", "paths"
+
+
+@dataclass(frozen=True, kw_only=True)
+class References:
+    """kinds: rows of each kind: paths, embedded images, "https://" and the like. nulls: rows without an image. repeated: rows
+    whose path or URL another row has before them."""
+
+    kinds: dict[str, int]
+    nulls: int
+    repeated: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """Rows of each label, in the labels' order; rows without a truth value; rows whose value is no label, and which (up to
+    OTHERS_KEPT of them)."""
+
+    labels: dict[str, int]
+    without: int
+    other_rows: int
+    others: dict[str, int]
+
+
+def read_references(manifest: Manifest, count: int) -> tuple[References, list[ImageRef]]:
+    """Read the image column once: what it holds, and up to `count` of its references, drawn evenly."""
+    drawn = np.unique(np.linspace(0, manifest.rows - 1, min(count, manifest.rows)).astype(np.int64))
+    kinds, refs, hashes = Counter[str](), list[ImageRef](), list[np.ndarray]()
+    row = 0
+    for part in manifest.column(manifest.image_column):
+        embedded, paths = _split(part)
+        kinds[EMBEDDED] += embedded
+        kinds.update(_kind(path) for path in paths)
+        hashes.append(np.fromiter(map(hash, paths), np.int64, len(paths)))
+        for place in drawn[(drawn >= row) & (drawn < row + len(part))].tolist():
+            one = pa.table({manifest.image_column: part.slice(place - row, 1)})
+            refs += image_refs(one, manifest.image_column, place)
+        row += len(part)
+    texts = np.concatenate([np.empty(0, np.int64), *hashes])
+    found = References(kinds=dict((+kinds).most_common()), nulls=row - kinds.total(), repeated=len(texts) - len(np.unique(texts)))
+    return found, refs
+
+
+def _split(part: pa.Array) -> tuple[int, list[str]]:
+    """How many images are in this part of the column, and the paths and URLs of the others."""
+    if is_bytes(part.type):
+        return len(part) - part.null_count, []
+    if is_text(part.type):
+        return 0, part.drop_null().to_pylist()
+    data, paths = (pc.struct_field(part, [name]) for name in ("bytes", "path"))
+    return len(data) - data.null_count, paths.filter(data.is_null()).drop_null().to_pylist()
+
+
+def _kind(path: str) -> str:
+    return f"{path.partition('://')[0]}://" if "://" in path else PATHS
+
+
+def read_balance(manifest: Manifest, column: str, labels: Sequence[str]) -> Balance:
+    """Read a truth column once: how many rows have which label."""
+    known, others = dict.fromkeys(labels, 0), Counter[str]()
+    without = other_rows = 0
+    for value, count in _counts(manifest.column(column)):
+        if value is None:
+            without += count
+        elif value in known:
+            known[value] += count
+        else:
+            other_rows += count
+            if value in others or len(others) < OTHERS_KEPT:
+                others[value] += count
+    return Balance(labels=known, without=without, other_rows=other_rows, others=dict(others.most_common()))
+
+
+def _counts(parts: Iterator[pa.Array]) -> Iterator[tuple[str | None, int]]:
+    for part in parts:
+        for item in pc.cast(part, pa.string()).value_counts().to_pylist():
+            yield item["values"], item["counts"]

@@ -1,0 +1,168 @@
+"""Parquet files of strangers, read whole in a process of their own before this one opens them.
+
+A file can crash its reader (pyarrow aborts the process on some footers), keep it busy, or unpack a few hundred bytes to any
+size. All of that happens to the other process, whose memory and time are limited; what it has read to the end, every value
+checked, does nothing of the kind here. It costs one reading, and the start of a Python with pyarrow, which `start_check`
+lets happen while this process imports what it needs. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tagger.core.errors import ManifestError
+from tagger.core.memory import limit_address_space
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+# A shard or two in memory: images hardly shrink when packed, so what an honest file needs follows its size.
+MEMORY, MEMORY_PER_BYTE, MAX_MEMORY = 512 << 20, 8, 8 << 30
+SECONDS, BYTES_PER_SECOND = 60, 4 << 20  # of one core
+ROWS, ROWS_PER_BYTE = 1_000_000, 100
+
+_started: dict[str, subprocess.Popen[str]] = {}
+
+
+def start_check(name: str) -> None:
+    """Start reading what `check` will be asked about: a Parquet file, a folder of them or a glob."""
+    if name in _started:
+        return
+    # The system's allocator says what it cannot get, and there are no threads: the limits mean the same on every machine.
+    environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    _started[name] = subprocess.Popen(
+        [sys.executable, "-c", "from tagger.catalog.sandbox import main; main()", name],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
+def check(name: str) -> None:
+    """Wait until these files have been read to the end elsewhere; ManifestError if they cannot be, or not within the limits."""
+    if name not in _started:
+        start_check(name)
+    process = _started.pop(name)
+    try:
+        output, errors = process.communicate()
+    finally:
+        _end(process)
+    judge(name, process.returncode, output, errors)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with process:  # closes its pipes and waits for it
+        process.kill()
+
+
+@atexit.register
+def _end_started() -> None:
+    """A run that ends before it asks leaves nothing behind."""
+    for process in _started.values():
+        _end(process)
+
+
+def judge(name: str, code: int, output: str, errors: str) -> None:
+    """What the end of `main` says of the files it was given: nothing, or a ManifestError."""
+    if code == 0:
+        return
+    last = (output.splitlines() or [name])[-1]
+    if code == ManifestError.exit_code:
+        raise ManifestError(last)
+    reason = (errors.strip().splitlines() or [""])[-1].strip().removeprefix("what():").strip().rstrip(".")
+    if code > 0:
+        raise RuntimeError(f"the check of {last} failed: {reason}")
+    if -code == signal.SIGXCPU:
+        found = "one that takes more time to read than its size allows"
+    else:
+        found = f"one that crashes its reader ({signal.Signals(-code).name}{f': {reason}' if reason else ''})"
+    raise ManifestError(f"{last}: expected a readable Parquet file, found {found}; write the file again")
+
+
+def main() -> None:
+    """Read the files named on the command line, within limits. The last line of stdout is the file at hand, or what is wrong."""
+    sys.exit(read_all(sys.argv[1]))
+
+
+def read_all(name: str) -> int:
+    """Limit this process and read these files to the end: 0, or the exit code of a ManifestError."""
+    import pyarrow.parquet as pq
+
+    from tagger.catalog.manifest import bytes_per_row, find_files, rows_per_shard, unreadable
+
+    path, memory = Path(name), 0
+    try:
+        files = find_files(name)
+        sizes = [file.stat().st_size for file in files]
+        memory = min(MEMORY + MEMORY_PER_BYTE * max(sizes), MAX_MEMORY)
+        _limit(memory, SECONDS + sum(sizes) // BYTES_PER_SECOND)
+        footers = []
+        for path, size in zip(files, sizes, strict=True):
+            _say(str(path))
+            with pq.ParquetFile(path) as file:
+                footers.append(_footer(path, size, file))
+        rows = rows_per_shard(bytes_per_row(footers))
+        for path in files:
+            _say(str(path))
+            _read(path, rows)
+    except ManifestError as error:
+        _say(str(error))
+    except MemoryError:
+        _say(
+            f"{path}: expected a Parquet file whose shards fit in {memory >> 20} MB, as its size lets expect, found one that "
+            "unpacks to more; write it with fewer or smaller values"
+        )
+    except Exception as error:  # noqa: BLE001  # whatever a reader raises, the file is not one to go on with
+        _say(str(unreadable(path, error)))
+    else:
+        return 0
+    return ManifestError.exit_code
+
+
+def _limit(memory: int, seconds: int) -> None:
+    """No more than these bytes on top of what this process has, these seconds of one core, and no core dump."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    limit_address_space(memory)
+
+
+def _say(line: str) -> None:
+    os.write(1, f"{line}\n".encode(errors="backslashreplace"))  # at once: the next step may be the last
+
+
+def _footer(path: Path, size: int, file: pq.ParquetFile) -> pq.FileMetaData:
+    """The footer, every part of it touched that `open_manifest` touches."""
+    footer = file.metadata
+    if footer.num_rows > ROWS + ROWS_PER_BYTE * size:
+        raise ManifestError(
+            f"{path}: expected at most {ROWS_PER_BYTE} rows a byte, found {footer.num_rows:,} rows in {size:,} bytes; write "
+            "the file again"
+        )
+    for group in map(footer.row_group, range(footer.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            _ = chunk.path_in_schema, chunk.statistics and chunk.statistics.null_count
+    return footer
+
+
+def _read(path: Path, rows: int) -> None:
+    import pyarrow.parquet as pq
+
+    from tagger.catalog.manifest import READ_BUFFER
+
+    with pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
+        expected, found = file.metadata.num_rows, 0
+        for batch in file.iter_batches(rows, use_threads=False):
+            batch.validate(full=True)
+            found += len(batch)
+    if found != expected:
+        raise ManifestError(f"{path}: expected the {expected} rows of its footer, found {found}; write the file again")

@@ -1,0 +1,71 @@
+"""`tagger cache`: look after the embedding cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def cache() -> None:
+    """Look after the embedding cache, which keeps `tagger run` from encoding an image twice.
+
+    \b
+    Example:
+      tagger cache stats
+    """
+
+
+_cache_folder = click.option("--cache", "folder", type=click.Path(path_type=Path), help="Its folder; default: the user's cache.")
+
+
+@cache.command()
+@_cache_folder
+def stats(folder: Path | None) -> None:
+    """Print how much is in it.
+
+    \b
+    Example:
+      tagger cache stats --cache /var/cache/tagger
+    """
+    from tagger.encoders import cache_maintenance
+
+    click.echo(cache_maintenance.statistics(cache_maintenance.find_cache(folder)))
+
+
+@cache.command()
+@_cache_folder
+@click.option("--max-gb", type=click.FloatRange(0), help="Remove what was not used for longest until the file is this small.")
+@click.option("--unused-days", type=click.IntRange(1), help="Remove what no run has used for so many days.")
+def prune(folder: Path | None, max_gb: float | None, unused_days: int | None) -> None:
+    """Make it smaller.
+
+    \b
+    Examples:
+      tagger cache prune --unused-days 90
+      tagger cache prune --max-gb 5
+    """
+    from tagger.encoders import cache_maintenance
+
+    if max_gb is None and unused_days is None:
+        raise click.UsageError("expected --max-gb or --unused-days, found neither; say what is to go")
+    removed = cache_maintenance.prune(
+        cache_maintenance.find_cache(folder), None if max_gb is None else int(max_gb * 1e9), unused_days
+    )
+    click.echo(f"{removed:,} embeddings removed")
+
+
+@cache.command()
+@_cache_folder
+def verify(folder: Path | None) -> None:
+    """Read all of it, and remove what is damaged: it will be computed again.
+
+    \b
+    Example:
+      tagger cache verify
+    """
+    from tagger.encoders import cache_maintenance
+
+    whole, damaged = cache_maintenance.verify(cache_maintenance.find_cache(folder))
+    click.echo(f"{whole:,} embeddings are whole, {damaged:,} were damaged and are removed")

@@ -1,0 +1,25 @@
+"""The command line: options -> settings -> one library call -> an exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+def init(folder: Path) -> None:
+    """Write a commented tagger.toml into FOLDER (default: here).
+
+    \b
+    Example:
+      tagger init catalogue
+    """
+    from tagger.settings.template import write_starter
+
+    click.echo(write_starter(folder))

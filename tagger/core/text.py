@@ -1,0 +1,71 @@
+"""Text of other people on its way to a log, a terminal or a report: one printable line, without the secrets of URLs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MAX_LINE = 2000  # characters of a line that are shown; no message of ours is as long
+
+# Not printable by Unicode, and yet part of writing: wide and unbreakable spaces, joiners of Persian, Hindi and emoji.
+_KEPT = "\u00a0\u3000\u200c\u200d"
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s/?#]*)([^\s?#]*)(\S*)")
+_PUNCTUATION = ";:,.'\")]"
+
+
+def printable(text: str) -> str:
+    """The same text with line ends, terminal codes, bidi overrides and the like as escapes; letters of all scripts stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character in _KEPT else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def without_secrets(text: str) -> str:
+    """The same text, its URLs without user names, passwords, queries and fragments."""
+    return _URL.sub(_bare, text) if "://" in text else text
+
+
+def one_line(text: str) -> str:
+    """What may be logged, printed or written as a reason."""
+    # In this order: a line end within a query is no end of it.
+    shown = without_secrets(printable(text))
+    return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]} … ({len(shown):,} characters)"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says of an error, without its full stop; the error's name if it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
+
+
+def to_json(value: Any, indent: int | None = 2) -> str:
+    """JSON for files and terminals: its texts without secrets, all that is not printable as escapes of JSON."""
+    text = json.dumps(_without_secrets(value), indent=indent, ensure_ascii=False)
+    return "\n".join(
+        line if line.isprintable() else "".join(c if c.isprintable() or c in _KEPT else json.dumps(c)[1:-1] for c in line)
+        for line in text.split("\n")
+    )
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, Mapping):
+        return {without_secrets(key): _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_without_secrets(item) for item in value]
+    return value
+
+
+def _bare(match: re.Match[str]) -> str:
+    scheme, authority, path, rest = match.groups()
+    host = authority.rpartition("@")[2]
+    if not rest:
+        return f"{scheme}{host}{path}"
+    # A URL may end a part of a sentence, whose punctuation then follows.
+    return f"{scheme}{host}{path}{rest[0]}…{rest[len(rest.rstrip(_PUNCTUATION)) :]}"

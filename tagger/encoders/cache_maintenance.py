@@ -1,0 +1,98 @@
+"""Looking after an embedding cache by hand: what is in it, whether it is whole, and less of it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from tagger.core.errors import UsageError
+from tagger.encoders.embedding_cache import FILE, cache_folder, connect, evict, is_whole, remove, transaction, used_bytes
+
+DAY = 86400
+
+
+def find_cache(folder: Path | None) -> Path:
+    """The file of the cache in `folder`, or in the user's cache folder; UsageError if there is none."""
+    place = cache_folder(folder)
+    if place is None or not (place / FILE).is_file():
+        raise UsageError(f"{place or 'no home folder'}: expected an embedding cache, found none; name its folder with --cache")
+    return place / FILE
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(connect(path)) as db:
+            yield db
+    except (sqlite3.Error, OSError) as error:
+        raise UsageError(
+            f"{path}: expected an embedding cache, found: {error}; `tagger cache verify` removes a damaged one"
+        ) from error
+
+
+def statistics(path: Path) -> str:
+    """A few lines for a person: sizes, counts, the day that the oldest vector was last used."""
+    with _opened(path) as db:
+        [(vectors, encoders)] = db.execute("SELECT count(*), count(DISTINCT encoder) FROM embeddings")
+        [(files,)] = db.execute("SELECT count(*) FROM files")
+        [(oldest,)] = db.execute("SELECT min(day) FROM uses")
+        size = used_bytes(db)
+    lines = [
+        f"{path}: {size / 1e6:,.1f} MB",
+        f"{vectors:,} embeddings, of {encoders} encoder{'s' * (encoders != 1)} (model, precision, device and versions)",
+        f"{files:,} files known by size and times",
+    ]
+    if oldest is not None:
+        lines.append(f"the oldest were last used on {time.strftime('%Y-%m-%d', time.gmtime(oldest * DAY))}, or in the week after")
+    return "\n".join(lines)
+
+
+def prune(path: Path, max_bytes: int | None, unused_days: int | None) -> int:
+    """Remove the vectors that no run used for so many days, then those used least recently until the file is small enough.
+
+    Returns how many.
+    """
+    removed = 0
+    with _opened(path) as db:
+        if unused_days is not None:
+            with transaction(db):
+                old = "SELECT id FROM uses WHERE day < ?"
+                day = [int(time.time() // DAY) - unused_days]
+                removed = db.execute(f"DELETE FROM embeddings WHERE id IN ({old})", day).rowcount
+                db.execute(f"DELETE FROM uses WHERE id IN ({old})", day)
+                db.execute("DELETE FROM files WHERE digest NOT IN (SELECT digest FROM embeddings)")
+        removed += evict(db, used_bytes(db) if max_bytes is None else max_bytes)
+        db.executescript("PRAGMA incremental_vacuum")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return removed
+
+
+def verify(path: Path) -> tuple[int, int]:
+    """Read everything; vectors that are whole, and damaged ones, which are removed. A file damaged beyond that is removed.
+
+    Raises UsageError for a database that is no embedding cache.
+    """
+    try:
+        with closing(connect(path)) as db:
+            if db.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
+                raise sqlite3.DatabaseError("integrity_check")
+            whole, damaged = 0, []
+            for number, digest, stored in db.execute("SELECT id, digest, vector FROM embeddings"):
+                if is_whole(digest, stored):
+                    whole += 1
+                else:
+                    damaged.append((number,))
+            with transaction(db):
+                db.executemany("DELETE FROM embeddings WHERE id = ?", damaged)
+                db.executemany("DELETE FROM uses WHERE id = ?", damaged)
+            return whole, len(damaged)
+    except sqlite3.OperationalError as error:
+        raise UsageError(f"{path}: expected to read and write it, found: {error}; correct its permissions") from error
+    except OSError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except sqlite3.DatabaseError:
+        remove(path)
+        return 0, 1

@@ -1,0 +1,173 @@
+"""A stranger's CLIP checkpoint, from a hub id or a folder to its configuration and weights, before any library loads it.
+
+Only JSON and safetensors are read, only files that lie in the folder (or are the hub cache's own), none larger than it needs
+to be. No pickle, no code that a file names, no file that a file names elsewhere: there is no option to allow them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import CLIPConfig, CLIPModel, PreTrainedConfig
+
+from tagger.core.errors import ModelError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+FILES = ["*.json", "*.txt", WEIGHTS, "model-*-of-*.safetensors"]  # of a model on the hub
+READ = {".json", ".txt", ".jinja", ".safetensors"}  # suffixes of all that is read
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".distcp"}
+MAX_TEXT_BYTES = MAX_HEADER_BYTES = 16 << 20  # CLIP's own tokenizer.json has 4 MB
+
+# The sizes and numbers of a CLIP. What else a config.json may ask for (code, kernels, quantisation, other files) is not read.
+CONFIG_KEYS = {
+    *("hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "hidden_act"),
+    *("num_channels", "image_size", "patch_size", "vocab_size", "max_position_embeddings", "layer_norm_eps"),
+    *("pad_token_id", "bos_token_id", "eos_token_id"),
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checked folder; its configuration; the files of its weights; the shapes of those that the configuration has."""
+
+    folder: Path
+    config: CLIPConfig
+    files: tuple[Path, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and weight, as stored."""
+        for path in self.files:
+            with safe_open(path, "pt") as file:
+                for key in self.shapes.keys() & set(file.keys()):
+                    yield key, file.get_tensor(key)
+
+
+def open_checkpoint(name: str, revision: str | None) -> Checkpoint:
+    """Find and check a checkpoint, a folder or a hub id; ModelError if it is not a CLIP that may be loaded.
+
+    Other errors are those of the libraries that read a damaged file, or do not reach the hub.
+    """
+    folder = Path(name) if Path(name).is_dir() else _download(name, revision)
+    if problem := _find_problem(folder):
+        raise ModelError(f"model {name}: expected {problem}")
+    if not (folder / "config.json").exists():
+        raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found no config.json; name another")
+    content = _read_json(folder / "config.json")
+    if (kind := content.get("model_type")) != "clip":
+        raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found a {kind}; name another")
+    files = _find_weights(name, folder)
+    config = _read_config(content)
+    return Checkpoint(folder, config, files, _check_shapes(name, config, _read_shapes(files)))
+
+
+def _download(name: str, revision: str | None) -> Path:
+    """The hub's files that are read, in its local cache; only what is new is fetched."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    PreTrainedConfig.get_config_dict(name, revision=revision or "main")  # says best what is wrong with a name or a connection
+    folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    if revision in (None, "main") and not any((folder / file).exists() for file in (WEIGHTS, INDEX)):
+        # The hub's bot has converted the weights of many older models, in a pull request that their owners did not merge.
+        from transformers.safetensors_conversion import get_conversion_pr_reference
+
+        folder = Path(snapshot_download(name, revision=get_conversion_pr_reference(HfApi(), name), allow_patterns=FILES))
+    return folder
+
+
+def _find_problem(folder: Path) -> str | None:
+    """Require every file that could be read to be a file, in the folder, of a size that can be read."""
+    inside = folder.resolve()
+    places = [inside]
+    if inside.parent.name == "snapshots":  # the hub's cache: snapshots/<commit>/<file> -> ../../blobs/<hash>
+        places.append(inside.parent.parent / "blobs")
+    for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
+        if path.suffix not in READ:
+            continue
+        real = path.resolve()
+        if not any(real.is_relative_to(place) for place in places):
+            return f"all its files in its folder, found {path.name}, which leads to {real}; copy that file into the folder"
+        if not real.is_file():
+            return f"{path.name} to be a file, found something else; get it again"
+        if path.suffix != ".safetensors" and (size := real.stat().st_size) > MAX_TEXT_BYTES:
+            return f"{path.name} to have at most {MAX_TEXT_BYTES:,} bytes, found {size:,}; get it again"
+    return None
+
+
+def _find_weights(name: str, folder: Path) -> tuple[Path, ...]:
+    if (folder / WEIGHTS).exists():
+        files = [WEIGHTS]
+    elif (folder / INDEX).exists():
+        files = sorted(set(_read_json(folder / INDEX)["weight_map"].values()))
+    else:
+        files = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)[:1]
+    for file in files:
+        if Path(file).suffix in PICKLES:
+            raise ModelError(
+                f"model {name}: expected safetensors weights, found {file}, a pickle, which can run any code when it is loaded "
+                f"and therefore never is; name a checkpoint with {WEIGHTS}, or convert this one where you trust it"
+            )
+        if Path(file).name != file or Path(file).suffix != ".safetensors" or not (folder / file).exists():
+            raise ModelError(f"model {name}: expected {INDEX} to name safetensors files beside it, found {file}; get it again")
+    if not files:
+        raise ModelError(f"model {name}: expected safetensors weights, found no {WEIGHTS}; get it again, or name another")
+    return tuple(folder / file for file in files)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return content
+
+
+def _read_config(content: Mapping[str, Any]) -> CLIPConfig:
+    towers = {}
+    for tower in ("text_config", "vision_config", "text_config_dict", "vision_config_dict"):  # the last two: of older versions
+        if content.get(tower) is not None:
+            towers[tower] = {key: value for key, value in content[tower].items() if key in CONFIG_KEYS}
+    return CLIPConfig(**towers, **{key: content[key] for key in CONFIG_KEYS & content.keys()})
+
+
+def _read_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        with path.open("rb") as file:
+            header, size = int.from_bytes(file.read(8), "little"), path.stat().st_size
+        if header > min(MAX_HEADER_BYTES, size):
+            raise ValueError(f"{path.name} of {size:,} bytes with a header that claims {header:,}")
+        try:
+            with safe_open(path, "pt") as weights:  # checks that the tensors fill the file, in order and without gaps
+                names = weights.keys()  # it is no mapping: it cannot be iterated itself
+                shapes |= {key: tuple(weights.get_slice(key).get_shape()) for key in names}
+        except SafetensorError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+    return shapes
+
+
+def _check_shapes(name: str, config: CLIPConfig, found: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int, ...]]:
+    """Require the weights of this configuration, before memory is taken for them; weight -> shape."""
+    layers = (config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers)
+    if min(layers) < 1 or max(layers) > len(found):
+        raise ModelError(
+            f"model {name}: expected weights of {layers[0]} text and {layers[1]} vision layers, as config.json says, found "
+            f"{len(found)} weights in all; get it again"
+        )
+    with torch.device("meta"):  # shapes without memory
+        expected = {key: tuple(weight.shape) for key, weight in CLIPModel(config).state_dict().items()}
+    if lacking := sorted(expected.keys() - found.keys()):
+        raise ModelError(
+            f"model {name}: expected all weights of a CLIP, found {len(lacking)} missing ({lacking[0]} …); get it again"
+        )
+    for key, shape in expected.items():
+        if found[key] != shape:
+            raise ModelError(f"model {name}: expected {key} of shape {shape}, found: {found[key]}; get it again")
+    return expected

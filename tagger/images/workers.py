@@ -1,0 +1,69 @@
+"""The processes that decode: how many, and started early. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+SHARED_MEMORY = Path("/dev/shm")  # where batches pass from the workers to the main process, on Linux
+BATCHES_PER_WORKER = 3  # two that a worker has to do, and one on its way
+
+
+def start_early() -> None:
+    """Let the process that workers are forked from import torch while this one imports transformers and loads the model."""
+    if start_method() == "forkserver":
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["tagger.images.forkserver", "tagger.images.loader"])
+        # Ctrl-C reaches the whole process group, and that process would answer it with a traceback; a mask is inherited. The
+        # tracker goes first: starting it resets the mask.
+        # A run that is stopped twice ends at once, and leaves what the tracker then removes: that is no news to anybody.
+        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+        try:
+            resource_tracker.ensure_running()
+        finally:
+            sys.warnoptions.pop()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_method() -> str:
+    """Workers are forked from a small clean process where the system has that: forking this one, with its threads, may
+    deadlock, and would count its memory in every worker's."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def choose_workers(device: str) -> int:
+    """Decoding processes for this machine and device type; never none, so that no image can end the run."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # On a CPU the encoder itself wants the cores. Two fill the moments in which it waits for images, a quarter of many is enough.
+    return min(cores, 16) if device != "cpu" else max(cores // 4, 2)
+
+
+def fit_shared_memory(workers: int, batch_bytes: int, folder: Path = SHARED_MEMORY) -> int:
+    """As many of these workers as have room in shared memory for their batches; says so where it is fewer."""
+    if not workers or not folder.is_dir():
+        return workers
+    free = shutil.disk_usage(folder).free
+    fitting = min(workers, free // (BATCHES_PER_WORKER * batch_bytes))
+    if fitting < workers:
+        without = "" if fitting else "; images are decoded in the main process, which a hostile one may end"
+        log.warning(
+            "%s has %d MiB free, %d decoding processes want %d MiB: using %d%s; give it more (docker run --shm-size)",
+            folder,
+            free >> 20,
+            workers,
+            workers * BATCHES_PER_WORKER * batch_bytes >> 20,
+            fitting,
+            without,
+        )
+    return fitting

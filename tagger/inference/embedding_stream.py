@@ -1,0 +1,116 @@
+"""A stream of images to embeddings: each is looked up, or encoded once, in pieces of the encoder's own size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tagger.encoders.embedding_cache import EmbeddingCache
+from tagger.inference.predictor import Embeddings, Predictor
+
+COMMIT_SECONDS = 10.0  # of encoding that a killed run may lose
+
+Arrival = Callable[[Embeddings], object]  # called once, with the one embedding (D,) that was asked for
+
+
+@dataclass
+class _Piece:
+    """Images that are encoded together, by digest, with whoever waits for them."""
+
+    pixels: Tensor
+    waiting: dict[bytes, list[Arrival]] = field(default_factory=dict)
+
+
+class EmbeddingStream:
+    """Gives each image's embedding to whoever asked for it, as soon as a piece is full or `flush` is called.
+
+    An image that comes again, in this run or in an earlier one, is not encoded again. Embeddings and files are committed to
+    the cache by `commit`, and now and then meanwhile. `encoded_images` counts what went through the encoder, `seconds` what
+    that took.
+    """
+
+    def __init__(self, predictor: Predictor, cache: EmbeddingCache) -> None:
+        self.cache, self._predictor = cache, predictor
+        self.encoded_images, self.seconds = 0, 0.0
+        self._committed = time.perf_counter()
+        self._buffers: list[Tensor] = []
+        self._filling: _Piece | None = None
+        self._begun: tuple[_Piece, Callable[[], Embeddings]] | None = None
+        self._new: dict[bytes, Embeddings] = {}
+        self._files: dict[bytes, tuple[bytes, bytes]] = {}
+
+    def find(self, digest: bytes, arrived: Arrival) -> bool:
+        """Whether this image's embedding is there, or on its way: then `arrived` gets it."""
+        for piece in (self._filling, self._begun and self._begun[0]):
+            if piece is not None and digest in piece.waiting:
+                piece.waiting[digest].append(arrived)
+                return True
+        found = self._new.get(digest)
+        if found is None:
+            found = self.cache.get([digest]).get(digest)
+        if found is None:
+            return False
+        arrived(found)
+        return True
+
+    def encode(self, digest: bytes, pixels: Tensor, arrived: Arrival) -> None:
+        """Let `arrived` get the embedding of uint8 (3, H, W)."""
+        if self._filling is None:
+            self._filling = _Piece(self._buffer(pixels))
+        piece = self._filling
+        piece.pixels[len(piece.waiting)] = pixels
+        piece.waiting[digest] = [arrived]
+        if len(piece.waiting) >= self._predictor.at_once:
+            self._begin()
+
+    def flush(self) -> None:
+        """Encode all that waits, however few they are."""
+        if self._filling is not None:
+            self._begin()
+        self._finish()
+
+    def remember_file(self, name: bytes, version: bytes, digest: bytes) -> None:
+        self._files[name] = (version, digest)
+
+    def commit(self) -> None:
+        self.cache.put({} if self._predictor.lacks_memory else self._new, self._files)
+        self._new, self._files = {}, {}
+        self._committed = time.perf_counter()
+
+    def _buffer(self, like: Tensor) -> Tensor:
+        """Where to gather a piece: one buffer while another is on its way to the accelerator, which copies from locked pages."""
+        if self._buffers:
+            return self._buffers.pop()
+        on_cuda = self._predictor.encoder.device.type == "cuda"
+        return torch.empty((self._predictor.at_once, *like.shape), dtype=torch.uint8, pin_memory=on_cuda)
+
+    def _begin(self) -> None:
+        piece, self._filling = self._filling, None
+        assert piece is not None
+        began = time.perf_counter()
+        wait = self._predictor.encode(piece.pixels[: len(piece.waiting)])
+        self.seconds += time.perf_counter() - began
+        self.encoded_images += len(piece.waiting)
+        self._finish()
+        self._begun = piece, wait
+        if self._predictor.encoder.device.type == "cpu":  # nothing goes on beside this
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._begun is None:
+            return
+        began = time.perf_counter()
+        (piece, wait), self._begun = self._begun, None
+        embeddings = wait()
+        self.seconds += time.perf_counter() - began
+        self._buffers.append(piece.pixels)
+        for embedding, (digest, arrivals) in zip(embeddings, piece.waiting.items(), strict=True):
+            self._new[digest] = embedding
+            for arrived in arrivals:
+                arrived(embedding)
+        if time.perf_counter() - self._committed > COMMIT_SECONDS:
+            self.commit()

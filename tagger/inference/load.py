@@ -1,0 +1,267 @@
+"""A plan -> the engine that runs it, with its models and caches open."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tagger.core import shutdown
+from tagger.core.errors import ConfigError, ModelError
+from tagger.core.memory import keep_freed_memory
+from tagger.core.text import first_line
+from tagger.core.types import Preprocessing
+from tagger.encoders.backends import check, in_precision
+from tagger.encoders.clip import ClipEncoder, load_clip
+from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder, open_cache
+from tagger.encoders.resnet18 import load_resnet18
+from tagger.encoders.resnet18_checkpoint import is_trained, read_trained
+from tagger.images.decode import decoded_for
+from tagger.images.workers import choose_workers, fit_shared_memory
+from tagger.inference.artifacts import fallback_attribute
+from tagger.inference.embedding_stream import EmbeddingStream
+from tagger.inference.fallback_stream import SecondOpinion
+from tagger.inference.fingerprints import embeddings_depend_on, result_schema_of
+from tagger.inference.hybrid import HYBRID, Fallback, hybrid_weights
+from tagger.inference.local_engine import LocalEngine
+from tagger.inference.precision_trial import TRIED, disagreements
+from tagger.inference.predictor import Predictor
+from tagger.inference.sampling import draw_images
+from tagger.settings.attributes import Attribute, order_of, prompts_hash
+from tagger.settings.schema import FallbackSettings, ModelSettings, Settings
+from tagger.tagging.calibration import Calibration, temperature_of
+from tagger.tagging.heads import LinearHead, ZeroShotHead
+from tagger.workflows.plan import Plan
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def open_engine(
+    plan: Plan, device: str | None, *, batch_size: int, workers: int | None, verify_content: bool = False
+) -> Iterator[LocalEngine]:
+    """Load the models of the plan's settings and open the embedding cache. ModelError, ConfigError.
+
+    A precision that was not asked for by name is tried on the first images, and fp32 taken where it decides otherwise.
+    """
+    with ExitStack() as caches:
+        engine = _open(plan, device, batch_size, workers, verify_content, caches)
+        yield engine
+        engine.cache.trim()
+
+
+def _open(
+    plan: Plan, device: str | None, batch_size: int, workers: int | None, verify_content: bool, caches: ExitStack
+) -> LocalEngine:
+    """In a function of its own: a model that is tried and not taken is in nobody's way afterwards."""
+    keep_freed_memory()
+    folder = cache_folder(plan.settings.cache.folder) if plan.settings.cache.enabled else None
+    draw = partial(draw_images, plan.manifest, plan.rows, plan.policy)
+    first, fallback = load_system(plan.settings, device, plan.calibrations, folder, draw)
+    shutdown.check()
+    predictors = [first, *([fallback.second] if fallback else [])]
+    wanted = [predictor.encoder.preprocessing for predictor in predictors]
+    pixels = sum(height * width for height, width in {one.size for one in wanted})
+    workers = choose_workers(first.encoder.device.type) if workers is None else workers
+    workers = fit_shared_memory(workers, 3 * batch_size * pixels)
+
+    def cache(predictor: Predictor) -> EmbeddingCache:
+        depends_on = embeddings_depend_on(plan.policy, predictor, decoded_for(wanted))
+        dimension, limit = predictor.encoder.dimension, int(plan.settings.cache.max_gb * 1e9)
+        return caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
+
+    # One for both precisions: what the trial shows to it is known to the run, and counted.
+    shown = EmbeddingStream(fallback.second, cache(fallback.second)) if fallback else None
+
+    def engine(predictor: Predictor) -> LocalEngine:
+        second = SecondOpinion(fallback.with_first(predictor), shown) if fallback and shown else None
+        return LocalEngine(
+            predictor,
+            cache(predictor),
+            plan.policy,
+            batch_size=batch_size,
+            workers=workers,
+            verify_content=verify_content,
+            second=second,
+        )
+
+    chosen = engine(first)
+    if first.reference is None:
+        return chosen
+    reference = engine(first.reference.encoding_at_once(TRIED))
+    schema = result_schema_of(plan, {})
+    differ = disagreements(plan.manifest, plan.rows, schema, chosen, reference, lambda _: shutdown.check())
+    if not differ:
+        chosen.stages.errors = 0  # the run meets them again
+        first.reference = None  # and its memory is free
+        return chosen
+    log.warning(
+        "precision auto: %s decides %d times otherwise than fp32 about the first images; going on in fp32",
+        first.encoder.precision,
+        differ,
+    )
+    return engine(first.reference)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The named device, else an accelerator where there is one, else the CPU. ConfigError if it cannot be used."""
+    if name is None:
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = first_line(error)
+        raise ConfigError(f"--device {name}: expected a device of this machine, found: {reason}; try cpu") from error
+    return device
+
+
+def zero_shot(encoder: ClipEncoder, attributes: Sequence[Attribute], dtype: type[np.floating[Any]] = np.float16) -> Predictor:
+    """CLIP and the prompts of the attributes, which are encoded here, once."""
+    heads = [
+        ZeroShotHead([encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale)
+        for attribute in attributes
+    ]
+    return Predictor(encoder, attributes, heads, dtype=dtype)
+
+
+def load_predictor(
+    model: ModelSettings,
+    device: str | None,
+    attributes: Sequence[Attribute],
+    folder: Path | None = None,
+    draw: Callable[[Preprocessing], Iterator[Tensor]] = lambda _: iter(()),
+    calibrations: Mapping[str, Calibration] = MappingProxyType({}),
+) -> Predictor:
+    """Load the encoder and encode the prompts. ModelError, ConfigError.
+
+    folder: where a quantised model is kept, None for this run only. draw: images to quantise it with, uint8 (B, 3, H, W).
+    calibrations: by attribute.
+    """
+    if is_trained(model.name):
+        return load_trained(model, device, attributes, calibrations)
+    chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
+    check(model.backend, model.precision, chosen)
+    encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
+    predictor = zero_shot(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16)
+    predictor.temperatures = tuple(
+        temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts_hash(attribute))
+        for attribute in attributes
+    )
+    wanted = in_precision(
+        encoder,
+        model.backend,
+        model.precision,
+        at_once=predictor.at_once,
+        folder=folder,
+        images=lambda: draw(encoder.preprocessing),
+    )
+    if model.precision != "auto" or wanted.precision == "fp32":
+        return predictor.with_encoder(wanted)
+    tried = predictor.with_encoder(wanted)
+    tried.reference = predictor
+    return tried
+
+
+def load_trained(
+    model: ModelSettings,
+    device: str | None,
+    attributes: Sequence[Attribute],
+    calibrations: Mapping[str, Calibration] = MappingProxyType({}),
+) -> Predictor:
+    """Load a ResNet18 for the one attribute that it was trained for. ModelError, ConfigError."""
+    if model.backend != "torch" or model.precision not in ("auto", "fp32"):
+        raise ConfigError(
+            f"model {model.name}: expected backend torch and precision auto or fp32 with a checkpoint of `tagger train`, found "
+            f"{model.backend} and {model.precision}; leave them out"
+        )
+    loaded = load_resnet18(model.name, choose_device(device), model.exact_preprocessing)
+    [attribute] = attributes
+    order = order_of(attribute, loaded.trained.labels, model.name)
+    encoder = loaded.encoder
+    temperature = temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts="")
+    dtype = np.float32 if model.precision == "fp32" else np.float16
+    head = LinearHead(loaded.weight[order], loaded.bias[order])
+    return Predictor(encoder, attributes, [head], temperatures=[temperature], dtype=dtype)
+
+
+def load_system(
+    settings: Settings,
+    device: str | None,
+    calibrations: Mapping[str, Calibration],
+    folder: Path | None,
+    draw: Callable[[Preprocessing], Iterator[Tensor]],
+) -> tuple[Predictor, Fallback | None]:
+    """What the settings ask for: a predictor, and the fallback behind it. ModelError, ConfigError; see load_predictor.
+
+    Where CLIP cannot be had and the fallback is to take its place, that is said, and the predictor is the fallback's.
+    """
+    attributes, fallback = settings.attributes, settings.fallback
+    if fallback is None:
+        return load_predictor(settings.model, device, attributes, folder, draw, calibrations), None
+    averaged = attributes[fallback_attribute(fallback, attributes)].name if fallback.mode == "ensemble" else None
+    of_clip = {name: calibration for name, calibration in calibrations.items() if name != averaged}
+    try:
+        first = load_predictor(settings.model, device, attributes, folder, draw, of_clip)
+    except ModelError as error:
+        if not fallback.on_model_error:
+            raise
+        log.warning("%s", error)
+        log.warning(
+            "WITHOUT CLIP: all rows are decided by %s alone ([fallback] on_model_error); correct the model before the next run",
+            fallback.checkpoint,
+        )
+        return load_trained(_alone(fallback, settings.model), device, attributes, calibrations), None
+    joined = load_fallback(fallback, settings.model, first, device, calibrations)
+    return joined.first, joined
+
+
+def load_fallback(
+    settings: FallbackSettings,
+    model: ModelSettings,
+    first: Predictor,
+    device: str | None,
+    calibrations: Mapping[str, Calibration],
+) -> Fallback:
+    """Load the checkpoint behind a predictor that is loaded. ModelError, ConfigError."""
+    index, trained = fallback_attribute(settings, first.attributes), read_trained(settings.checkpoint)
+    attribute = first.attributes[index]
+    model = _alone(settings, model)
+    if settings.mode == "low-confidence":
+        return Fallback(first, load_trained(model, device, [attribute], calibrations), index, settings.below)
+    second = load_trained(model, device, [attribute])
+    ensemble, weights = trained.ensemble, first.encoder.weights
+    if ensemble is None or (ensemble.clip, ensemble.prompts) != (weights, prompts_hash(attribute)):
+        found = "no weight" if ensemble is None else "a weight for another CLIP or other prompts"
+        raise ConfigError(
+            f"fallback {settings.checkpoint}: expected a checkpoint whose weight beside this CLIP was chosen, found {found}; "
+            "train it with --ensemble and these settings"
+        )
+    temperatures = list(first.temperatures)
+    temperatures[index] = ensemble.clip_temperature
+    mixed = temperature_of(
+        calibrations.get(attribute.name), HYBRID, hybrid_weights(weights, second.encoder.weights), ensemble.prompts
+    )
+    return Fallback(
+        first.with_temperatures(temperatures),
+        second.with_temperatures([ensemble.temperature]),
+        index,
+        None,
+        ensemble.weight,
+        mixed,
+    )
+
+
+def _alone(settings: FallbackSettings, model: ModelSettings) -> ModelSettings:
+    """The checkpoint as a model of its own, with CLIP's settings as far as they concern it."""
+    precision = "fp32" if model.precision == "fp32" else "auto"
+    return model.model_copy(update={"name": settings.checkpoint, "backend": "torch", "precision": precision})

@@ -1,0 +1,184 @@
+"""The predictor joins encoder and heads: pixels -> embeddings, embeddings -> probabilities. Loaded once per worker."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tagger.core.errors import ModelError, StoppedError
+from tagger.core.text import first_line
+from tagger.core.types import Decision
+from tagger.encoders.base import Encoder
+from tagger.settings.attributes import Attribute
+from tagger.tagging.decisions import decide
+
+log = logging.getLogger(__name__)
+
+
+# Images that are encoded at once. On a CPU more are not faster; an accelerator needs more to be busy.
+ENCODED_AT_ONCE = {"cpu": 32}
+
+
+ENCODED_AT_ONCE_BY_AN_ACCELERATOR = 256
+
+
+DECIDED_AT_ONCE = 256
+
+
+Embeddings = NDArray[Any]  # float16 or float32 (N, D)
+
+
+Probabilities = NDArray[np.float32]  # (N, K)
+
+
+Head = Callable[[Tensor], Tensor]  # float32 (N, D) -> float32 (N, K)
+
+
+class Predictor:
+    """An encoder and, for every attribute, a head and a temperature that its logits are divided by.
+
+    Kernels differ with the shape, in the last bits of fp32. Therefore images are encoded, and embeddings judged, in pieces of
+    one shape, the last one padded: an image's tags do not depend on its company, nor on the batch size or on what was known
+    before. Embeddings are rounded to what the cache keeps (`dtype`) before any head sees them, for the same reason.
+
+    `reference` decides in fp32, where the encoder's precision was not asked for by name and ought to be tried first.
+    """
+
+    reference: Predictor | None = None
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        attributes: Sequence[Attribute],
+        heads: Sequence[Head],
+        *,
+        temperatures: Sequence[float] | None = None,
+        dtype: type[np.floating[Any]] = np.float16,
+    ) -> None:
+        self.encoder, self.attributes = encoder, tuple(attributes)
+        self.dtype = np.dtype(dtype)
+        self.at_once = self._wanted = ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
+        self.temperatures = tuple(temperatures or [1.0] * len(self.attributes))
+        self._heads = tuple(heads)
+
+    def with_encoder(self, encoder: Encoder) -> Predictor:
+        """The same heads on another encoder of the same embeddings."""
+        other = copy.copy(self)
+        other.encoder = encoder
+        return other
+
+    def encoding_at_once(self, images: int) -> Predictor:
+        """The same, with other pieces."""
+        other = copy.copy(self)
+        other.at_once = other._wanted = images
+        return other
+
+    @property
+    def lacks_memory(self) -> bool:
+        """Whether fewer images are encoded at once than should be, so that embeddings may differ in the last digits."""
+        return self.at_once < self._wanted
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Callable[[], Embeddings]:
+        """Begin to encode uint8 (N, 3, H, W); what is returned waits for the embeddings, (N, D) of `dtype`.
+
+        On an accelerator, what was begun goes on beside the caller, who leaves `pixels` alone meanwhile. Raises StoppedError
+        if it fails, ModelError for embeddings that are no numbers. Where it lacks the memory, the pieces are halved, and the
+        last digits may differ.
+        """
+        pieces: list[Tensor] = []
+        start = 0
+        while start < len(pixels):
+            piece = pixels[start : start + self.at_once]
+            try:
+                pieces.append(self._encode_piece(piece))
+                start += len(piece)
+                continue
+            except torch.OutOfMemoryError as error:
+                reason = first_line(error)
+            except RuntimeError as error:
+                self._explain(error)
+                raise
+            # Here, not in the handler: while that runs, the error's traceback keeps what did not fit.
+            self._halve(reason)
+        arrived = torch.cuda.current_stream(self.encoder.device).record_event() if self.encoder.device.type == "cuda" else None
+
+        def wait() -> Embeddings:
+            try:
+                if arrived is not None:
+                    arrived.synchronize()
+                embeddings = np.concatenate([piece.numpy() for piece in pieces])
+            except RuntimeError as error:
+                self._explain(error)
+                raise
+            if not np.isfinite(embeddings).all():
+                raise ModelError(
+                    f"--precision {self.encoder.precision}: expected embeddings that are finite, found NaN or infinity; use "
+                    "fp32, or another model"
+                )
+            return embeddings
+
+        return wait
+
+    def with_temperatures(self, temperatures: Sequence[float]) -> Predictor:
+        other = copy.copy(self)
+        other.temperatures = tuple(temperatures)
+        other.reference = self.reference and self.reference.with_temperatures(temperatures)
+        return other
+
+    @torch.inference_mode()
+    def probabilities(self, embeddings: Embeddings) -> list[Probabilities]:
+        """Of each attribute's labels, about embeddings (N, D): the softmax of its logits, divided by its temperature."""
+        found = [np.empty((len(embeddings), len(attribute.labels)), np.float32) for attribute in self.attributes]
+        for start in range(0, len(embeddings), DECIDED_AT_ONCE):
+            piece = torch.from_numpy(embeddings[start : start + DECIDED_AT_ONCE]).float()
+            padded = F.pad(piece, (0, 0, 0, DECIDED_AT_ONCE - len(piece))).to(self.encoder.device)
+            for whole, head, temperature in zip(found, self._heads, self.temperatures, strict=True):
+                whole[start : start + len(piece)] = (head(padded) / temperature).softmax(1)[: len(piece)].cpu().numpy()
+        return found
+
+    def decide(self, embeddings: Embeddings) -> list[Decision]:
+        """One Decision an attribute about embeddings (N, D)."""
+        sources = np.full(len(embeddings), self.encoder.source)
+        return [
+            decide(probabilities, attribute, sources)
+            for probabilities, attribute in zip(self.probabilities(embeddings), self.attributes, strict=True)
+        ]
+
+    def _encode_piece(self, pixels: Tensor) -> Tensor:
+        count = len(pixels)
+        if count < self.at_once:
+            pixels = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.at_once - count))
+        kept = torch.float16 if self.dtype == np.float16 else torch.float32
+        return self.encoder.encode(pixels)[:count].to(kept).to("cpu", non_blocking=self.encoder.device.type == "cuda")
+
+    def _explain(self, error: RuntimeError) -> None:
+        if self.encoder.device.type != "cpu":
+            raise StoppedError(
+                f"{self.encoder.device}: expected it to encode images, found: {first_line(error)}; nothing was "
+                "published; run again to continue"
+            ) from error
+
+    def _halve(self, reason: str) -> None:
+        if self.at_once == 1:
+            raise StoppedError(
+                f"{self.encoder.device}: expected memory for one image, found: {reason}; free some, and run again to continue"
+            )
+        if self.at_once == self._wanted:
+            log.warning(
+                "%s: too little memory for %d images at once; going on with fewer, whose confidences may differ in the last "
+                "digits from those of a run that has more",
+                self.encoder.device,
+                self.at_once,
+            )
+        self.at_once //= 2
+        if self.encoder.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,32 @@
+"""Some images of a manifest: drawn evenly, to quantise a model with, or its first, to try a precision on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from torch import Tensor
+
+from tagger.catalog.manifest import Manifest, image_refs
+from tagger.core.types import BATCH_SIZE, ImagePolicy, ImageRef, Preprocessing
+from tagger.images.resilient_loader import load_images
+from tagger.images.workers import start_method
+
+DRAWN = 320  # NNCF's default is 300; whole batches of 32
+
+
+def draw_images(manifest: Manifest, rows: int, policy: ImagePolicy, preprocessing: Preprocessing) -> Iterator[Tensor]:
+    """uint8 (B, 3, H, W), of up to DRAWN of the first `rows` rows; images that cannot be read are left out."""
+    drawn = np.unique(np.linspace(0, rows - 1, min(DRAWN, rows)).astype(np.int64))
+
+    def refs() -> Iterator[ImageRef]:
+        shards = [shard for shard in manifest.shards(rows) if ((drawn >= shard.start) & (drawn < shard.stop)).any()]
+        for shard, table in manifest.read(shards):
+            references = image_refs(table, manifest.image_column, shard.start)
+            yield from (references[row - shard.start] for row in drawn if shard.start <= row < shard.stop)
+
+    source = refs()
+    batches = iter(lambda: list(islice(source, BATCH_SIZE)), [])
+    loaded = load_images(batches, policy=policy, preprocessings=[preprocessing], known=(), workers=1, start_method=start_method())
+    yield from (batch.pixels[0] for batch in loaded if len(batch.rows))

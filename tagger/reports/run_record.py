@@ -1,0 +1,80 @@
+"""What a run leaves for others to read, however it ends: its lines in log.jsonl, and metrics.prom."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from tagger.catalog.outputs import run_folder
+from tagger.core import shutdown
+from tagger.core.files import reason
+from tagger.reports.event_log import Journal
+from tagger.reports.prometheus import read_last_success, write_metrics
+from tagger.reports.summary import RunSummary
+
+log = logging.getLogger(__name__)
+
+
+class Record:
+    """One run: its id, since when, and, as soon as there is a plan, its summary."""
+
+    def __init__(self, output: Path | None) -> None:
+        self.run_id = uuid.uuid4().hex
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.journal = Journal(run_folder(output) if output else None, self.run_id)
+        self.summary: RunSummary | None = None
+
+
+@contextmanager
+def recorded(manifest: str, output: Path | None, previous: Path | None) -> Iterator[Record]:
+    """Record a run that tags `manifest`, in the run folder of `output`; nowhere where this is None.
+
+    previous: the earlier result that its labels are compared with; when it was published is the last success of a run that
+    fails.
+    """
+    began, code = time.monotonic(), 0
+    record = Record(output)
+    logger = logging.getLogger("tagger")
+    logger.addHandler(record.journal)
+    message = f"tagger {version('tagger')}: {manifest}"
+    record.journal.event("start", message, version=version("tagger"), manifest=manifest, output=str(output))
+    message = "done"
+    try:
+        yield record
+    except BaseException as error:
+        code, message = shutdown.exit_code(error), "; ".join(str(error).splitlines()) or type(error).__name__
+        raise
+    finally:
+        summary = record.summary
+        if output is not None:
+            _write_metrics(code, output, previous, summary)
+        record.journal.event(
+            "end",
+            message,
+            logging.ERROR if code else logging.INFO,
+            exit_code=code,
+            seconds=round(time.monotonic() - began, 3),
+            rows=summary.rows if summary else None,
+            encoded_images=summary.encoded_images if summary else None,
+            published=summary is not None and summary.published,
+        )
+        logger.removeHandler(record.journal)
+        record.journal.close()
+
+
+def _write_metrics(code: int, output: Path, previous: Path | None, summary: RunSummary | None) -> None:
+    now, folder = time.time(), run_folder(output)
+    last_success = now
+    if code:
+        last_success = max(map(read_last_success, {folder, *([run_folder(previous)] if previous else [])}))
+    try:
+        write_metrics(folder, code, now, last_success, summary if summary and summary.ended else None)
+    except OSError as error:
+        if not code:  # else the run has something to say that matters more
+            log.warning("%s: expected to write metrics.prom, found: %s; the results are complete", folder, reason(error))

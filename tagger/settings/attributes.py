@@ -1,0 +1,102 @@
+"""Attributes, their labels and the prompts that stand for a label."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from tagger.core.errors import ConfigError
+from tagger.core.frozen import Frozen
+
+DEFAULT_TEMPLATES = ("A photo of a {label}.",)
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(Frozen):
+    """A table of tagger.toml: values have the types that TOML gives them."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Label(Section):
+    """A label; with `prompts` of its own, these stand for it instead of the attribute's templates."""
+
+    name: Text
+    prompts: tuple[Text, ...] = Field(default=(), strict=False)
+
+
+def _label(value: Any) -> Any:  # whatever the TOML holds: pydantic judges it
+    return Label(name=value) if isinstance(value, str) else value
+
+
+class Attribute(Section):
+    """One question about an image: which of `labels` is it?
+
+    `truth_column` names the manifest column with the right answer, where a row has one. A row whose confidence is under
+    `review_below` is tagged all the same and marked for review; not given, it is the one that the calibration chose, if it
+    did. `calibration` is a file that `tagger calibrate` wrote, relative to the one that names it.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    labels: Annotated[tuple[Annotated[Label, BeforeValidator(_label)], ...], Field(strict=False)]
+    templates: tuple[Text, ...] = Field(default=DEFAULT_TEMPLATES, strict=False, min_length=1)
+    truth_column: Text | None = None
+    review_below: Annotated[float | None, Field(ge=0, le=1, strict=False)] = None
+    calibration: Text | None = None
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+        if len(labels) < 2:
+            raise ValueError(f"expected at least 2 labels, found {len(labels)}; add labels to choose between")
+        if repeated := duplicates(label.name for label in labels):
+            raise ValueError(f"expected every label once, found {', '.join(repeated)} more than once; remove one")
+        return labels
+
+    @model_validator(mode="after")
+    def _templates_have_a_place_for_the_label(self) -> Attribute:
+        for template in self.templates:
+            if "{label}" not in template:
+                raise ValueError(f'template "{template}" has no {{label}}; write for example "{DEFAULT_TEMPLATES[0]}"')
+        return self
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+    def prompts(self, label: Label) -> tuple[str, ...]:
+        # replace, not format: a label or a template may hold braces of its own.
+        return label.prompts or tuple(template.replace("{label}", label.name) for template in self.templates)
+
+
+def duplicates(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, in order of first occurrence."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def taxonomy_hash(attributes: Iterable[Attribute]) -> str:
+    """SHA-256 of all that turns an embedding into tags but the calibration: attributes, labels, prompts and thresholds."""
+    text = "\n".join(attribute.model_dump_json(exclude={"calibration"}) for attribute in attributes)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def prompts_hash(attribute: Attribute) -> str:
+    """SHA-256 of the attribute's labels and of what stands for them."""
+    text = json.dumps([(label.name, attribute.prompts(label)) for label in attribute.labels])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def order_of(attribute: Attribute, trained: Sequence[str], where: str) -> list[int]:
+    """For each label of the attribute its place among those that a model was trained on; ConfigError where they differ."""
+    if set(trained) != set(attribute.label_names):
+        raise ConfigError(
+            f'model {where}: expected the labels of attribute "{attribute.name}", {", ".join(attribute.label_names)}, found '
+            f"one trained on {', '.join(trained)}; train it with those, or correct the attribute's"
+        )
+    return [trained.index(name) for name in attribute.label_names]

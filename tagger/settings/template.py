@@ -1,0 +1,73 @@
+"""The settings file that `tagger init` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tagger.core.errors import UsageError
+from tagger.settings.schema import FILE_NAME
+
+STARTER = """\
+# Settings of `tagger run`; options on the command line beat this file. Everything commented out is the default.
+
+[model]
+# name = "openai/clip-vit-base-patch32"   # a hub id, or a folder (relative to this file)
+# revision = "main"                       # pin a hub commit, so that every night uses the same weights
+# backend = "torch"                       # or "openvino", on CPUs: pip install 'tagger[openvino]'
+# precision = "auto"                      # fp32, bf16, fp16 (torch), int8 (openvino); auto: what is fast and decides alike
+# exact_preprocessing = false             # true: no JPEG is decoded at less than its size
+
+[manifest]
+# image_column = "image_path"             # found by itself: image_path, image, path or file_name
+# id_column = "product_id"                # named here, it must be unique
+# image_root = "images"                   # where relative image paths start; default: the manifest's folder
+
+[images]
+# allow_roots = []                        # other folders that image paths may lead into
+# allow_formats = []                      # beside JPEG, PNG and WebP, for example ["GIF", "BMP"]
+# allow_hosts = []                        # of https:// references, for example ["cdn.example.com"]
+# allow_buckets = []                      # of object stores, for example ["s3://photos"]; also gs:// and az://
+# allow_private_networks = []             # addresses that are not public but may be reached: ["10.1.0.0/16"]
+# timeout = 60.0                          # seconds that one image may take
+
+[cache]                                   # of embeddings: what has not changed is not computed again
+# enabled = true
+# folder = "/var/cache/tagger"            # default: tagger in the user's cache folder
+# max_gb = 16.0                           # what was not used for longest goes first
+
+[[attribute]]                             # one question about each image; repeat the block for more
+name = "category"
+labels = ["shirt", "dress", "shoes"]
+# labels may have prompts of their own: {name = "shoes", prompts = ["A photo of a pair of shoes."]}
+templates = ["A photo of a {label}."]
+# truth_column = "category"               # rows that have a value here evaluate the run
+# review_below = 0.5                      # tag, but mark for review, what is less certain than this
+# calibration = "calibration.json"        # from `tagger calibrate`: confidences that are right as often as they say
+
+# [fallback]                              # a ResNet18 from `tagger train resnet18` beside CLIP
+# checkpoint = "resnet18.safetensors"
+# mode = "low-confidence"                 # it decides where CLIP's confidence is under `below`; or "ensemble": both are averaged
+# below = 0.5
+# on_model_error = false                  # true: where CLIP cannot be had, it tags alone
+
+# [gates]                                 # results that do not reach these are written aside, and the exit code is 3
+# min_accuracy = 0.9                      # of each attribute with a truth_column
+# min_macro_f1 = 0.85
+# min_labelled_rows = 100
+# max_error_rate = 0.02                   # of all rows
+# max_review_rate = 0.2                   # of the rows without an error
+# max_changed_labels = 0.05               # of the rows labelled in the last published result, too
+"""
+
+
+def write_starter(folder: Path) -> Path:
+    """Write a commented tagger.toml; UsageError if there is one."""
+    path = folder / FILE_NAME
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(STARTER)
+    except FileExistsError as error:
+        raise UsageError(f"{path}: expected no file, found one; edit it, or remove it first") from error
+    except OSError as error:
+        raise UsageError(f"{path}: expected to write it, found: {error.strerror}; choose another folder") from error
+    return path

@@ -1,0 +1,155 @@
+"""`tagger calibrate`: from labelled rows to a calibration file; the public Python API that the command line calls."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tagger.catalog.object_storage import Workspace
+from tagger.core import shutdown
+from tagger.core.errors import ConfigError, StoppedError
+from tagger.core.files import reason, write_text
+from tagger.core.types import BATCH_SIZE
+from tagger.images.workers import start_early
+from tagger.inference.artifacts import how_decided
+from tagger.settings.attributes import Attribute, prompts_hash
+from tagger.settings.load import gather_settings
+from tagger.tagging.calibration import Calibration, CalibrationFile
+from tagger.tagging.decisions import log_probabilities
+from tagger.training.calibration import System, _fit
+from tagger.workflows.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from tagger.inference.local_engine import LocalEngine
+
+
+log = logging.getLogger(__name__)
+
+
+def calibrate(
+    manifest: str | Path,
+    output: str | Path,
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    model: str | Path | None = None,
+    image_column: str | None = None,
+    image_root: str | Path | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    precision: float | None = None,
+    seed: int = 0,
+) -> CalibrationFile:
+    """Fit a temperature for each attribute and source on half of the labelled rows of `manifest`, judge it on the other half,
+    and write it to `output`.
+
+    precision: share of right labels that the rows which need no review shall have; `review_below` is chosen on the first half
+    so that they do. Raises the errors of errors.py; ManifestError where an attribute has fewer than two labelled rows.
+    """
+    name = str(manifest)
+    settings = gather_settings(name, config, model=model, image_column=image_column, image_root=image_root)
+    plain = tuple(one.model_copy(update={"calibration": None}) for one in settings.attributes)
+    settings = settings.model_copy(update={"attributes": plain})
+    with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
+        plan = make_plan(
+            name,
+            settings,
+            space,
+            labels=labels,
+            output=Path(folder) / "unused.parquet",
+            limit=None,
+            overwrite=False,
+            in_place=False,
+            retry_errors=None,
+            previous=None,
+            max_errors=None,
+        )
+        if not any(attribute.truth_column for attribute in plan.attributes):
+            raise ConfigError(f"{name}: expected an attribute with a truth_column, found none; name the column of right answers")
+        if workers != 0:
+            start_early()
+        attributes = _calibrate(plan, device, workers, precision, seed)
+        content = CalibrationFile(manifest=plan.manifest.content_hash(), seed=seed, attributes=attributes)
+    try:
+        write_text(Path(output), content.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise StoppedError(
+            f"{output}: expected to write the calibration, found: {reason(error)}; choose another place"
+        ) from error
+    return content
+
+
+def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: float | None, seed: int) -> dict[str, Calibration]:
+    # torch takes seconds to import: only now that everything else is known to be right.
+    from tagger.inference.load import open_engine
+    from tagger.training.dataset import LeftOut, truth_of
+
+    settings, asked = plan.settings, [attribute for attribute in plan.attributes if attribute.truth_column]
+    if settings.fallback is not None:  # both encoders see every row
+        everything = settings.fallback.model_copy(update={"below": math.inf, "on_model_error": False})
+        plan = replace(plan, settings=settings.model_copy(update={"fallback": everything}))
+
+    def labelled(table: pa.Table) -> NDArray[np.int64]:
+        return np.flatnonzero(np.max([truth_of(table, attribute) for attribute in asked], axis=0) >= 0)
+
+    firsts: list[list[NDArray[np.float32]]] = []
+    seconds: list[NDArray[np.float32]] = []
+    truths: list[list[NDArray[np.int64]]] = []
+    left_out = LeftOut()
+    with open_engine(plan, device, batch_size=BATCH_SIZE, workers=workers) as engine:
+        shards = list(plan.manifest.shards())
+        for shard in engine.embed(plan.manifest, shards, lambda _: shutdown.check(), labelled):
+            left_out.add(shard.errors.values())
+            tagged = shard.tagged()
+            firsts.append(engine.predictor.probabilities(shard.embeddings[tagged]))
+            if (fallback := engine.fallback) is not None:
+                embeddings = shard.second_embeddings(fallback.second.encoder.dimension, fallback.second.dtype)
+                seconds += fallback.second.probabilities(embeddings)
+            truths.append([truth_of(shard.table, attribute)[tagged] for attribute in asked])
+        left_out.say()
+        found = {}
+        for number, attribute in enumerate(asked):
+            truth = np.concatenate([np.empty(0, np.int64), *(part[number] for part in truths)])
+            index = plan.attributes.index(attribute)
+            mode, below = how_decided(settings, plan.attributes, attribute)
+            first = np.concatenate([np.empty((0, len(attribute.labels)), np.float32), *(part[index] for part in firsts)])
+            rows = truth >= 0
+            second = np.concatenate([first[:0], *seconds])[rows] if mode != "none" else None
+            systems = _systems(engine, attribute, index, mode, first[rows], second)
+            found[attribute.name] = _fit(plan.manifest.name, attribute, systems, truth[rows], mode, below, precision, seed)
+    return found
+
+
+def _systems(
+    engine: LocalEngine,
+    attribute: Attribute,
+    index: int,
+    mode: str,
+    first: NDArray[np.float32],
+    second: NDArray[np.float32] | None,
+) -> dict[str, System]:
+    """Whoever may decide, the one who does so alone, or first, first."""
+    from tagger.inference.hybrid import HYBRID, hybrid_weights
+
+    encoder, fallback = engine.predictor.encoder, engine.fallback
+    prompts = prompts_hash(attribute) if encoder.source == "clip" else ""
+    if second is None or fallback is None:
+        return {encoder.source: System(log_probabilities(first), 1.0, encoder.weights, prompts)}
+    own = fallback.second.encoder
+    alone = System(log_probabilities(second), fallback.second.temperatures[0], own.weights, "")
+    if mode == "low-confidence":
+        return {encoder.source: System(log_probabilities(first), 1.0, encoder.weights, prompts), own.source: alone}
+    mean, _ = fallback.join(first, second, np.ones(len(first), np.bool_))
+    return {
+        HYBRID: System(log_probabilities(mean), 1.0, hybrid_weights(encoder.weights, own.weights), prompts),
+        own.source: alone,
+    }

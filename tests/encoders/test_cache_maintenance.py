@@ -1,0 +1,102 @@
+"""tagger cache stats, prune, verify: as a person calls them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tagger.cli.main import cli
+from tagger.core.errors import UsageError
+from tagger.encoders import embedding_cache as module
+from tagger.encoders.embedding_cache import EmbeddingCache
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingCache:
+    """A cache of 200 vectors of the last winter and 100 of today, and of another encoder's ten."""
+    folder, day = tmp_path / "cache" / "tagger", time.time()
+    kept = EmbeddingCache(folder, "clip", dimension=512, dtype=np.float16, limit=1 << 30)
+    monkeypatch.setattr(module.time, "time", lambda: day - 200 * 86400)
+    kept.put({bytes([number]) * 32: np.zeros(512, np.float16) for number in range(200)}, {b"file": (b"v", bytes(32))})
+    monkeypatch.setattr(module.time, "time", lambda: day)
+    kept.put({bytes([number]) * 31: np.zeros(512, np.float16) for number in range(100)}, {})
+    other = EmbeddingCache(folder, "another", dimension=4, dtype=np.float32, limit=1 << 30)
+    other.put({bytes([number]): np.zeros(4, np.float32) for number in range(10)}, {})
+    other.close()
+    return kept
+
+
+def call(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, ["cache", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_stats_say_how_much_there_is(cache: EmbeddingCache):
+    lines = call("stats").splitlines()
+    assert lines[0].startswith(f"{cache.path}: ")
+    assert lines[1:3] == [
+        "310 embeddings, of 2 encoders (model, precision, device and versions)",
+        "1 files known by size and times",
+    ]
+    winter = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 200 * 86400))
+    assert lines[3] == f"the oldest were last used on {winter}, or in the week after"
+    assert call("stats", "--cache", str(cache.path.parent)).splitlines() == lines
+
+
+def test_prune_removes_what_was_not_used(cache: EmbeddingCache):
+    assert call("prune", "--unused-days", "90") == "200 embeddings removed\n"
+    assert len(cache.get([bytes([number]) * 31 for number in range(100)])) == 100
+    assert cache.get([bytes(32)]) == {}
+    assert cache.known_files([b"file"]) == [(b"", b"")]
+
+
+def test_prune_to_a_size(cache: EmbeddingCache):
+    cache.close()
+    size = cache.path.stat().st_size
+    assert call("prune", "--max-gb", str(size / 2 / 1e9)) != "0 embeddings removed\n"
+    assert cache.path.stat().st_size <= size / 2
+    assert call("prune", "--max-gb", "0") != "0 embeddings removed\n"
+    assert call("stats").splitlines()[1].startswith("0 embeddings")
+
+
+def test_verify_removes_what_is_damaged(cache: EmbeddingCache):
+    assert call("verify") == "310 embeddings are whole, 0 were damaged and are removed\n"
+    with closing(sqlite3.connect(cache.path)) as db, db:
+        db.execute("UPDATE embeddings SET vector = zeroblob(1028) WHERE id BETWEEN 11 AND 20")
+    assert call("verify") == "300 embeddings are whole, 10 were damaged and are removed\n"
+    assert call("verify") == "300 embeddings are whole, 0 were damaged and are removed\n"
+
+
+def test_verify_removes_a_file_that_is_no_database_any_more(cache: EmbeddingCache):
+    cache.close()
+    data = bytearray(cache.path.read_bytes())
+    data[20_000:] = os.urandom(len(data) - 20_000)
+    cache.path.write_bytes(data)
+    call("verify")
+    assert not cache.path.exists()
+
+
+def test_where_no_cache_is_one_line_says_so(tmp_path: Path):
+    for command in (["stats"], ["verify"], ["prune", "--max-gb", "1"]):
+        with pytest.raises(
+            UsageError, match=f"{tmp_path}.*: expected an embedding cache, found none; name its folder with --cache"
+        ):
+            call(*command)
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path):
+    with closing(sqlite3.connect(tmp_path / "embeddings.sqlite")) as db, db:
+        db.execute("CREATE TABLE notes (text)")
+    before = (tmp_path / "embeddings.sqlite").read_bytes()
+    for command in (["stats"], ["verify"], ["prune", "--max-gb", "0"]):
+        with pytest.raises(UsageError, match="found another database"):
+            call(*command, "--cache", str(tmp_path))
+    assert (tmp_path / "embeddings.sqlite").read_bytes() == before

@@ -1,0 +1,31 @@
+"""How many processes decode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tagger.images.workers import choose_workers, fit_shared_memory
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_no_image_is_decoded_in_the_main_process_unless_asked_for(device: str):
+    assert choose_workers(device) >= 1
+
+
+def test_an_accelerator_gets_at_least_as_many_as_a_cpu():
+    assert choose_workers("cuda") >= choose_workers("cpu")
+
+
+def test_enough_shared_memory_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    assert fit_shared_memory(16, 1, tmp_path) == 16
+    assert fit_shared_memory(16, 1 << 60, tmp_path / "no-such-folder") == 16
+    assert fit_shared_memory(0, 1 << 60, tmp_path) == 0
+    assert caplog.text == ""
+
+
+def test_little_shared_memory_is_said_and_answered_by_fewer_workers(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    assert fit_shared_memory(2, 1 << 60, tmp_path) == 0
+    assert len(caplog.messages) == 1
+    assert "using 0; images are decoded in the main process, which a hostile one may end" in caplog.text

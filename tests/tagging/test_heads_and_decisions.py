@@ -1,0 +1,71 @@
+"""Embeddings -> logits -> decisions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagger.settings.attributes import Attribute, Label, taxonomy_hash
+from tagger.tagging.decisions import decide
+from tagger.tagging.heads import ZeroShotHead
+
+KIND = Attribute(name="kind", labels=("hat", "bag", "shoes"), review_below=0.5)
+
+
+def test_a_label_is_the_normalised_mean_of_its_prompts():
+    x, y = torch.eye(2)
+    head = ZeroShotHead([torch.stack([x, y]), y[None]], logit_scale=10.0)
+    assert torch.allclose(head(x[None]), torch.tensor([[10 / 2**0.5, 0.0]]))
+
+
+def test_the_best_label_comes_first_and_the_uncertain_are_marked():
+    decision = decide(np.array([[0.1, 0.7, 0.2], [0.4, 0.3, 0.3]], np.float32), KIND, np.array(["clip", "resnet18"]))
+    assert decision.top.tolist() == [[1, 2, 0], [0, 1, 2]]
+    assert np.allclose(decision.confidence, [[0.7, 0.2, 0.1], [0.4, 0.3, 0.3]])
+    assert decision.review == (None, "low-confidence: kind 0.400 is below 0.5")
+
+
+def test_labels_that_tie_keep_their_order():
+    assert decide(np.full((1, 3), 1 / 3, np.float32), KIND, np.array(["clip"])).top.tolist() == [[0, 1, 2]]
+
+
+@given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=12))
+def test_confidences_are_probabilities_of_the_five_best(logits: list[float]):
+    attribute = Attribute(name="kind", labels=tuple(f"label {n}" for n in range(len(logits))))
+    decision = decide(torch.tensor([logits]).softmax(1).numpy(), attribute, np.array(["clip"]))
+    assert decision.confidence.shape == (1, min(5, len(logits)))
+    assert decision.confidence.dtype == np.float32
+    assert decision.confidence.sum() <= 1 + 1e-5
+    # Logits closer than float32 can tell apart after the softmax tie.
+    assert logits[decision.top[0, 0]] >= max(logits) - 1e-5
+
+
+def test_prompts_of_a_label_replace_the_templates():
+    attribute = Attribute(
+        name="kind",
+        labels=("hat", Label(name="shoes", prompts=("a pair of shoes",))),
+        templates=("a {label}", "the {label}, {x}"),
+    )
+    assert [attribute.prompts(label) for label in attribute.labels] == [("a hat", "the hat, {x}"), ("a pair of shoes",)]
+
+
+def test_every_change_of_the_taxonomy_changes_its_hash():
+    changes = [
+        {},
+        {"name": "sort"},
+        {"labels": ("bag", "hat", "shoes")},
+        {"labels": ("hat", "bag", Label(name="shoes", prompts=("shoes",)))},
+        {"templates": ("{label}",)},
+        {"review_below": 0.6},
+        {"truth_column": "kind"},
+    ]
+    hashes = {taxonomy_hash([Attribute(**{**KIND.model_dump(), **change})]) for change in changes}
+    assert len(hashes) == len(changes)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_hash_is_the_same_every_time(count: int):
+    assert taxonomy_hash([KIND] * count) == taxonomy_hash([KIND] * count)

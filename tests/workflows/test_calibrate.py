@@ -1,0 +1,180 @@
+"""`tagger calibrate`, and runs that use what it wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tagger
+from tagger.core.errors import ConfigError, ManifestError
+from tagger.evaluation.confidence import confidence_metrics, risk_coverage, threshold_for
+from tagger.tagging.calibration import Calibration
+from tagger.training.ensemble import choose_weight
+from tagger.training.temperature import fit_temperature, softmax
+from tests.conftest import SAMPLE
+from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, checkpoint, labelled
+
+__all__ = ["checkpoint", "labelled"]  # fixtures
+
+MODEL = SAMPLE / "model"
+
+
+def tag(labelled: Path, tmp_path: Path, calibration: Path | None, **sections: Any) -> tagger.RunSummary:
+    attribute = ATTRIBUTE if calibration is None else {**ATTRIBUTE, "calibration": str(calibration)}
+    attribute = {**attribute, **sections.pop("of_attribute", {})}
+    model = sections.pop("model", MODEL)
+    config = {**CONFIG, "attribute": [attribute], **sections}
+    return tagger.run(labelled, config, output=tmp_path / "tagged.parquet", model=model, workers=0, overwrite=True)
+
+
+def calibrate(labelled: Path, tmp_path: Path, **options: Any) -> tuple[Path, Calibration]:
+    path = tmp_path / "calibration.json"
+    config = {**CONFIG, **options.pop("sections", {})}
+    content = tagger.calibrate(labelled, path, config, **{"model": MODEL, "workers": 0, **options})
+    return path, content.attributes["category"]
+
+
+def test_a_run_divides_by_the_temperature_and_reviews_below_the_threshold(labelled: Path, tmp_path: Path):
+    path, calibration = calibrate(labelled, tmp_path, precision=0.9)
+    plain = tag(labelled, tmp_path, None)
+    untouched = plain.read()
+    calibrated = tag(labelled, tmp_path, path)
+    temperature = calibration.sources["clip"].temperature
+    assert temperature != 1
+    for before, after in zip(untouched.to_pylist(), calibrated.read().to_pylist(), strict=True):
+        if before["tag_status"] == "error":
+            continue
+        assert after["category_label"] == before["category_label"]
+        found = {item["label"]: item["confidence"] for item in after["category_top"]}
+        raw = {item["label"]: np.log(item["confidence"]) / temperature for item in before["category_top"]}
+        total = sum(map(np.exp, raw.values()))
+        assert found == pytest.approx({label: np.exp(value) / total for label, value in raw.items()}, abs=1e-5)
+        assert (after["tag_status"] == "review") == (after["category_confidence"] < calibration.review_below)
+    assert (plain.confidence, calibrated.confidence) == ({"category": "uncalibrated"}, {"category": "calibrated"})
+    assert "confidence: uncalibrated (category)" in plain.to_text()
+    assert "uncalibrated" not in calibrated.to_text()
+    own = tag(labelled, tmp_path, path, of_attribute={"review_below": 0.0})
+    assert own.review == 0
+
+
+@pytest.mark.parametrize(("mode", "sources"), [("low-confidence", ["clip", "resnet18"]), ("ensemble", ["hybrid", "resnet18"])])
+def test_each_source_of_a_fallback_has_its_temperature(
+    labelled: Path, checkpoint: Path, tmp_path: Path, mode: str, sources: list[str]
+):
+    fallback = {"checkpoint": str(checkpoint), "mode": mode, "below": 0.9}
+    path, calibration = calibrate(labelled, tmp_path, sections={"fallback": fallback})
+    assert list(calibration.sources) == sources
+    summary = tag(labelled, tmp_path, path, fallback=fallback)
+    assert summary.confidence == {"category": "calibrated"}
+    with pytest.raises(ConfigError, match=f"expected one made with fallback none, found one made with fallback {mode}"):
+        tag(labelled, tmp_path, path)
+    alone = tag(labelled, tmp_path, path, fallback={**fallback, "on_model_error": True}, model=tmp_path / "removed")
+    assert alone.confidence == {"category": "calibrated"}
+
+
+def test_a_source_is_fitted_on_its_own_probabilities_alone(labelled: Path, checkpoint: Path, tmp_path: Path):
+    """Even on the rows that CLIP is so sure of that the run would not ask."""
+    fallback = {"checkpoint": str(checkpoint), "below": 0.01}
+    _, behind = calibrate(labelled, tmp_path, sections={"fallback": fallback})
+    _, alone = calibrate(labelled, tmp_path, model=checkpoint)
+    assert behind.sources["resnet18"] == alone.sources["resnet18"]
+
+
+def test_a_calibration_of_other_labels_weights_or_prompts_is_refused(labelled: Path, tmp_path: Path):
+    path, _ = calibrate(labelled, tmp_path)
+    with pytest.raises(ConfigError, match="expected one made for these prompts of clip, found other prompts"):
+        tag(labelled, tmp_path, path, of_attribute={"templates": ["The {label}."]})
+    with pytest.raises(ConfigError, match="expected one made for the labels dress, bag, found one for dress, bag, ankle boot"):
+        tag(labelled, tmp_path, path, of_attribute={"labels": ["dress", "bag"]})
+    content = json.loads(path.read_text())
+    content["attributes"]["category"]["sources"]["clip"]["weights"] = "others"
+    for text, message in (
+        (json.dumps(content), "expected one made for these weights of clip, found other weights"),
+        ("{", "expected JSON, found"),
+        ("{}", "expected what `tagger calibrate` writes, found"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            tag(labelled, tmp_path, path)
+    with pytest.raises(ConfigError, match="expected a readable file"):
+        tag(labelled, tmp_path, tmp_path / "none.json")
+
+
+def test_too_few_rows_are_said(write_manifest, tmp_path: Path):
+    manifest = write_manifest([str(SAMPLE / "images" / "0001.png")], category=["dress"])
+    with pytest.raises(ManifestError, match="at least two of a label, found 1; label more"):
+        tagger.calibrate(manifest, tmp_path / "c.json", {**CONFIG}, model=MODEL, workers=0)
+    assert not (tmp_path / "c.json").exists()
+
+
+@pytest.mark.parametrize("behind", [True, False])
+@pytest.mark.parametrize("rows", ["no label", "no image", "none"])
+def test_a_manifest_without_a_row_to_fit_on_is_said(
+    checkpoint: Path, labelled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, rows: str, behind: bool
+):
+    manifest, table = tmp_path / "manifest.parquet", pq.read_table(labelled)
+    column = "category" if rows == "no label" else "image_path"
+    values = pa.array([None if rows == "no label" else f"lost/{number}.png" for number in range(len(table))], pa.string())
+    table = table.set_column(table.schema.get_field_index(column), column, values)
+    pq.write_table(table.slice(0, 0 if rows == "none" else None), manifest)
+    sections = {"fallback": {"checkpoint": str(checkpoint), "below": 0.9}} if behind else {}
+    with pytest.raises(ManifestError, match="at least two of a label, found 0; label more"):
+        calibrate(manifest, tmp_path, sections=sections)
+    left_out = f"images that cannot be read are left out: {len(table)} missing (no file lost/0.png)"
+    assert (left_out in caplog.messages) == (rows == "no image")
+
+
+@given(st.floats(0.2, 5), st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_the_temperature_that_was_put_in_is_found(temperature: float, seed: int):
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(4000, 3)).astype(np.float32) * 2
+    truth = (softmax(logits).cumsum(1) < random.random((4000, 1))).sum(1).clip(max=2)
+    assert fit_temperature((logits * temperature).astype(np.float32), truth) == pytest.approx(temperature, rel=0.15)
+
+
+def test_no_rows_leave_the_temperature_and_the_weight_alone():
+    nothing, truth = np.empty((0, 3), np.float32), np.empty(0, np.int64)
+    assert fit_temperature(nothing, truth) == 1.0
+    assert choose_weight(nothing, nothing, truth) == (0.0, 1.0, 1.0)
+
+
+def test_a_model_that_knows_nothing_gets_little_weight_and_one_that_knows_all_gets_much():
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, 300)
+    knows = np.eye(3, dtype=np.float32)[truth] * 3 + random.normal(size=(300, 3)).astype(np.float32)
+    guesses = random.normal(size=(300, 3)).astype(np.float32)
+    assert choose_weight(knows, guesses, truth)[0] < 0.1
+    assert choose_weight(guesses, knows, truth)[0] > 0.9
+
+
+def test_metrics_are_those_of_a_small_example():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]], np.float32)
+    truth = np.array([0, 1, 1, 1])
+    metrics = confidence_metrics(probabilities, truth)
+    assert metrics["accuracy"] == 0.75
+    assert metrics["ece"] == pytest.approx((0.1 + 0.8 + 0.3 + 0.4) / 4)
+    assert metrics["brier"] == pytest.approx((0.02 + 1.28 + 0.18 + 0.32) / 4)
+    assert metrics["log_loss"] == pytest.approx(-np.log([0.9, 0.2, 0.7, 0.6]).mean())
+    assert [point["risk"] for point in risk_coverage(probabilities, truth)] == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.5, 0.6, 0.7, 0.8, 0.9]), st.booleans()), min_size=1, max_size=40), st.floats(0.5, 1))
+@settings(deadline=None)
+def test_the_threshold_is_the_lowest_that_is_good_enough(rows: list[tuple[float, bool]], precision: float):
+    confidence = np.array([value for value, _ in rows], np.float32)
+    probabilities, truth = np.stack([confidence, 1 - confidence], 1), np.array([0 if right else 1 for _, right in rows])
+
+    def reached(threshold: float) -> bool:
+        return bool((truth[confidence >= threshold] == 0).mean() >= precision)
+
+    good = [float(value) for value in np.unique(confidence) if reached(value)]
+    assert threshold_for(probabilities, truth, precision) == (min(good) if good else None)
