@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy import special
 
 # How far a temperature may plausibly be from 1, as the standard deviation of its logarithm. Hundreds of rows outweigh it; from
 # a few rows that happen to be all right, the likelihood alone would make every confidence 1.
@@ -38,5 +39,5 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> fl
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """float32 (N, K), rows that add up to one."""
-    return np.asarray(torch.from_numpy(logits).double().softmax(1).float())
+    """Return float32 (N, K), whose rows add up to one, computed in float64."""
+    return np.asarray(special.softmax(logits.astype(np.float64), axis=1), np.float32)
