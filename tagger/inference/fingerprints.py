@@ -16,13 +16,13 @@ from tagger.settings.attributes import taxonomy_hash
 from tagger.workflows.plan import Plan
 
 if TYPE_CHECKING:
-    from tagger.inference.hybrid import Fallback
+    from tagger.inference.hybrid import Hybrid
     from tagger.inference.predictor import Predictor
 
 COMPUTING = ("tagger", "torch", "torchvision", "transformers", "pillow")  # whose versions may move the last digits
 
 
-def results_depend_on(plan: Plan, predictor: Predictor, fallback: Fallback | None = None) -> dict[str, str]:
+def results_depend_on(plan: Plan, predictor: Predictor, hybrid: Hybrid | None = None) -> dict[str, str]:
     """All that the tags depend on, by the names that a person would give it."""
     return {
         "manifest": plan.manifest.content_hash(),
@@ -33,7 +33,7 @@ def results_depend_on(plan: Plan, predictor: Predictor, fallback: Fallback | Non
         "model weights": predictor.encoder.fingerprint,
         "model name": f"{plan.settings.model.name} {plan.settings.model.revision}",
         "calibration": str(predictor.temperatures),
-        "fallback": fallback.identity if fallback else "none",
+        "fallback": hybrid.identity if hybrid else "none",
         "precision of embeddings": str(predictor.dtype),
         "device": predictor.encoder.device.type,
         "earlier result": plan.earlier.content_hash() if plan.earlier else "none",

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,20 +19,22 @@ from numpy.typing import NDArray
 from tagger.catalog.manifest import Manifest, image_refs
 from tagger.core.errors import ImageError, ManifestError
 from tagger.core.text import one_line
-from tagger.core.types import BATCH_SIZE, ImagePolicy, ImageRef, Preprocessing
+from tagger.core.types import BATCH_SIZE, ImageRef
+from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
-from tagger.images.workers import start_method
 from tagger.settings.attributes import Attribute
+
+RESNET18, CLIP, WHOLE_PICTURE = "resnet18", "clip", "whole-picture"  # names of pixels, by what looks at them
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """pixels: for each preprocessing uint8 (N, 3, H, W). truth: int64 (N,), indices of the attribute's labels. rows: int64 (N,),
-    of the manifest."""
+    """Labelled rows. pixels: by the name of each preprocessing uint8 (N, 3, H, W). truth: int64 (N,), indices of the attribute's
+    labels. rows: int64 (N,), of the manifest."""
 
-    pixels: tuple[torch.Tensor, ...]
+    pixels: Mapping[str, torch.Tensor]
     truth: NDArray[np.int64]
     rows: NDArray[np.int64]
 
@@ -64,10 +66,8 @@ def truth_of(table: pa.Table, attribute: Attribute) -> NDArray[np.int64]:
 def load_examples(
     manifest: Manifest,
     attribute: Attribute,
-    policy: ImagePolicy,
-    preprocessings: Sequence[Preprocessing],
+    reading: Reading,
     *,
-    workers: int,
     folder: Path,
     advance: Callable[[int], object],
 ) -> Examples:
@@ -84,27 +84,19 @@ def load_examples(
     if total < len(truths):
         log.info("%d of %d rows have no truth value among the labels and are left out", len(truths) - total, len(truths))
     require_all_labels(manifest.name, attribute, truths[truths >= 0])
-    stored = [_pixels(folder / f"pixels.{number}", total, one.size) for number, one in enumerate(preprocessings)]
-    loaded = load_images(
-        _batches(manifest, truths),
-        policy=policy,
-        preprocessings=preprocessings,
-        known=(),
-        workers=workers,
-        start_method=start_method(),
-    )
+    stored = {name: _pixels(folder / f"pixels.{name}", total, one.size) for name, one in reading.preprocessings.items()}
     rows: list[int] = []
     left_out = LeftOut()
-    for batch in loaded:
-        for whole, pixels in zip(stored, batch.pixels, strict=bool(batch.pixels)):
-            whole[len(rows) : len(rows) + len(pixels)] = pixels
+    for batch in load_images(_batches(manifest, truths), reading):
+        for name, pixels in batch.pixels.items():
+            stored[name][len(rows) : len(rows) + len(pixels)] = pixels
         rows += batch.rows.tolist()
         left_out.add(batch.errors.values())
         advance(len(batch.rows) + len(batch.errors))
     left_out.say()
     truth = truths[rows]
     require_all_labels(manifest.name, attribute, truth)
-    return Examples(tuple(whole[: len(rows)] for whole in stored), truth, np.asarray(rows, np.int64))
+    return Examples({name: whole[: len(rows)] for name, whole in stored.items()}, truth, np.asarray(rows, np.int64))
 
 
 def _pixels(path: Path, count: int, size: tuple[int, int]) -> torch.Tensor:

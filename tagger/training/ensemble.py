@@ -9,7 +9,7 @@ from tagger.encoders.resnet18_checkpoint import Ensemble
 from tagger.inference.predictor import Predictor
 from tagger.settings.attributes import prompts_hash
 from tagger.tagging.decisions import log_probabilities
-from tagger.training.dataset import Examples
+from tagger.training.dataset import CLIP, RESNET18, Examples
 from tagger.training.resnet18 import Recipe, Weights, predict
 from tagger.training.split import split
 from tagger.training.temperature import fit_temperature, softmax
@@ -36,14 +36,14 @@ def choose_weight(clip: NDArray[np.float32], own: NDArray[np.float32], truth: ND
 def fit_ensemble(weights: Weights, examples: Examples, recipe: Recipe, clip: Predictor) -> Ensemble:
     """How a ResNet18 with these weights, trained on the examples by the recipe, is averaged with CLIP on its one attribute.
 
-    examples: their pixels for the ResNet18, then for CLIP. Only the rows that the training was validated with are looked at.
+    examples: with pixels for both. Only the rows that the training was validated with are looked at.
     """
     [attribute], device = clip.attributes, clip.encoder.device
     _, held = split(examples.truth, recipe.validation, recipe.seed)
-    own = predict(weights, len(attribute.labels), recipe, examples.pixels[0], held, device)
+    own = predict(weights, len(attribute.labels), recipe, examples.pixels[RESNET18], held, device)
     of_clip = np.empty_like(own)
     if len(held):
-        [probabilities] = clip.probabilities(clip.encode(examples.pixels[1][held])())
+        [probabilities] = clip.probabilities(clip.encode(examples.pixels[CLIP][held])())
         of_clip = log_probabilities(probabilities)
     weight, clip_temperature, temperature = choose_weight(of_clip, own, examples.truth[held])
     return Ensemble(

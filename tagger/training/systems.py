@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tagger.inference.predictor import Embeddings, Predictor
 from tagger.tagging.decisions import average, log_probabilities
+from tagger.training import dataset
 from tagger.training.dataset import Examples
 from tagger.training.ensemble import choose_weight
 from tagger.training.resnet18 import Recipe, predict, train
@@ -24,7 +25,7 @@ Probabilities = NDArray[np.float32]  # (N, K)
 
 
 class Seen(NamedTuple):
-    """Labelled rows as the systems see them. examples: with pixels for the ResNet18 first. embeddings: CLIP's, if it is there."""
+    """Labelled rows as the systems see them. examples: with pixels for the ResNet18. embeddings: CLIP's, if it is there."""
 
     examples: Examples
     embeddings: Embeddings | None
@@ -52,17 +53,16 @@ def answers(
         found[ZERO_SHOT] = _zero_shot(clip, test, tests)
     if RESNET18 in systems or HYBRID in systems:
         truth = learn.examples.truth[shots]
-        weights, _ = train(
-            learn.examples.pixels[0][torch.from_numpy(shots)], truth, labels, recipe, device, advance=lambda *_: advance()
-        )
-        own = predict(weights, labels, recipe, test.examples.pixels[0], tests, device)
+        of_shots = learn.examples.pixels[dataset.RESNET18][torch.from_numpy(shots)]
+        weights, _ = train(of_shots, truth, labels, recipe, device, advance=lambda *_: advance())
+        own = predict(weights, labels, recipe, test.examples.pixels[dataset.RESNET18], tests, device)
         found[RESNET18] = softmax(own)
     if HYBRID in systems:
         assert clip is not None
         held = shots[split(truth, recipe.validation, recipe.seed)[1]]
         weight, *temperatures = choose_weight(
             log_probabilities(_zero_shot(clip, learn, held)),
-            predict(weights, labels, recipe, learn.examples.pixels[0], held, device),
+            predict(weights, labels, recipe, learn.examples.pixels[dataset.RESNET18], held, device),
             learn.examples.truth[held],
         )
         of_clip, of_own = (

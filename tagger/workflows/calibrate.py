@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,9 +93,9 @@ def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: f
     from tagger.training.dataset import LeftOut, truth_of
 
     settings, asked = plan.settings, [attribute for attribute in plan.attributes if attribute.truth_column]
-    if settings.fallback is not None:  # both encoders see every row
-        everything = settings.fallback.model_copy(update={"below": math.inf, "on_model_error": False})
-        plan = replace(plan, settings=settings.model_copy(update={"fallback": everything}))
+    if settings.fallback is not None:  # there is nothing to calibrate where one of the two is missing
+        required = settings.fallback.model_copy(update={"on_model_error": False})
+        plan = replace(plan, settings=settings.model_copy(update={"fallback": required}))
 
     def labelled(table: pa.Table) -> NDArray[np.int64]:
         return np.flatnonzero(np.max([truth_of(table, attribute) for attribute in asked], axis=0) >= 0)
@@ -105,15 +104,15 @@ def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: f
     seconds: list[NDArray[np.float32]] = []
     truths: list[list[NDArray[np.int64]]] = []
     left_out = LeftOut()
-    with open_engine(plan, device, batch_size=BATCH_SIZE, workers=workers) as engine:
+    with open_engine(plan, device, batch_size=BATCH_SIZE, workers=workers, show_all=True) as engine:
         shards = list(plan.manifest.shards())
         for shard in engine.embed(plan.manifest, shards, lambda _: shutdown.check(), labelled):
             left_out.add(shard.errors.values())
             tagged = shard.tagged()
             firsts.append(engine.predictor.probabilities(shard.embeddings[tagged]))
-            if (fallback := engine.fallback) is not None:
-                embeddings = shard.second_embeddings(fallback.second.encoder.dimension, fallback.second.dtype)
-                seconds += fallback.second.probabilities(embeddings)
+            if (hybrid := engine.hybrid) is not None:
+                embeddings = shard.second_embeddings(hybrid.second.encoder.dimension, hybrid.second.dtype)
+                seconds += hybrid.second.probabilities(embeddings)
             truths.append([truth_of(shard.table, attribute)[tagged] for attribute in asked])
         left_out.say()
         found = {}
@@ -140,15 +139,15 @@ def _systems(
     """Whoever may decide, the one who does so alone, or first, first."""
     from tagger.inference.hybrid import HYBRID, hybrid_weights
 
-    encoder, fallback = engine.predictor.encoder, engine.fallback
+    encoder, hybrid = engine.predictor.encoder, engine.hybrid
     prompts = prompts_hash(attribute) if encoder.source == "clip" else ""
-    if second is None or fallback is None:
+    if second is None or hybrid is None:
         return {encoder.source: System(log_probabilities(first), 1.0, encoder.weights, prompts)}
-    own = fallback.second.encoder
-    alone = System(log_probabilities(second), fallback.second.temperatures[0], own.weights, "")
+    own = hybrid.second.encoder
+    alone = System(log_probabilities(second), hybrid.second.temperatures[0], own.weights, "")
     if mode == "low-confidence":
         return {encoder.source: System(log_probabilities(first), 1.0, encoder.weights, prompts), own.source: alone}
-    mean, _ = fallback.join(first, second, np.ones(len(first), np.bool_))
+    mean, _ = hybrid.join(first, second, np.ones(len(first), np.bool_))
     return {
         HYBRID: System(log_probabilities(mean), 1.0, hybrid_weights(encoder.weights, own.weights), prompts),
         own.source: alone,

@@ -102,7 +102,7 @@ def compare(
         workers = choose_workers(where.type) if workers is None else workers
         if set(systems) != {"zero-shot"}:
             initial_network(recipe.init, len(chosen.labels), recipe.seed)  # else it is missed only after all images were read
-        clip = load_predictor(settings.model, device, [chosen]) if needs_clip else None
+        clip = load_predictor(settings.model, device, [chosen]).predictor if needs_clip else None
         quiet = not progress
         try:
             seen = [
@@ -175,28 +175,28 @@ def _check(
 
 def _see(labelled: Labelled, clip: Predictor | None, recipe: Recipe, workers: int, folder: Path, quiet: bool) -> Seen:
     """A manifest's labelled rows, decoded once for everybody, and their embeddings."""
-    from tagger.training.dataset import load_examples
+    from tagger.images.loader import Reading
+    from tagger.training.dataset import CLIP, RESNET18, WHOLE_PICTURE, load_examples
     from tagger.training.few_shot import WHOLE
     from tagger.training.systems import Seen
 
     folder.mkdir()
-    wanted = [recipe.preprocessing, WHOLE, *([clip.encoder.preprocessing] if clip else [])]
+    wanted = {RESNET18: recipe.preprocessing, WHOLE_PICTURE: WHOLE, **({CLIP: clip.encoder.preprocessing} if clip else {})}
+    reading = Reading(policy=labelled.policy, preprocessings=wanted, workers=workers)
     with tqdm(unit="image", desc="reading", disable=quiet or None) as bar:
 
         def advance(count: int) -> None:
             shutdown.check()
             bar.update(count)
 
-        examples = load_examples(
-            labelled.manifest, labelled.attribute, labelled.policy, wanted, workers=workers, folder=folder, advance=advance
-        )
+        examples = load_examples(labelled.manifest, labelled.attribute, reading, folder=folder, advance=advance)
     if clip is None:
         return Seen(examples, None)
     parts = []
     with tqdm(total=len(examples.truth), unit="image", desc="encoding", disable=quiet or None) as bar:
         for start in range(0, len(examples.truth), clip.at_once):
             shutdown.check()
-            parts.append(clip.encode(examples.pixels[2][start : start + clip.at_once])())
+            parts.append(clip.encode(examples.pixels[CLIP][start : start + clip.at_once])())
             bar.update(len(parts[-1]))
     return Seen(examples, np.concatenate(parts))
 
@@ -204,10 +204,12 @@ def _see(labelled: Labelled, clip: Predictor | None, recipe: Recipe, workers: in
 def _draw(
     names: Sequence[str], seen: Sequence[Seen], labels: Sequence[str], shots: int, test: int | None, seeds: int
 ) -> list[Draw]:
+    from tagger.training.dataset import WHOLE_PICTURE
     from tagger.training.few_shot import Pool, draw, perceptual_hashes
 
     pools = [
-        Pool(name, one.examples.truth, perceptual_hashes(one.examples.pixels[1])) for name, one in zip(names, seen, strict=True)
+        Pool(name, one.examples.truth, perceptual_hashes(one.examples.pixels[WHOLE_PICTURE]))
+        for name, one in zip(names, seen, strict=True)
     ]
     return [draw(pools[0], pools[-1], labels, shots, test, seed) for seed in range(seeds)]
 
@@ -251,7 +253,7 @@ def _write(
     write_bytes(folder / CONFUSION, draw_confusion(final, labels))
     rows, truth = draws[0].tests, judge.examples.truth[draws[0].tests]
     places = [place for label in range(min(len(labels), SHOWN_LABELS)) for place in np.flatnonzero(truth == label)[:SHOWN]]
-    pictures = max((judge.examples.pixels[0], judge.examples.pixels[-1]), key=lambda pixels: pixels.shape[-1])
+    pictures = max(judge.examples.pixels.values(), key=lambda pixels: pixels.shape[-1])
     samples = [
         Sample(
             pictures[int(rows[place])].permute(1, 2, 0).numpy(),

@@ -186,15 +186,15 @@ def carry_out(
     began = time.perf_counter()
     with open_engine(plan, device, batch_size=batch_size, workers=workers, verify_content=verify_content) as engine:
         ready = engine.stages.began
-        encoder, fallback = engine.predictor.encoder, engine.fallback
+        encoder, hybrid = engine.predictor.encoder, engine.hybrid
         summary.model |= {"fingerprint": encoder.fingerprint, "backend": encoder.backend, "precision": encoder.precision}
-        if fallback is not None:
-            summary.model["fallback"] = fallback.second.encoder.fingerprint
+        if hybrid is not None:
+            summary.model["fallback"] = hybrid.second.encoder.fingerprint
         elif plan.settings.fallback is not None:  # it has taken CLIP's place
             summary.model |= {"name": plan.settings.fallback.checkpoint, "revision": None, "instead_of": summary.model["name"]}
         schema = result_schema_of(plan, summary.model)
         summary.model["device"] = str(encoder.device)
-        results = _results(plan, schema, results_depend_on(plan, engine.predictor, fallback))
+        results = _results(plan, schema, results_depend_on(plan, engine.predictor, hybrid))
         if plan.earlier is not None:
             require_same_job(plan.earlier, schema)
         waiting = [shard for shard in shards if not results.is_done(shard)]

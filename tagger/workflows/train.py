@@ -70,27 +70,32 @@ def train_resnet18(
         # torch takes seconds to import: only now that everything else is known to be right.
         from safetensors.torch import save
 
+        from tagger.images.loader import Reading
         from tagger.inference.load import choose_device, load_predictor
-        from tagger.training.dataset import load_examples
+        from tagger.training.dataset import CLIP, RESNET18, load_examples
         from tagger.training.ensemble import fit_ensemble
         from tagger.training.resnet18 import Recipe, train
 
         recipe = recipe or Recipe()
         where = choose_device(device)
-        clip = load_predictor(settings.model, device, [chosen]) if ensemble else None
-        wanted = [recipe.preprocessing, *([clip.encoder.preprocessing] if clip else [])]
+        clip = load_predictor(settings.model, device, [chosen]).predictor if ensemble else None
+        wanted = {RESNET18: recipe.preprocessing, **({CLIP: clip.encoder.preprocessing} if clip else {})}
         workers = choose_workers(where.type) if workers is None else workers
         quiet = not (progress and sys.stderr.isatty())
         try:
             with tqdm(unit="image", desc="reading", disable=quiet) as bar:
                 examples = load_examples(
-                    opened, chosen, policy, wanted, workers=workers, folder=Path(folder), advance=lambda n: _advance(bar, n)
+                    opened,
+                    chosen,
+                    Reading(policy=policy, preprocessings=wanted, workers=workers),
+                    folder=Path(folder),
+                    advance=lambda n: _advance(bar, n),
                 )
             _say_lonely(chosen, examples.truth)
             state = file.with_name(file.name + ".partial")
             with tqdm(total=recipe.epochs * len(examples.truth), unit="image", desc="training", disable=quiet) as bar:
                 weights, metrics = train(
-                    examples.pixels[0],
+                    examples.pixels[RESNET18],
                     examples.truth,
                     len(chosen.labels),
                     recipe,
