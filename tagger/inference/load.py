@@ -23,59 +23,57 @@ from tagger.encoders.backends import check, in_precision
 from tagger.encoders.clip import ClipEncoder, load_clip
 from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder, open_cache
 from tagger.encoders.resnet18 import load_resnet18
-from tagger.encoders.resnet18_checkpoint import is_trained, read_trained
+from tagger.encoders.resnet18_checkpoint import Trained
 from tagger.images.decode import decoded_for
 from tagger.images.workers import choose_workers, fit_shared_memory
-from tagger.inference.artifacts import fallback_attribute
 from tagger.inference.embedding_stream import EmbeddingStream
 from tagger.inference.fallback_stream import SecondOpinion
 from tagger.inference.fingerprints import embeddings_depend_on, result_schema_of
 from tagger.inference.hybrid import HYBRID, Fallback, hybrid_weights
+from tagger.inference.job import Job
 from tagger.inference.local_engine import LocalEngine
 from tagger.inference.precision_trial import TRIED, disagreements
 from tagger.inference.predictor import Predictor
 from tagger.inference.sampling import draw_images
 from tagger.settings.attributes import Attribute, order_of, prompts_hash
-from tagger.settings.schema import FallbackSettings, ModelSettings, Settings
+from tagger.settings.options import Machine
+from tagger.settings.schema import FallbackSettings, ModelSettings
 from tagger.tagging.calibration import Calibration, temperature_of
 from tagger.tagging.heads import LinearHead, ZeroShotHead
-from tagger.workflows.plan import Plan
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def open_engine(
-    plan: Plan, device: str | None, *, batch_size: int, workers: int | None, verify_content: bool = False
-) -> Iterator[LocalEngine]:
-    """Load the models of the plan's settings and open the embedding cache. ModelError, ConfigError.
+def open_engine(job: Job, machine: Machine, *, rows: int | None = None) -> Iterator[LocalEngine]:
+    """Load the models of the job's settings and open the embedding cache. ModelError, ConfigError.
+
+    rows: those of the manifest that are tagged, the first ones; default: all.
 
     A precision that was not asked for by name is tried on the first images, and fp32 taken where it decides otherwise.
     """
     with ExitStack() as caches:
-        engine = _open(plan, device, batch_size, workers, verify_content, caches)
+        engine = _open(job, machine, job.manifest.rows if rows is None else rows, caches)
         yield engine
         engine.cache.trim()
 
 
-def _open(
-    plan: Plan, device: str | None, batch_size: int, workers: int | None, verify_content: bool, caches: ExitStack
-) -> LocalEngine:
+def _open(job: Job, machine: Machine, rows: int, caches: ExitStack) -> LocalEngine:
     """In a function of its own: a model that is tried and not taken is in nobody's way afterwards."""
     keep_freed_memory()
-    folder = cache_folder(plan.settings.cache.folder) if plan.settings.cache.enabled else None
-    draw = partial(draw_images, plan.manifest, plan.rows, plan.policy)
-    first, fallback = load_system(plan.settings, device, plan.calibrations, folder, draw)
+    folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
+    draw = partial(draw_images, job.manifest, rows, job.policy)
+    first, fallback = load_system(job, machine.device, folder, draw)
     shutdown.check()
     predictors = [first, *([fallback.second] if fallback else [])]
     wanted = [predictor.encoder.preprocessing for predictor in predictors]
     pixels = sum(height * width for height, width in {one.size for one in wanted})
-    workers = choose_workers(first.encoder.device.type) if workers is None else workers
-    workers = fit_shared_memory(workers, 3 * batch_size * pixels)
+    workers = choose_workers(first.encoder.device.type) if machine.workers is None else machine.workers
+    workers = fit_shared_memory(workers, 3 * machine.batch_size * pixels)
 
     def cache(predictor: Predictor) -> EmbeddingCache:
-        depends_on = embeddings_depend_on(plan.policy, predictor, decoded_for(wanted))
-        dimension, limit = predictor.encoder.dimension, int(plan.settings.cache.max_gb * 1e9)
+        depends_on = embeddings_depend_on(job.policy, predictor, decoded_for(wanted))
+        dimension, limit = predictor.encoder.dimension, int(job.settings.cache.max_gb * 1e9)
         return caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
 
     # One for both precisions: what the trial shows to it is known to the run, and counted.
@@ -86,10 +84,10 @@ def _open(
         return LocalEngine(
             predictor,
             cache(predictor),
-            plan.policy,
-            batch_size=batch_size,
+            job.policy,
+            batch_size=machine.batch_size,
             workers=workers,
-            verify_content=verify_content,
+            verify_content=machine.verify_content,
             second=second,
         )
 
@@ -97,8 +95,8 @@ def _open(
     if first.reference is None:
         return chosen
     reference = engine(first.reference.encoding_at_once(TRIED))
-    schema = result_schema_of(plan, {})
-    differ = disagreements(plan.manifest, plan.rows, schema, chosen, reference, lambda _: shutdown.check())
+    schema = result_schema_of(job, {})
+    differ = disagreements(job.manifest, rows, schema, chosen, reference, lambda _: shutdown.check())
     if not differ:
         chosen.stages.errors = 0  # the run meets them again
         first.reference = None  # and its memory is free
@@ -147,7 +145,7 @@ def load_predictor(
     folder: where a quantised model is kept, None for this run only. draw: images to quantise it with, uint8 (B, 3, H, W).
     calibrations: by attribute.
     """
-    if is_trained(model.name):
+    if model.is_resnet18:
         return load_trained(model, device, attributes, calibrations)
     chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
     check(model.backend, model.precision, chosen)
@@ -195,9 +193,8 @@ def load_trained(
 
 
 def load_system(
-    settings: Settings,
+    job: Job,
     device: str | None,
-    calibrations: Mapping[str, Calibration],
     folder: Path | None,
     draw: Callable[[Preprocessing], Iterator[Tensor]],
 ) -> tuple[Predictor, Fallback | None]:
@@ -205,10 +202,11 @@ def load_system(
 
     Where CLIP cannot be had and the fallback is to take its place, that is said, and the predictor is the fallback's.
     """
-    attributes, fallback = settings.attributes, settings.fallback
-    if fallback is None:
+    settings, attributes, fallback = job.settings, job.attributes, job.settings.fallback
+    calibrations, index, description = job.calibrations, job.artifacts.fallback_index, job.artifacts.fallback
+    if fallback is None or index is None or description is None:
         return load_predictor(settings.model, device, attributes, folder, draw, calibrations), None
-    averaged = attributes[fallback_attribute(fallback, attributes)].name if fallback.mode == "ensemble" else None
+    averaged = attributes[index].name if fallback.mode == "ensemble" else None
     of_clip = {name: calibration for name, calibration in calibrations.items() if name != averaged}
     try:
         first = load_predictor(settings.model, device, attributes, folder, draw, of_clip)
@@ -221,25 +219,20 @@ def load_system(
             fallback.checkpoint,
         )
         return load_trained(_alone(fallback, settings.model), device, attributes, calibrations), None
-    joined = load_fallback(fallback, settings.model, first, device, calibrations)
+    joined = load_fallback(job, first, device, index, description)
     return joined.first, joined
 
 
-def load_fallback(
-    settings: FallbackSettings,
-    model: ModelSettings,
-    first: Predictor,
-    device: str | None,
-    calibrations: Mapping[str, Calibration],
-) -> Fallback:
-    """Load the checkpoint behind a predictor that is loaded. ModelError, ConfigError."""
-    index, trained = fallback_attribute(settings, first.attributes), read_trained(settings.checkpoint)
+def load_fallback(job: Job, first: Predictor, device: str | None, index: int, description: Trained) -> Fallback:
+    """Load the checkpoint behind a predictor that is loaded, for its attribute number `index`. ModelError, ConfigError."""
+    settings, calibrations = job.settings.fallback, job.calibrations
+    assert settings is not None
     attribute = first.attributes[index]
-    model = _alone(settings, model)
+    model = _alone(settings, job.settings.model)
     if settings.mode == "low-confidence":
         return Fallback(first, load_trained(model, device, [attribute], calibrations), index, settings.below)
     second = load_trained(model, device, [attribute])
-    ensemble, weights = trained.ensemble, first.encoder.weights
+    ensemble, weights = description.ensemble, first.encoder.weights
     if ensemble is None or (ensemble.clip, ensemble.prompts) != (weights, prompts_hash(attribute)):
         found = "no weight" if ensemble is None else "a weight for another CLIP or other prompts"
         raise ConfigError(

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from tagger.encoders.resnet18_checkpoint import Ensemble
 from tagger.inference.predictor import Predictor
 from tagger.settings.attributes import prompts_hash
+from tagger.settings.options import Recipe
 from tagger.tagging.decisions import log_probabilities
 from tagger.training.dataset import Examples
-from tagger.training.resnet18 import Recipe, Weights, predict
+from tagger.training.resnet18 import Weights, predict
 from tagger.training.split import split
 from tagger.training.temperature import fit_temperature, softmax
 

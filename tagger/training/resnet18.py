@@ -7,7 +7,7 @@ import io
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +24,16 @@ from torchvision.transforms import v2
 
 from tagger.core.errors import ConfigError, ModelError
 from tagger.core.files import write_bytes
-from tagger.core.types import Preprocessing
 from tagger.encoders.resnet18 import Normalise
+from tagger.settings.options import Recipe
 from tagger.training.split import split
 
 log = logging.getLogger(__name__)
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which torchvision's weights were trained with
-BICUBIC = 3  # Pillow's number; CLIP's, so that both share their pixels where their sizes are the same
 AUGMENT = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomRotation(15), v2.ColorJitter(0.2, 0.2, 0.2)])
 STATISTICS_ROWS = 1024  # enough for means and variances; all of a few shots, a fraction of a catalogue
 
 Weights = dict[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """init: "imagenet", "random" or a file. image_size: pixels of a side. validation: share of each label's rows.
-
-    The rest of it: Adam, cross-entropy; random flip, rotation by up to 15 degrees, brightness, contrast and saturation by up
-    to a fifth.
-    """
-
-    init: str = "imagenet"
-    epochs: int = 5
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    image_size: int = 224
-    validation: float = 0.2
-    seed: int = 0
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        side = self.image_size
-        return Preprocessing(resize=side, crop=(side, side), resample=BICUBIC, rescale=1 / 255, mean=MEAN, std=STD)
 
 
 def initial_network(init: str, labels: int, seed: int) -> nn.Module:

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from tagger.inference.predictor import Embeddings, Predictor
+from tagger.settings.options import Recipe
 from tagger.tagging.decisions import average, log_probabilities
 from tagger.training.dataset import Examples
 from tagger.training.ensemble import choose_weight
-from tagger.training.resnet18 import Recipe, predict, train
+from tagger.training.resnet18 import predict, train
 from tagger.training.split import split
 from tagger.training.temperature import softmax
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -21,21 +21,20 @@ from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
 from tagger.core.errors import ConfigError, StoppedError, UsageError
 from tagger.core.files import reason, write_bytes, write_text
-from tagger.encoders.resnet18_checkpoint import is_trained
 from tagger.images.workers import choose_workers, start_early
-from tagger.inference.job import Labelled, open_labelled
-from tagger.settings.load import gather_settings
+from tagger.inference.job import Job, open_job, with_one_attribute
+from tagger.settings.attributes import Attribute
+from tagger.settings.load import load_settings
+from tagger.settings.options import Machine, Overrides, Recipe, Study
 
 if TYPE_CHECKING:
     from tagger.evaluation.comparison import Comparison
     from tagger.inference.predictor import Predictor
     from tagger.training.few_shot import Draw
-    from tagger.training.resnet18 import Recipe
     from tagger.training.systems import Probabilities, Seen
 
 log = logging.getLogger(__name__)
 
-SYSTEMS = ("zero-shot", "resnet18", "hybrid")
 VERSIONS = ("tagger", "torch", "torchvision", "transformers")
 TABLE, PREDICTIONS, CONFUSION, SAMPLES, CURVES = (
     "comparison.json",
@@ -53,63 +52,50 @@ def compare(
     output: str | Path,
     config: str | Path | Mapping[str, Any] | None = None,
     *,
-    systems: Sequence[str] = SYSTEMS,
-    shots: Sequence[int] = (12,),
-    test: int | None = 4,
-    seeds: int = 20,
-    test_manifest: str | Path | None = None,
-    recipe: Recipe | None = None,
-    labels: Sequence[str] | None = None,
-    attribute: str | None = None,
-    model: str | Path | None = None,
-    image_column: str | None = None,
-    image_root: str | Path | None = None,
-    device: str | None = None,
-    workers: int | None = None,
+    study: Study = Study(),  # noqa: B008  # frozen
+    recipe: Recipe = Recipe(),  # noqa: B008  # frozen
     overwrite: bool = False,
-    progress: bool = False,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+    **overrides: Unpack[Overrides],
 ) -> Comparison:
-    """Draw, for each of `seeds` seeds, `shots` rows of each label to learn from and `test` others to test with, and write to the
-    folder `output` what each system makes of them: comparison.json, predictions.parquet, confusion.png, samples.png and, for
-    several numbers of shots, curves.png.
+    """Compare systems that learn from a few rows and are tested with others, and write what they made of them to a folder.
 
-    test_manifest: where the test rows are drawn from, in place of `manifest`; test None: all of its rows. The same draw serves
-    all systems, and all numbers of shots: fewer are the first of more. Raises the errors of errors.py; ManifestError where a
-    label has too few rows that are not nearly the same picture.
+    `output` gets comparison.json, predictions.parquet, confusion.png, samples.png and, for several numbers of shots,
+    curves.png. The same draw of rows serves all systems, and all numbers of shots: fewer are the first of more. Raises the
+    errors of core/errors.py; ManifestError where a label has too few rows that are not nearly the same picture.
     """
     folder = Path(output)
-    _check(systems, shots, test, test_manifest, folder, overwrite)
+    _check_output(folder, overwrite)
+    systems, shots, seeds = study.systems, study.shots, study.seeds
     needs_clip = set(systems) != {"resnet18"}
-    names = [str(manifest), *([str(test_manifest)] if test_manifest is not None else [])]
-    settings = gather_settings(names[0], config, model=model, image_column=image_column, image_root=image_root)
-    if needs_clip and is_trained(settings.model.name):
+    names = [str(manifest), *([str(study.test_manifest)] if study.test_manifest is not None else [])]
+    settings = load_settings(names[0], config, **overrides)
+    if needs_clip and settings.model.is_resnet18:
         raise UsageError(f"--model: expected a CLIP to be compared, found {settings.model.name}; name one with --model")
     with Workspace() as space, Workspace() as other, TemporaryDirectory(prefix="tagger-") as scratch:
-        opened = [open_labelled(names[0], settings, space, labels, attribute)]
-        chosen = opened[0].attribute
-        same_labels = labels or (None if settings.attributes else chosen.label_names)
-        opened += [open_labelled(name, settings, other, same_labels, attribute) for name in names[1:]]
-        if workers != 0:
+        opened = [with_one_attribute(open_job(names[0], settings, space), study.attribute)]
+        [chosen] = opened[0].attributes
+        same = settings if settings.attributes else settings.model_copy(update={"labels": chosen.label_names})
+        opened += [with_one_attribute(open_job(name, same, other), study.attribute) for name in names[1:]]
+        if machine.workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
         from tagger.evaluation.comparison import Comparison, score, worse_hybrids
         from tagger.inference.load import choose_device, load_predictor
-        from tagger.training.resnet18 import Recipe, initial_network
+        from tagger.training.resnet18 import initial_network
         from tagger.training.systems import HYBRID, answers, for_draw
 
-        recipe = recipe or Recipe()
-        where = choose_device(device)
-        workers = choose_workers(where.type) if workers is None else workers
+        where = choose_device(machine.device)
+        workers = choose_workers(where.type) if machine.workers is None else machine.workers
         if set(systems) != {"zero-shot"}:
             initial_network(recipe.init, len(chosen.labels), recipe.seed)  # else it is missed only after all images were read
-        clip = load_predictor(settings.model, device, [chosen]) if needs_clip else None
-        quiet = not progress
+        clip = load_predictor(settings.model, machine.device, [chosen]) if needs_clip else None
+        quiet = not machine.progress
         try:
             seen = [
-                _see(one._replace(attribute=chosen), clip, recipe, workers, Path(scratch) / str(number), quiet)
-                for number, one in enumerate(opened)
+                _see(one, chosen, clip, recipe, workers, Path(scratch) / str(number), quiet) for number, one in enumerate(opened)
             ]
-            draws = _draw(names, seen, chosen.label_names, max(shots), test, seeds)
+            draws = _draw(names, seen, chosen.label_names, max(shots), study.test, seeds)
             learn, judge = seen[0], seen[-1]
             found: dict[int, list[dict[str, Probabilities]]] = {}
             with tqdm(total=seeds * len(shots), unit="draw", desc="comparing", disable=quiet or None) as bar:
@@ -140,7 +126,7 @@ def compare(
                 labels=chosen.label_names,
                 model={"name": settings.model.name, "weights": clip.encoder.weights} if clip else {},
                 recipe=asdict(recipe),
-                test=test,
+                test=study.test,
                 seeds=seeds,
                 scores=tuple(scores),
                 said=tuple(worse_hybrids(scores, HYBRID)),
@@ -154,26 +140,16 @@ def compare(
     return comparison
 
 
-def _check(
-    systems: Sequence[str], shots: Sequence[int], test: int | None, test_manifest: object, folder: Path, overwrite: bool
-) -> None:
+def _check_output(folder: Path, overwrite: bool) -> None:
     if find_spec("matplotlib") is None:
         raise ConfigError("tagger compare: expected matplotlib, which draws, found none; pip install 'tagger[compare]'")
-    if unknown := [system for system in systems if system not in SYSTEMS]:
-        raise UsageError(f"--systems: expected some of {', '.join(SYSTEMS)}, found {', '.join(unknown)}; correct it")
-    if not systems or len(set(systems)) < len(systems):
-        raise UsageError(f"--systems: expected some of {', '.join(SYSTEMS)}, each once, found {', '.join(systems)}; correct it")
-    if not shots or min(shots) < 1 or len(set(shots)) < len(shots):
-        raise UsageError(f"--shots: expected numbers from 1 on, each once, found {', '.join(map(str, shots))}; correct it")
-    if test is None and test_manifest is None:
-        raise UsageError("--test: expected a number of rows, found all, which leaves none to learn from; name a --test-manifest")
     if (folder / TABLE).exists() and not overwrite:
         raise UsageError(f"--output {folder}: expected no comparison, found one; choose another folder, or use --overwrite")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: expected a folder, or nothing, found a file; choose another name")
 
 
-def _see(labelled: Labelled, clip: Predictor | None, recipe: Recipe, workers: int, folder: Path, quiet: bool) -> Seen:
+def _see(job: Job, attribute: Attribute, clip: Predictor | None, recipe: Recipe, workers: int, folder: Path, quiet: bool) -> Seen:
     """A manifest's labelled rows, decoded once for everybody, and their embeddings."""
     from tagger.training.dataset import load_examples
     from tagger.training.few_shot import WHOLE
@@ -187,9 +163,7 @@ def _see(labelled: Labelled, clip: Predictor | None, recipe: Recipe, workers: in
             shutdown.check()
             bar.update(count)
 
-        examples = load_examples(
-            labelled.manifest, labelled.attribute, labelled.policy, wanted, workers=workers, folder=folder, advance=advance
-        )
+        examples = load_examples(job.manifest, attribute, job.policy, wanted, workers=workers, folder=folder, advance=advance)
     if clip is None:
         return Seen(examples, None)
     parts = []
@@ -215,7 +189,7 @@ def _draw(
 def _write(
     folder: Path,
     comparison: Comparison,
-    tested: Labelled,
+    tested: Job,
     judge: Seen,
     draws: Sequence[Draw],
     found: Mapping[int, Sequence[Mapping[str, Probabilities]]],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,13 @@ from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes
-from tagger.encoders.resnet18_checkpoint import METADATA_KEY, SUFFIX, Trained, is_trained
+from tagger.encoders.resnet18_checkpoint import METADATA_KEY, Trained
 from tagger.images.workers import choose_workers, start_early
-from tagger.inference.job import open_labelled
+from tagger.inference.job import open_job, with_one_attribute
 from tagger.settings.attributes import Attribute
-from tagger.settings.load import gather_settings
-
-if TYPE_CHECKING:
-    from tagger.training.resnet18 import Recipe
+from tagger.settings.load import load_settings
+from tagger.settings.options import Machine, Overrides, Recipe
+from tagger.settings.paths import RESNET18_SUFFIX
 
 log = logging.getLogger(__name__)
 
@@ -38,34 +37,29 @@ def train_resnet18(
     output: str | Path,
     config: str | Path | Mapping[str, Any] | None = None,
     *,
-    recipe: Recipe | None = None,
-    labels: Sequence[str] | None = None,
+    recipe: Recipe = Recipe(),  # noqa: B008  # frozen
     attribute: str | None = None,
-    model: str | Path | None = None,
-    image_column: str | None = None,
-    image_root: str | Path | None = None,
-    device: str | None = None,
-    workers: int | None = None,
-    ensemble: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+    **overrides: Unpack[Overrides],
 ) -> Trained:
     """Fine-tune torchvision's ResNet18 on the labelled rows of `manifest` and write a checkpoint to `output`.
 
-    attribute: which one of the settings', where there are several. ensemble: choose, on the validation rows, the weight beside
-    the settings' CLIP. An interrupted training is continued when it is asked for again. Raises the errors of errors.py.
+    attribute: which one of the settings', where there are several. An interrupted training is continued when it is asked for
+    again. Raises the errors of core/errors.py.
     """
     name, file = str(manifest), Path(output)
-    if file.suffix != SUFFIX:
-        raise UsageError(f"--output {file}: expected a name that ends with {SUFFIX}, found another; correct it")
+    if file.suffix != RESNET18_SUFFIX:
+        raise UsageError(f"--output {file}: expected a name that ends with {RESNET18_SUFFIX}, found another; correct it")
     if file.exists() and not overwrite:
         raise UsageError(f"--output {file}: expected no file, found one; remove it, or use --overwrite")
-    settings = gather_settings(name, config, model=model, image_column=image_column, image_root=image_root)
-    if ensemble and is_trained(settings.model.name):
+    settings = load_settings(name, config, **overrides)
+    if recipe.ensemble and settings.model.is_resnet18:
         raise UsageError(f"--ensemble: expected a CLIP to be averaged with, found {settings.model.name}; name one with --model")
     with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
-        opened, chosen, policy = open_labelled(name, settings, space, labels, attribute)
-        if workers != 0:
+        job = with_one_attribute(open_job(name, settings, space), attribute)
+        opened, [chosen], policy = job.manifest, job.attributes, job.policy
+        if machine.workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
         from safetensors.torch import save
@@ -73,14 +67,13 @@ def train_resnet18(
         from tagger.inference.load import choose_device, load_predictor
         from tagger.training.dataset import load_examples
         from tagger.training.ensemble import fit_ensemble
-        from tagger.training.resnet18 import Recipe, train
+        from tagger.training.resnet18 import train
 
-        recipe = recipe or Recipe()
-        where = choose_device(device)
-        clip = load_predictor(settings.model, device, [chosen]) if ensemble else None
+        where = choose_device(machine.device)
+        clip = load_predictor(settings.model, machine.device, [chosen]) if recipe.ensemble else None
         wanted = [recipe.preprocessing, *([clip.encoder.preprocessing] if clip else [])]
-        workers = choose_workers(where.type) if workers is None else workers
-        quiet = not (progress and sys.stderr.isatty())
+        workers = choose_workers(where.type) if machine.workers is None else machine.workers
+        quiet = not (machine.progress and sys.stderr.isatty())
         try:
             with tqdm(unit="image", desc="reading", disable=quiet) as bar:
                 examples = load_examples(
