@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tagger.reports.inspection import Inspection
     from tagger.reports.summary import RunSummary
+    from tagger.settings.options import Machine, Output, Recipe, Study
     from tagger.workflows.calibrate import calibrate
     from tagger.workflows.compare import compare
     from tagger.workflows.evaluate import evaluate
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Inspection",
+    "Machine",
+    "Output",
+    "Recipe",
     "RunSummary",
+    "Study",
     "__version__",
     "calibrate",
     "compare",
@@ -39,7 +44,11 @@ __version__ = version("tagger")
 
 _MODULES = {
     "Inspection": "tagger.reports.inspection",
+    "Machine": "tagger.settings.options",
+    "Output": "tagger.settings.options",
+    "Recipe": "tagger.settings.options",
     "RunSummary": "tagger.reports.summary",
+    "Study": "tagger.settings.options",
     "calibrate": "tagger.workflows.calibrate",
     "compare": "tagger.workflows.compare",
     "evaluate": "tagger.workflows.evaluate",

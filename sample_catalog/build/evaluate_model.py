@@ -60,7 +60,11 @@ def main() -> None:
         ):
             attribute = {"name": "category", "labels": labels, "templates": TEMPLATES, "truth_column": "category"}
             summary = tagger.run(
-                manifest, {"attribute": [attribute]}, model=options.model, image_root=options.photos, overwrite=True
+                manifest,
+                {"attribute": [attribute]},
+                output=tagger.Output(overwrite=True),
+                model=options.model,
+                image_root=options.photos,
             )
             assert summary.evaluation is not None
             reached = summary.evaluation.attributes["category"]

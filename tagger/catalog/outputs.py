@@ -38,22 +38,13 @@ def local_output(name: str, output: str | Path | None, in_place: bool) -> Path |
 
 
 def choose_output(
-    name: str,
-    manifest: Manifest,
-    objects: Sequence[str],
-    output: str | Path | None,
-    limit: int | None,
-    overwrite: bool,
-    in_place: bool,
+    manifest: Manifest, objects: Sequence[str], output: str | Path | None, overwrite: bool, in_place: bool
 ) -> Path | str:
     """The file, or the URL of the object, that the results go to. Raises UsageError, StoppedError.
 
     objects: the URLs of the manifest's files, if it is on a store.
     """
-    if in_place and output is not None:
-        raise UsageError("--in-place and --output: expected one of them, found both; leave one out")
-    if in_place and limit is not None:
-        raise UsageError("--in-place and --limit: a part of the manifest would replace the whole; leave one out")
+    name = manifest.name
     if is_object_url(output or name):
         return _object(name, objects, None if output is None else str(output), overwrite, in_place)
     return _file(name, manifest, output, overwrite, in_place)

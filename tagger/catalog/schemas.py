@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from tagger.core.errors import ManifestError
+
 IMAGE_COLUMNS = ("image_path", "image", "path", "file_name")
 TRUTH_COLUMNS = ("category", "label")
 METADATA_KEY = b"tagger"
@@ -34,6 +36,16 @@ def result_schema(manifest: pa.Schema, attributes: Sequence[str], metadata: dict
     described = {**metadata, "tag_columns": [field.name for field in fields]}
     kept = {**(manifest.metadata or {}), METADATA_KEY: json.dumps(described, ensure_ascii=False).encode()}
     return pa.schema([*manifest, *fields], metadata=kept)
+
+
+def require_no_tags(name: str, manifest: pa.Schema, attributes: Sequence[str]) -> None:
+    """Require a manifest without columns named like those that a run adds; ManifestError."""
+    added = [field.name for field in tag_fields(attributes)]
+    if clash := [column for column in added if column in manifest.names]:
+        raise ManifestError(
+            f"{name}: expected no columns named like the tags, found {', '.join(clash)}; rename them in the manifest, or rename "
+            "the attribute in tagger.toml"
+        )
 
 
 def tagger_metadata(schema: pa.Schema) -> dict[str, Any]:

@@ -1,47 +1,33 @@
-"""`tagger train`, `tagger calibrate`, `tagger compare`: learn from labelled rows."""
+"""`tagger calibrate`: confidences that are right as often as they say."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
-from tagger.cli import options
 from tagger.cli.console import log_to_stderr
+from tagger.cli.options import manifest_options, take_machine, take_overrides
 
 
 @click.command()
 @click.argument("manifest")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The calibration, for example calibration.json.")
-@options.config
-@options.labels
-@click.option("--model", help="The model whose confidences are calibrated.")
-@click.option("--precision", type=click.FloatRange(0, 1), help="Choose review_below so that this share of the rest is right.")
+@manifest_options
+@click.option("--target-precision", type=click.FloatRange(0, 1), help="Choose review_below so that this share is right.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split into two halves.")
-@options.image_column
-@options.image_root
-@options.device
-@options.workers
 def calibrate(
-    manifest: str,
-    output: Path,
-    config: Path | None,
-    labels: list[str] | None,
-    model: str | None,
-    precision: float | None,
-    seed: int,
-    image_column: str | None,
-    image_root: Path | None,
-    device: str | None,
-    workers: int | None,
-) -> None:
-    """Fit temperatures on half of the labelled rows of MANIFEST, which should be used for nothing else, and judge them on the
-    other half. Name the file in the attribute: calibration = "calibration.json".
+    manifest: str, output: Path, target_precision: float | None, seed: int, **options: Any
+) -> None:  # the others are those of settings/options.py, by the same names
+    """Fit temperatures on half of the labelled rows of MANIFEST and judge them on the others.
+
+    The rows should be used for nothing else. An attribute takes the file by calibration = "calibration.json".
 
     \b
     Example:
-      tagger calibrate labelled.parquet --output calibration.json --precision 0.98
+      tagger calibrate labelled.parquet --output calibration.json --target-precision 0.98
     """
     log_to_stderr(logging.INFO)
     from tagger.workflows.calibrate import calibrate
@@ -49,15 +35,11 @@ def calibrate(
     content = calibrate(
         manifest,
         output,
-        config,
-        labels=labels,
-        model=model,
-        precision=precision,
+        options.pop("config"),
+        target_precision=target_precision,
         seed=seed,
-        image_column=image_column,
-        image_root=image_root,
-        device=device,
-        workers=workers,
+        machine=take_machine(options),
+        **take_overrides(options),
     )
     for name, calibration in content.attributes.items():
         click.echo(f"{name}: {calibration.fitted_rows} rows fitted, {calibration.held_out_rows} held out")

@@ -1,22 +1,16 @@
-"""The command line: options -> settings -> one library call -> an exit code."""
+"""`tagger evaluate`: how right the tags of a result are."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from tagger.catalog.sandbox import start_check
-from tagger.core.urls import is_object_url
-
-if TYPE_CHECKING:
-    pass
+from tagger.cli import options
 
 
 @click.command()
 @click.argument("results", type=click.Path())
 @click.option("--attribute", multiple=True, help="Only this attribute; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def evaluate(results: str, attribute: tuple[str, ...], as_json: bool) -> None:
     """Evaluate the rows of RESULTS that carry ground truth.
 
@@ -24,9 +18,10 @@ def evaluate(results: str, attribute: tuple[str, ...], as_json: bool) -> None:
     Example:
       tagger evaluate manifest.tagged.parquet --attribute category
     """
-    if not is_object_url(results):
-        start_check(str(results))
-    import tagger
+    from tagger.workflows.early_start import start_reading
 
-    evaluation = tagger.evaluate(results, attribute)
+    start_reading(results)
+    from tagger.workflows.evaluate import evaluate
+
+    evaluation = evaluate(results, attribute)
     click.echo(evaluation.to_json() if as_json else evaluation.to_text())

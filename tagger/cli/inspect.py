@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from tagger.catalog.sandbox import start_check
+from tagger.cli import options
 from tagger.cli.console import log_to_stderr
-from tagger.cli.options import of_a_job
-from tagger.core.urls import is_object_url
+from tagger.cli.options import manifest_options, take_machine, take_overrides
 
 
 @click.command()
 @click.argument("manifest")
-@of_a_job
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(manifest: str, as_json: bool, **options: Any) -> None:  # tagger.inspect's, by the same names
+@manifest_options
+@options.max_errors
+@options.as_json
+def inspect(manifest: str, as_json: bool, **options: Any) -> None:  # those of settings/options.py, by the same names
     """Look at MANIFEST before the night: columns, images, labels, and what `tagger run` with the same options would take.
 
     Reads the manifest and a few images drawn evenly, writes nothing, loads no model and asks no hub. What would end the run
@@ -28,9 +28,10 @@ def inspect(manifest: str, as_json: bool, **options: Any) -> None:  # tagger.ins
       tagger inspect manifest.parquet --model ./clip
     """
     log_to_stderr(logging.INFO)
-    if not is_object_url(manifest):
-        start_check(manifest)
-    import tagger
+    from tagger.workflows.early_start import start_reading
 
-    found = tagger.inspect(manifest, **options)
+    start_reading(manifest)
+    from tagger.workflows.inspect import inspect
+
+    found = inspect(manifest, options.pop("config"), machine=take_machine(options), **take_overrides(options))
     click.echo(found.to_json() if as_json else found.to_text())

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tagger.core.errors import ImageError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what `tagger --help` imports waits for none of these
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)

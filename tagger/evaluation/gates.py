@@ -163,21 +163,19 @@ def _f1(truth: NDArray[np.int64], tag: NDArray[np.int64], counts: NDArray[np.int
 NEED_TRUTH = ("min_accuracy", "min_macro_f1", "min_labelled_rows")
 
 
-def gate_thresholds(
-    settings: GateSettings, attributes: Sequence[Attribute], max_errors: int | str | None, rows: int
-) -> dict[str, float]:
+def gate_thresholds(settings: GateSettings, attributes: Sequence[Attribute], rows: int) -> dict[str, float]:
     """Gate -> threshold, of those that are set; max_errors, in rows, beats max_error_rate. UsageError for what is no number,
     ConfigError for what these attributes can never reach."""
-    gates: dict[str, float] = settings.model_dump(exclude_none=True)
+    gates: dict[str, float] = settings.model_dump(exclude_none=True, exclude={"max_errors"})
     hopeless = [gate for gate in NEED_TRUTH if gate in gates]
     if hopeless and not any(attribute.truth_column for attribute in attributes):
         raise ConfigError(
             f"gates.{hopeless[0]}: expected an attribute with a truth_column, found none; name the column of right answers, or "
             "leave the gate out"
         )
-    if max_errors is not None:
+    if settings.max_errors is not None:
         gates.pop("max_error_rate", None)
-        gates["max_errors"] = error_limit(str(max_errors), rows)
+        gates["max_errors"] = error_limit(str(settings.max_errors), rows)
     return gates
 
 

@@ -9,6 +9,7 @@ local_engine.py     shards on this machine: recalled, read, encoded, decided
 shard_state.py      shards on their way, and the batches in which their images are read
 embedding_stream.py images -> embeddings, each looked up or encoded once
 fallback_stream.py  the fallback's embeddings, of the rows that it has to see
+file_memory.py      which bytes a reference led to when it was read last
 precision_trial.py  a precision tried on the first images
 sampling.py         images drawn evenly, to quantise a model with
 fingerprints.py     what tags and embeddings depend on

@@ -1,88 +1,110 @@
-"""What the settings' checkpoints and calibrations say of themselves, checked before any model is loaded."""
+"""What the settings' checkpoints and calibrations say of themselves: read once, and checked before any model is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from tagger.core.errors import ConfigError
-from tagger.encoders.resnet18_checkpoint import is_trained, read_trained
+from tagger.encoders.resnet18_checkpoint import Trained, read_trained
 from tagger.settings.attributes import Attribute, order_of
 from tagger.settings.schema import FallbackSettings, Settings
 from tagger.tagging.calibration import Calibration, read_calibration
 
+Mode = Literal["none", "low-confidence", "ensemble"]  # of a fallback
 
-def check_checkpoints(settings: Settings, attributes: Sequence[Attribute]) -> None:
-    """ModelError for a file that is no checkpoint of `tagger train`, ConfigError for one of other labels."""
+
+@dataclass(frozen=True, kw_only=True)
+class Artifacts:
+    """The descriptions of the model, if it is a ResNet18, and of the fallback; which attribute the fallback decides, from 0."""
+
+    model: Trained | None = None
+    fallback: Trained | None = None
+    fallback_index: int | None = None
+
+
+def read_artifacts(settings: Settings) -> Artifacts:
+    """Read what the checkpoints of `tagger train` say of themselves; ModelError for a file that is none."""
+    model, fallback = settings.model, settings.fallback
+    return Artifacts(
+        model=read_trained(model.name) if model.is_resnet18 else None,
+        fallback=read_trained(fallback.checkpoint) if fallback else None,
+    )
+
+
+def check_artifacts(artifacts: Artifacts, settings: Settings, attributes: Sequence[Attribute]) -> Artifacts:
+    """Return them with the fallback's attribute; ConfigError for checkpoints of other labels or attributes."""
     name = settings.model.name
-    if is_trained(name):
-        trained = read_trained(name)
+    if artifacts.model is not None:
         if len(attributes) != 1:
             raise ConfigError(
-                f"model {name}: expected one attribute, {trained.attribute}, found {', '.join(a.name for a in attributes)}; a "
-                "ResNet18 knows the labels it was trained on: use it as [fallback] beside CLIP, or leave one attribute"
+                f"model {name}: expected one attribute, {artifacts.model.attribute}, found "
+                f"{', '.join(attribute.name for attribute in attributes)}; a ResNet18 knows the labels it was trained on: use it "
+                "as [fallback] beside CLIP, or leave one attribute"
             )
-        order_of(attributes[0], trained.labels, name)
+        order_of(attributes[0], artifacts.model.labels, name)
         if settings.fallback is not None:
             raise ConfigError(
                 f"model {name}: expected a CLIP beside [fallback], found a checkpoint of `tagger train`; leave one out"
             )
-    if settings.fallback is not None:
-        index = fallback_attribute(settings.fallback, attributes)
-        order_of(attributes[index], read_trained(settings.fallback.checkpoint).labels, settings.fallback.checkpoint)
+    if settings.fallback is None or artifacts.fallback is None:
+        return artifacts
+    index = _fallback_index(settings.fallback, artifacts.fallback, attributes)
+    order_of(attributes[index], artifacts.fallback.labels, settings.fallback.checkpoint)
+    return replace(artifacts, fallback_index=index)
 
 
-def fallback_attribute(fallback: FallbackSettings, attributes: Sequence[Attribute]) -> int:
-    """The number of the attribute that the checkpoint was trained for. ConfigError, ModelError."""
+def _fallback_index(settings: FallbackSettings, fallback: Trained, attributes: Sequence[Attribute]) -> int:
     names = [attribute.name for attribute in attributes]
     if len(names) == 1:
         return 0
-    trained = read_trained(fallback.checkpoint)
-    if trained.attribute not in names:
+    if fallback.attribute not in names:
         raise ConfigError(
-            f"fallback {fallback.checkpoint}: expected a checkpoint for one of the attributes {', '.join(names)}, found one for "
-            f"{trained.attribute}; rename the attribute, or train another"
+            f"fallback {settings.checkpoint}: expected a checkpoint for one of the attributes {', '.join(names)}, found one for "
+            f"{fallback.attribute}; rename the attribute, or train another"
         )
-    if fallback.on_model_error:
+    if settings.on_model_error:
         raise ConfigError(
             f"fallback.on_model_error: expected one attribute, which the checkpoint can decide alone, found {', '.join(names)}; "
             "leave it out, or tag the others in a run of their own"
         )
-    return names.index(trained.attribute)
+    return names.index(fallback.attribute)
 
 
-def read_calibrations(settings: Settings, attributes: Sequence[Attribute]) -> dict[str, Calibration]:
-    """By attribute, of those that name one. ConfigError for one of other labels, or of another fallback."""
+def read_calibrations(settings: Settings, attributes: Sequence[Attribute], artifacts: Artifacts) -> dict[str, Calibration]:
+    """Read the calibrations of the attributes that name one; ConfigError for one of other labels, or of another fallback."""
     found = {}
-    for attribute in attributes:
+    for index, attribute in enumerate(attributes):
         if attribute.calibration is None:
             continue
         calibration = read_calibration(Path(attribute.calibration), attribute.name, attribute.label_names)
-        wanted = how_decided(settings, attributes, attribute)
+        wanted = fallback_rule(settings, artifacts, index)
         if (calibration.mode, calibration.below) != wanted:
             raise ConfigError(
                 f'attribute "{attribute.name}": calibration {attribute.calibration}: expected one made with fallback '
-                f"{describe(*wanted)}, found one made with fallback {describe(calibration.mode, calibration.below)}; run `tagger "
+                f"{_shown(*wanted)}, found one made with fallback {_shown(calibration.mode, calibration.below)}; run `tagger "
                 "calibrate` again"
             )
         found[attribute.name] = calibration
     return found
 
 
-def how_decided(settings: Settings, attributes: Sequence[Attribute], attribute: Attribute) -> tuple[str, float | None]:
-    """An attribute's fallback: its mode, "none" without, and the confidence below which it is asked."""
+def fallback_rule(settings: Settings, artifacts: Artifacts, index: int) -> tuple[Mode, float | None]:
+    """Return how attribute number `index` uses the fallback: its mode ("none" without) and the confidence below which it does."""
     fallback = settings.fallback
-    if fallback is None or attributes[fallback_attribute(fallback, attributes)].name != attribute.name:
+    if fallback is None or artifacts.fallback_index != index:
         return "none", None
     return fallback.mode, fallback.below if fallback.mode == "low-confidence" else None
 
 
-def describe(mode: str, below: float | None) -> str:
-    return mode if below is None else f"{mode} below {below:g}"
-
-
 def with_review(attribute: Attribute, calibration: Calibration | None) -> Attribute:
-    """The attribute with the calibration's `review_below`, unless it has its own."""
+    """Return the attribute with the calibration's `review_below`, unless it has its own."""
     if calibration is None or attribute.review_below is not None:
         return attribute
     return attribute.model_copy(update={"review_below": calibration.review_below})
+
+
+def _shown(mode: str, below: float | None) -> str:
+    return mode if below is None else f"{mode} below {below:g}"

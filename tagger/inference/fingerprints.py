@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from tagger.catalog.manifest import Manifest
 from tagger.catalog.schemas import result_schema
 from tagger.core.types import ImagePolicy
+from tagger.inference.job import Job
 from tagger.settings.attributes import taxonomy_hash
-from tagger.workflows.plan import Plan
 
 if TYPE_CHECKING:
     from tagger.inference.hybrid import Hybrid
@@ -22,27 +23,32 @@ if TYPE_CHECKING:
 COMPUTING = ("tagger", "torch", "torchvision", "transformers", "pillow")  # whose versions may move the last digits
 
 
-def results_depend_on(plan: Plan, predictor: Predictor, hybrid: Hybrid | None = None) -> dict[str, str]:
-    """All that the tags depend on, by the names that a person would give it."""
+def results_depend_on(
+    job: Job, rows: int, predictor: Predictor, hybrid: Hybrid | None, earlier: Manifest | None
+) -> dict[str, str]:
+    """Name all that the tags of the first `rows` depend on, as a person would name it.
+
+    earlier: the result whose error rows alone are tagged.
+    """
     return {
-        "manifest": plan.manifest.content_hash(),
-        "rows": str(plan.rows),
-        "image column": plan.manifest.image_column,
-        "images allowed": str(replace(plan.policy, timeout=0.0)),
-        "attributes": taxonomy_hash(plan.attributes),
+        "manifest": job.manifest.content_hash(),
+        "rows": str(rows),
+        "image column": job.manifest.image_column,
+        "images allowed": str(replace(job.policy, timeout=0.0)),
+        "attributes": taxonomy_hash(job.attributes),
         "model weights": predictor.encoder.fingerprint,
-        "model name": f"{plan.settings.model.name} {plan.settings.model.revision}",
+        "model name": f"{job.settings.model.name} {job.settings.model.revision}",
         "calibration": str(predictor.temperatures),
         "fallback": hybrid.identity if hybrid else "none",
         "precision of embeddings": str(predictor.dtype),
         "device": predictor.encoder.device.type,
-        "earlier result": plan.earlier.content_hash() if plan.earlier else "none",
+        "earlier result": earlier.content_hash() if earlier else "none",
         **{f"version of {library}": version(library) for library in (*COMPUTING, "pyarrow")},
     }
 
 
 def embeddings_depend_on(policy: ImagePolicy, predictor: Predictor, decoded_for: int) -> str:
-    """All that an embedding depends on beside the image's bytes, as one text. decoded_for: images/decode.py."""
+    """Name all that an embedding depends on beside the image's bytes, as one text. decoded_for: images/decode.py."""
     identity = {
         "weights": predictor.encoder.fingerprint,
         "device": predictor.encoder.device.type,
@@ -55,9 +61,9 @@ def embeddings_depend_on(policy: ImagePolicy, predictor: Predictor, decoded_for:
     return json.dumps(identity, sort_keys=True)
 
 
-def result_schema_of(plan: Plan, model: Mapping[str, Any]) -> pa.Schema:
-    """The manifest's columns and the tags', and how they were made."""
-    attributes = [{"name": a.name, "labels": a.label_names, "truth_column": a.truth_column} for a in plan.attributes]
-    taxonomy = taxonomy_hash(plan.attributes)
+def result_schema_of(job: Job, model: Mapping[str, Any]) -> pa.Schema:
+    """Return the manifest's columns and the tags', with how they were made as metadata."""
+    attributes = [{"name": a.name, "labels": a.label_names, "truth_column": a.truth_column} for a in job.attributes]
+    taxonomy = taxonomy_hash(job.attributes)
     described = {"version": version("tagger"), "model": dict(model), "taxonomy": taxonomy, "attributes": attributes}
-    return result_schema(plan.manifest.schema, [a.name for a in plan.attributes], described)
+    return result_schema(job.manifest.schema, [a.name for a in job.attributes], described)

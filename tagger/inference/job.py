@@ -1,4 +1,4 @@
-"""What a run is going to do: manifest, attributes, places, all checked before any model is loaded."""
+"""A manifest and settings -> a job: what is to be tagged or learned from, checked before any model is loaded."""
 
 from __future__ import annotations
 
@@ -6,45 +6,47 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.sandbox import check
-from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
-from tagger.core.errors import ConfigError, ManifestError, UsageError
+from tagger.catalog.schemas import TRUTH_COLUMNS, is_text
+from tagger.core.errors import ConfigError, UsageError
 from tagger.core.types import ImagePolicy
 from tagger.core.urls import is_object_url
-from tagger.encoders.resnet18_checkpoint import is_trained, read_trained
-from tagger.inference.artifacts import check_checkpoints, read_calibrations, with_review
+from tagger.encoders.pinned import commit_of
+from tagger.inference.artifacts import Artifacts, check_artifacts, read_artifacts, read_calibrations, with_review
 from tagger.settings.attributes import Attribute
 from tagger.settings.load import parse_settings
-from tagger.settings.schema import Settings
+from tagger.settings.schema import ModelSettings, Settings
 from tagger.tagging.calibration import Calibration
-
-MAX_FOUND_LABELS = 100
 
 log = logging.getLogger(__name__)
 
-
+MAX_FOUND_LABELS = 100
 STUDY_LABELS = ("shirt", "dress", "shoes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is to be tagged, and how: rows with the settings' attributes, images read by `policy`; calibrations by attribute."""
+    """The rows of a manifest, the settings with their attributes, which images may be read, and what goes with the model.
+
+    calibrations: by attribute. artifacts: what checkpoints of `tagger train` say of themselves.
+    """
 
     manifest: Manifest
     settings: Settings
     policy: ImagePolicy
     calibrations: Mapping[str, Calibration]
+    artifacts: Artifacts
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
         return self.settings.attributes
 
 
-def check_job(name: str, settings: Settings, space: Workspace, labels: Sequence[str] | None) -> Job:
+def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     """Open the manifest, its objects copied to `space`, and check settings and files of other commands against it.
 
     Raises ManifestError, ConfigError, UsageError, ModelError.
@@ -52,16 +54,52 @@ def check_job(name: str, settings: Settings, space: Workspace, labels: Sequence[
     files = space.fetch(name) if is_object_url(name) else None
     check(str(space.folder) if files else name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
-    attributes = choose_attributes(manifest, settings, labels)
-    check_columns(manifest, attributes)
-    check_checkpoints(settings, attributes)
-    calibrations = read_calibrations(settings, attributes)
+    artifacts = read_artifacts(settings)
+    attributes = choose_attributes(manifest, settings, artifacts)
+    check_truth_columns(manifest, attributes)
+    artifacts = check_artifacts(artifacts, settings, attributes)
+    calibrations = read_calibrations(settings, attributes, artifacts)
     attributes = tuple(with_review(attribute, calibrations.get(attribute.name)) for attribute in attributes)
-    settings = settings.model_copy(update={"attributes": attributes})
-    return Job(manifest=manifest, settings=settings, policy=policy_of(manifest, settings), calibrations=calibrations)
+    settings = settings.model_copy(update={"attributes": attributes, "model": pin(settings.model)})
+    policy = policy_of(manifest, settings)
+    return Job(manifest=manifest, settings=settings, policy=policy, calibrations=calibrations, artifacts=artifacts)
+
+
+def pin(model: ModelSettings) -> ModelSettings:
+    """Return the model with the commit that its folder was pulled from; ConfigError where another revision is asked for."""
+    commit = commit_of(model.name)
+    if commit is not None and model.revision not in (None, commit):
+        raise ConfigError(
+            f"model {model.name}: expected revision {model.revision}, found a copy of {commit}; pull that revision, or leave "
+            "--revision and [model] revision out"
+        )
+    return model.model_copy(update={"revision": commit}) if commit else model
+
+
+def model_alone(settings: Settings) -> Settings:
+    """Return the settings without fallback and calibrations, which do not matter to what is learned from labelled rows."""
+    attributes = tuple(attribute.model_copy(update={"calibration": None}) for attribute in settings.attributes)
+    return settings.model_copy(update={"attributes": attributes, "fallback": None})
+
+
+def with_one_attribute(job: Job, name: str | None) -> Job:
+    """Return the job with the one attribute that is learned: `name`, where there are several. UsageError, ConfigError."""
+    names = [attribute.name for attribute in job.attributes]
+    if name is None and len(names) > 1:
+        raise UsageError(f"--attribute: expected one of {', '.join(names)}, found none; name the one to learn")
+    if name is not None and name not in names:
+        raise UsageError(f"--attribute {name}: expected one of {', '.join(names)}; correct it")
+    chosen = job.attributes[names.index(name) if name else 0]
+    if chosen.truth_column is None:
+        raise ConfigError(
+            f'attribute "{chosen.name}": expected a truth_column, whose values are learned, found none; name the column of '
+            f"{job.manifest.name} that has the right answers"
+        )
+    return replace(job, settings=job.settings.model_copy(update={"attributes": (chosen,)}))
 
 
 def policy_of(manifest: Manifest, settings: Settings) -> ImagePolicy:
+    """Return which images may be read: those of the manifest below its root, and what [images] allows. ConfigError."""
     images = settings.images
     roots = [Path(settings.manifest.image_root or manifest.folder)]
     if not roots[0].is_dir():
@@ -89,9 +127,9 @@ def policy_of(manifest: Manifest, settings: Settings) -> ImagePolicy:
     )
 
 
-def choose_attributes(manifest: Manifest, settings: Settings, labels: Sequence[str] | None) -> tuple[Attribute, ...]:
-    """The attributes to tag: those of the settings, or one made of `labels`, or of what the manifest holds."""
-    attributes = settings.attributes
+def choose_attributes(manifest: Manifest, settings: Settings, artifacts: Artifacts) -> tuple[Attribute, ...]:
+    """Return the attributes of the settings, or one made of the labels that were given, or of what the manifest holds."""
+    attributes, labels = settings.attributes, settings.labels
     if len(attributes) > 1 and labels is not None:
         names = ", ".join(attribute.name for attribute in attributes)
         raise UsageError(f"--labels: expected one attribute to give labels to, found {names}; change them in tagger.toml")
@@ -103,8 +141,8 @@ def choose_attributes(manifest: Manifest, settings: Settings, labels: Sequence[s
     else:
         values = {"name": truth or TRUTH_COLUMNS[0], "truth_column": truth}
     if labels is None:
-        if is_trained(settings.model.name):
-            labels, reason = read_trained(settings.model.name).labels, f"those of {settings.model.name}"
+        if artifacts.model is not None:
+            labels, reason = artifacts.model.labels, f"those of {settings.model.name}"
         else:
             labels, reason = _found_labels(manifest, truth)
         log.info("labels: %s (%s); `tagger init` writes a settings file to choose them", ", ".join(labels), reason)
@@ -112,7 +150,7 @@ def choose_attributes(manifest: Manifest, settings: Settings, labels: Sequence[s
 
 
 def _found_labels(manifest: Manifest, truth: str | None) -> tuple[tuple[str, ...], str]:
-    """The values of the truth column, sorted, and a word on where they are from."""
+    """Return the values of the truth column, sorted, and a word on where they are from."""
     if truth is None:
         return STUDY_LABELS, f"the default: the manifest has no column {' or '.join(TRUTH_COLUMNS)}"
     found: set[str] = set()
@@ -129,17 +167,16 @@ def _is_text_column(manifest: Manifest, column: str) -> bool:
     return column in manifest.schema.names and is_text(manifest.schema.field(column).type)
 
 
-def check_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:
-    """Truth columns exist and can be compared with labels; tag columns do not exist yet."""
-    names = manifest.schema.names
+def check_truth_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:
+    """Require truth columns that exist and can be compared with labels; ConfigError."""
     for attribute in attributes:
         truth = attribute.truth_column
         if truth is None:
             continue
-        if truth not in names:
+        if truth not in manifest.schema.names:
             raise ConfigError(
                 f'attribute "{attribute.name}": truth_column: expected a column of {manifest.name}, found no {truth} among '
-                f"{', '.join(names)}; correct it or leave it out"
+                f"{', '.join(manifest.schema.names)}; correct it or leave it out"
             )
         if not _is_text_column(manifest, truth):
             kind = manifest.schema.field(truth).type
@@ -147,47 +184,3 @@ def check_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:
                 f'attribute "{attribute.name}": truth_column {truth}: expected strings to compare with the labels, found '
                 f"{kind}; store the labels' names, or leave it out"
             )
-    added = [field.name for field in tag_fields([attribute.name for attribute in attributes])]
-    if clash := [column for column in added if column in names]:
-        raise ManifestError(
-            f"{manifest.name}: expected no columns named like the tags, found {', '.join(clash)}; rename them in the "
-            "manifest, or rename the attribute in tagger.toml"
-        )
-
-
-class Labelled(NamedTuple):
-    """A manifest, the attribute that its truth column answers, and how its images may be read."""
-
-    manifest: Manifest
-    attribute: Attribute
-    policy: ImagePolicy
-
-
-def open_labelled(
-    name: str, settings: Settings, space: Workspace, labels: Sequence[str] | None, attribute: str | None
-) -> Labelled:
-    """Open a manifest, its objects copied to `space`. ManifestError, ConfigError, UsageError.
-
-    labels: of the one attribute, instead of the settings'. attribute: which one of the settings', where there are several.
-    """
-    files = space.fetch(name) if is_object_url(name) else None
-    check(str(space.folder) if files else name)
-    opened = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
-    attributes = choose_attributes(opened, settings, labels)
-    check_columns(opened, attributes)
-    return Labelled(opened, _choose(attributes, attribute, name), policy_of(opened, settings))
-
-
-def _choose(attributes: Sequence[Attribute], name: str | None, manifest: str) -> Attribute:
-    names = [attribute.name for attribute in attributes]
-    if name is None and len(names) > 1:
-        raise UsageError(f"--attribute: expected one of {', '.join(names)}, found none; name the one to learn")
-    if name is not None and name not in names:
-        raise UsageError(f"--attribute {name}: expected one of {', '.join(names)}; correct it")
-    chosen = attributes[names.index(name) if name else 0]
-    if chosen.truth_column is None:
-        raise ConfigError(
-            f'attribute "{chosen.name}": expected a truth_column, whose values are learned, found none; name the column of '
-            f"{manifest} that has the right answers"
-        )
-    return chosen

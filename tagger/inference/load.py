@@ -24,24 +24,24 @@ from tagger.encoders.backends import check, in_precision
 from tagger.encoders.clip import ClipEncoder, load_clip
 from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder, open_cache
 from tagger.encoders.resnet18 import load_resnet18
-from tagger.encoders.resnet18_checkpoint import is_trained, read_trained
+from tagger.encoders.resnet18_checkpoint import Trained
 from tagger.images.decode import decoded_for
 from tagger.images.loader import Reading
 from tagger.images.workers import choose_workers, fit_shared_memory
-from tagger.inference.artifacts import fallback_attribute
 from tagger.inference.embedding_stream import EmbeddingStream
 from tagger.inference.fallback_stream import FallbackStream
 from tagger.inference.fingerprints import embeddings_depend_on, result_schema_of
 from tagger.inference.hybrid import HYBRID, Hybrid, hybrid_weights
+from tagger.inference.job import Job
 from tagger.inference.local_engine import LocalEngine, preprocessings_of
 from tagger.inference.precision_trial import TRIED, disagreements
 from tagger.inference.predictor import Predictor
 from tagger.inference.sampling import draw_images
 from tagger.settings.attributes import Attribute, order_of, prompts_hash
-from tagger.settings.schema import FallbackSettings, ModelSettings, Settings
+from tagger.settings.options import Machine
+from tagger.settings.schema import FallbackSettings, ModelSettings
 from tagger.tagging.calibration import Calibration, temperature_of
 from tagger.tagging.heads import LinearHead, ZeroShotHead
-from tagger.workflows.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -59,49 +59,43 @@ class Loaded:
 
 @contextmanager
 def open_engine(
-    plan: Plan,
-    device: str | None,
+    job: Job,
+    machine: Machine,
     *,
-    batch_size: int,
-    workers: int | None,
-    verify_content: bool = False,
+    rows: int | None = None,
     show_all: bool = False,
+    pixels: Mapping[str, Preprocessing] = MappingProxyType({}),
 ) -> Iterator[LocalEngine]:
-    """Load the models of the plan's settings and open the embedding cache. ModelError, ConfigError.
+    """Load the models of the job's settings and open the embedding cache. ModelError, ConfigError.
 
     A precision that was not asked for by name is tried on the first images, and fp32 taken where it decides otherwise.
-    show_all: whether a fallback sees every row, instead of those alone that its rule shows it.
+    rows: those of the manifest that are tagged, the first ones; default: all. show_all: whether a fallback sees every row,
+    instead of those alone that its rule shows it. pixels: by name, those that the engine's `embed` hands out.
     """
     with ExitStack() as caches:
-        engine = _open(plan, device, batch_size, workers, verify_content, show_all, caches)
+        engine = _open(job, machine, job.manifest.rows if rows is None else rows, show_all, pixels, caches)
         yield engine
         engine.cache.trim()
 
 
 def _open(
-    plan: Plan,
-    device: str | None,
-    batch_size: int,
-    workers: int | None,
-    verify_content: bool,
-    show_all: bool,
-    caches: ExitStack,
+    job: Job, machine: Machine, rows: int, show_all: bool, pixels: Mapping[str, Preprocessing], caches: ExitStack
 ) -> LocalEngine:
     """Choose among the engines; in a function of its own, so that a model that is tried and not taken leaves the memory."""
     keep_freed_memory()
-    folder = cache_folder(plan.settings.cache.folder) if plan.settings.cache.enabled else None
-    draw = partial(draw_images, plan.manifest, plan.rows, plan.policy)
-    loaded = load_system(plan.settings, device, plan.calibrations, folder, draw)
+    folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
+    draw = partial(draw_images, job.manifest, rows, job.policy)
+    loaded = load_system(job, machine.device, folder, draw)
     shutdown.check()
-    wanted = preprocessings_of(loaded.predictor, loaded.hybrid)
-    pixels = sum(height * width for height, width in {one.size for one in wanted.values()})
-    workers = choose_workers(loaded.predictor.encoder.device.type) if workers is None else workers
-    workers = fit_shared_memory(workers, 3 * batch_size * pixels)
-    reading = Reading(policy=plan.policy, preprocessings=wanted, workers=workers)
+    wanted = {**preprocessings_of(loaded.predictor, loaded.hybrid), **pixels}
+    image_bytes = 3 * sum(height * width for height, width in {one.size for one in wanted.values()})
+    workers = choose_workers(loaded.predictor.encoder.device.type) if machine.workers is None else machine.workers
+    workers = fit_shared_memory(workers, machine.batch_size * image_bytes)
+    reading = Reading(policy=job.policy, preprocessings=wanted, workers=workers)
 
     def cache(predictor: Predictor) -> EmbeddingCache:
-        depends_on = embeddings_depend_on(plan.policy, predictor, decoded_for(wanted))
-        dimension, limit = predictor.encoder.dimension, int(plan.settings.cache.max_gb * 1e9)
+        depends_on = embeddings_depend_on(job.policy, predictor, decoded_for(wanted))
+        dimension, limit = predictor.encoder.dimension, int(job.settings.cache.max_gb * 1e9)
         return caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
 
     # One for both precisions: what the trial shows to it is known to the run, and counted.
@@ -114,8 +108,8 @@ def _open(
             predictor,
             cache(predictor),
             reading,
-            batch_size=batch_size,
-            verify_content=verify_content,
+            batch_size=machine.batch_size,
+            verify_content=machine.verify_content,
             fallback=fallback,
         )
 
@@ -123,8 +117,8 @@ def _open(
     if loaded.reference is None:
         return chosen
     reference = engine(loaded.reference.encoding_at_once(TRIED))
-    schema = result_schema_of(plan, {})
-    differ = disagreements(plan.manifest, plan.rows, schema, chosen, reference, lambda _: shutdown.check())
+    schema = result_schema_of(job, {})
+    differ = disagreements(job.manifest, rows, schema, chosen, reference, lambda _: shutdown.check())
     if not differ:
         chosen.stages.errors = 0  # the run meets them again
         return chosen
@@ -177,7 +171,7 @@ def load_predictor(
     folder: where a quantised model is kept, None for this run only. draw: images to quantise it with, uint8 (B, 3, H, W).
     calibrations: by attribute.
     """
-    if is_trained(model.name):
+    if model.is_resnet18:
         return Loaded(load_trained(model, device, attributes, calibrations))
     chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
     check(model.backend, model.precision, chosen)
@@ -222,9 +216,8 @@ def load_trained(
 
 
 def load_system(
-    settings: Settings,
+    job: Job,
     device: str | None,
-    calibrations: Mapping[str, Calibration],
     folder: Path | None,
     draw: Callable[[Preprocessing], Iterator[Tensor]],
 ) -> Loaded:
@@ -232,13 +225,14 @@ def load_system(
 
     Where CLIP cannot be had and the fallback is to take its place, a warning says so, and the predictor is the fallback's.
     """
-    attributes, fallback = settings.attributes, settings.fallback
-    if fallback is None:
+    settings, attributes, fallback = job.settings, job.attributes, job.settings.fallback
+    calibrations, index, description = job.calibrations, job.artifacts.fallback_index, job.artifacts.fallback
+    if fallback is None or index is None or description is None:
         return load_predictor(settings.model, device, attributes, folder, draw, calibrations)
-    averaged = attributes[fallback_attribute(fallback, attributes)].name if fallback.mode == "ensemble" else None
+    averaged = attributes[index].name if fallback.mode == "ensemble" else None
     of_clip = {name: calibration for name, calibration in calibrations.items() if name != averaged}
     try:
-        first = load_predictor(settings.model, device, attributes, folder, draw, of_clip)
+        loaded = load_predictor(settings.model, device, attributes, folder, draw, of_clip)
     except ModelError as error:
         if not fallback.on_model_error:
             raise
@@ -248,26 +242,20 @@ def load_system(
             fallback.checkpoint,
         )
         return Loaded(load_trained(_alone(fallback, settings.model), device, attributes, calibrations))
-    return load_fallback(fallback, settings.model, first, device, calibrations)
+    return load_fallback(job, loaded, device, index, description)
 
 
-def load_fallback(
-    settings: FallbackSettings,
-    model: ModelSettings,
-    loaded: Loaded,
-    device: str | None,
-    calibrations: Mapping[str, Calibration],
-) -> Loaded:
-    """Load the checkpoint behind a predictor that is loaded, and join the two. ModelError, ConfigError."""
-    first = loaded.predictor
-    index, trained = fallback_attribute(settings, first.attributes), read_trained(settings.checkpoint)
+def load_fallback(job: Job, loaded: Loaded, device: str | None, index: int, description: Trained) -> Loaded:
+    """Load the checkpoint behind a predictor that is loaded, for its attribute number `index`. ModelError, ConfigError."""
+    settings, calibrations, first = job.settings.fallback, job.calibrations, loaded.predictor
+    assert settings is not None
     attribute = first.attributes[index]
-    model = _alone(settings, model)
+    model = _alone(settings, job.settings.model)
     if settings.mode == "low-confidence":
         second = load_trained(model, device, [attribute], calibrations)
         return replace(loaded, hybrid=Hybrid(first, second, index, below=settings.below))
     second = load_trained(model, device, [attribute])
-    ensemble, weights = trained.ensemble, first.encoder.weights
+    ensemble, weights = description.ensemble, first.encoder.weights
     if ensemble is None or (ensemble.clip, ensemble.prompts) != (weights, prompts_hash(attribute)):
         found = "no weight" if ensemble is None else "a weight for another CLIP or other prompts"
         raise ConfigError(

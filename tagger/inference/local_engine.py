@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 
@@ -16,13 +15,13 @@ from torch import Tensor
 from tagger.catalog.manifest import Manifest, Shard, image_refs
 from tagger.catalog.retry import error_rows, merge_tags
 from tagger.catalog.tags import tag_columns
-from tagger.core.types import ImageBatch, ImageRef, Preprocessing
+from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 from tagger.encoders.embedding_cache import EmbeddingCache
-from tagger.images.file_versions import FileVersions
 from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
 from tagger.inference.embedding_stream import Arrival, EmbeddingStream
 from tagger.inference.fallback_stream import Candidate, FallbackStream
+from tagger.inference.file_memory import FileMemory
 from tagger.inference.hybrid import Hybrid
 from tagger.inference.predictor import Embeddings, Predictor
 from tagger.inference.shard_state import OpenShard, ShardQueue
@@ -30,6 +29,8 @@ from tagger.inference.timings import Stages
 
 OPEN_SHARDS = 4  # that may wait for a full piece of the encoder, their tables and embeddings in memory
 ENCODER, FALLBACK = "encoder", "fallback"  # names of the pixels that each is given
+
+TakePixels = Callable[[NDArray[np.int64], Mapping[str, Tensor]], object]  # rows (N,) of the manifest, uint8 (N, 3, H, W) by name
 
 
 def preprocessings_of(predictor: Predictor, hybrid: Hybrid | None) -> dict[str, Preprocessing]:
@@ -41,9 +42,9 @@ def preprocessings_of(predictor: Predictor, hybrid: Hybrid | None) -> dict[str, 
 class LocalEngine:
     """Tags shards with this machine.
 
-    reading: how images are read, with preprocessings_of these models. batch_size: how many are read together. fallback: with
-    the cache of its embeddings. verify_content: read every image, whether it seems unchanged or not. stages: filled in while it
-    runs.
+    reading: how images are read, with preprocessings_of these models, and of others that `embed` hands out. batch_size: how
+    many are read together. fallback: with the cache of its embeddings. verify_content: read every image, whether it seems
+    unchanged or not. stages: filled in while it runs.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class LocalEngine:
         self.predictor, self.cache, self.stages = predictor, cache, Stages()
         self._reading, self._batch_size, self._verify_content = reading, batch_size, verify_content
         self._fallback, self._stream = fallback, EmbeddingStream(predictor, cache)
-        self._versions = FileVersions(reading.policy)
+        self._files = FileMemory(self._stream, reading.policy, verify_content)
 
     @property
     def workers(self) -> int:
@@ -68,6 +69,17 @@ class LocalEngine:
     @property
     def hybrid(self) -> Hybrid | None:
         return None if self._fallback is None else self._fallback.hybrid
+
+    def with_policy(self, policy: ImagePolicy) -> LocalEngine:
+        """Return an engine with the same models and caches for the images of another manifest; allowed formats are the same."""
+        return LocalEngine(
+            self.predictor,
+            self.cache,
+            replace(self._reading, policy=policy),
+            batch_size=self._batch_size,
+            verify_content=self._verify_content,
+            fallback=self._fallback,
+        )
 
     def tag(
         self,
@@ -82,28 +94,35 @@ class LocalEngine:
         schema: the result's. advance: called with the number of rows that were read or recalled. earlier: a result of these
         rows, of which only those with an error are tagged. Raises ManifestError if it is one of other rows.
         """
-        opened = self._open(manifest, shards, earlier, all_rows)
-        for shard in self._complete(opened, advance):
+        for shard in self._complete(self._open(manifest, shards, earlier), advance):
             yield shard.shard, self._close(shard, schema)
 
     def embed(
         self,
         manifest: Manifest,
-        shards: Sequence[Shard],
+        rows: NDArray[np.int64],
         advance: Callable[[int], object],
-        choose: Callable[[pa.Table], NDArray[np.int64]],
+        take_pixels: TakePixels | None = None,
     ) -> Iterator[OpenShard]:
-        """Yield each shard with the embeddings of those of its rows that `choose` names, ascending, from 0."""
-        yield from self._complete(self._open(manifest, shards, None, choose), advance)
+        """Yield the shards that have these rows of the manifest, ascending, with the embeddings of these rows alone.
 
-    def _complete(self, opened: Iterator[OpenShard], advance: Callable[[int], object]) -> Iterator[OpenShard]:
+        advance: called with the number of these rows that were read or recalled. take_pixels: called, in order, with the rows
+        that can be read and their pixels; for it, they are decoded even if their embeddings are known.
+        """
+        shards = [shard for shard in manifest.shards() if np.searchsorted(rows, shard.start) < np.searchsorted(rows, shard.stop)]
+        opened = self._open(manifest, shards, rows=rows, decode_all=take_pixels is not None)
+        yield from self._complete(opened, advance, take_pixels)
+
+    def _complete(
+        self, opened: Iterator[OpenShard], advance: Callable[[int], object], take_pixels: TakePixels | None = None
+    ) -> Iterator[OpenShard]:
         queue = ShardQueue(opened, self._batch_size)
         reading = replace(self._reading, known=self.cache.known())
 
         def completed() -> Iterator[OpenShard]:
             self._count()
             for shard in queue.completed():
-                advance(len(shard.table) - shard.to_load)
+                advance(shard.recalled)
                 self._commit()
                 yield shard
 
@@ -113,6 +132,8 @@ class LocalEngine:
                 for batch in self._timed(load_images(queue.batches(), reading)):
                     shard, again = queue.arrived()
                     self._take(batch, shard, queue)
+                    if take_pixels is not None and len(batch.rows):
+                        take_pixels(batch.rows, batch.pixels)
                     if not again:
                         advance(len(batch.rows) + len(batch.errors) + len(batch.known))
                     if queue.is_stuck(OPEN_SHARDS):
@@ -156,10 +177,15 @@ class LocalEngine:
         self,
         manifest: Manifest,
         shards: Sequence[Shard],
-        earlier: Manifest | None,
-        choose: Callable[[pa.Table], NDArray[np.int64]],
+        earlier: Manifest | None = None,
+        rows: NDArray[np.int64] | None = None,
+        decode_all: bool = False,
     ) -> Iterator[OpenShard]:
-        """Yield the shards, one by one, with what is known of their images without reading a file."""
+        """Yield the shards, one by one, with what is known of their images without reading a file.
+
+        rows: of the manifest, those that are wanted; default: all, or those with an error in an `earlier` result. decode_all:
+        whether those are decoded whose embeddings are known, too.
+        """
         results = earlier.read(shards) if earlier else zip(shards, repeat(None))
         read = zip(manifest.read(shards), results, strict=True)
         while True:
@@ -168,17 +194,25 @@ class LocalEngine:
                 if (found := next(read, None)) is None:
                     return
                 (shard, table), (_, tags) = found
-                rows = choose(table) if tags is None else error_rows(shard, table, tags, manifest.image_column)
+                wanted = np.arange(len(table))
+                if rows is not None:
+                    wanted = rows[np.searchsorted(rows, shard.start) : np.searchsorted(rows, shard.stop)] - shard.start
+                elif tags is not None:
+                    wanted = error_rows(shard, table, tags, manifest.image_column)
                 embeddings = np.zeros((len(table), self.predictor.encoder.dimension), self.predictor.dtype)
-                current = OpenShard(shard, table, tags, rows, embeddings, np.zeros(len(table), np.bool_))
-                self._recall(current, image_refs(table, manifest.image_column, shard.start))
+                current = OpenShard(shard, table, tags, wanted, embeddings, np.zeros(len(table), np.bool_))
+                self._recall(current, image_refs(table, manifest.image_column, shard.start), decode_all)
+                current.recalled = (len(table) if rows is None else len(wanted)) - len(current.loading)
             finally:
                 self.stages.recall += time.perf_counter() - began
             yield current
 
-    def _recall(self, shard: OpenShard, refs: list[ImageRef]) -> None:
+    def _recall(self, shard: OpenShard, refs: list[ImageRef], decode_all: bool) -> None:
         rows = shard.rows.tolist()
-        digests = self._known_digests(shard, refs)
+        digests = self._files.digests(shard, refs)
+        if decode_all:
+            shard.loading = {row: replace(refs[row], decode=True) for row in rows}
+            return
         found = self.cache.get(set(digests.values()))
         known = [row for row in rows if digests.get(row, b"") in found]
         for row in known:
@@ -190,27 +224,6 @@ class LocalEngine:
             lacking = set(self._fallback.recall(shard, known, [digests[row] for row in known]))
         done = set(known) - lacking
         shard.loading = {row: replace(refs[row], decode=True) if row in lacking else refs[row] for row in rows if row not in done}
-        shard.to_load = len(shard.loading)
-
-    def _known_digests(self, shard: OpenShard, refs: list[ImageRef]) -> dict[int, bytes]:
-        """Return row -> digest, of images that are in the manifest or that have not changed since they were read last.
-
-        Remote ones, of which only the server knows, get version and digest into their reference.
-        """
-        digests: dict[int, bytes] = {}
-        for row in shard.rows.tolist():
-            if (data := refs[row].data) is not None:
-                digests[row] = hashlib.sha256(data).digest()
-            elif (file := self._versions(refs[row])) is not None:
-                shard.files[row] = file
-        if not self._verify_content:
-            kept = self.cache.known_files([name for name, _ in shard.files.values()])
-            for (row, (_, version)), (last, digest) in zip(shard.files.items(), kept, strict=True):
-                if last and last == version:
-                    digests[row] = digest
-                elif last and not version:
-                    refs[row] = replace(refs[row], version=last.decode("ascii", "replace"), digest=digest)
-        return digests
 
     def _take(self, batch: ImageBatch, shard: OpenShard, queue: ShardQueue) -> None:
         """Send a batch's images to the encoder, unless their embeddings are there by now."""
@@ -228,11 +241,11 @@ class LocalEngine:
             arrived = self._arrival(shard, row, digest, second)
             if not self._stream.find(digest, arrived):
                 self._stream.encode(digest, batch.pixels[ENCODER][number], arrived)
-            self._remember(shard, row, digest, batch.versions.get(manifest_row))
+            self._files.keep(shard, row, digest, batch.versions.get(manifest_row))
         for manifest_row, digest in batch.known.items():
             row = manifest_row - start
             if self._stream.find(digest, self._arrival(shard, row, digest, None)):
-                self._remember(shard, row, digest, batch.versions.get(manifest_row))
+                self._files.keep(shard, row, digest, batch.versions.get(manifest_row))
             else:  # evicted, or the cache was damaged, since the decoding process asked
                 queue.decode_again(shard, [(row, shard.loading[row])])
         self._ask_fallback(queue)
@@ -258,15 +271,6 @@ class LocalEngine:
         for candidate in self._fallback.send():
             queue.decode_again(candidate.shard, [(candidate.row, candidate.ref)])
 
-    def _remember(self, shard: OpenShard, row: int, digest: bytes, told: str | None) -> None:
-        """Keep which bytes the row's file has; `told` is the version that came with them from their server."""
-        ref = shard.loading.pop(row)
-        name, version = shard.files.get(row, (b"", b""))
-        if told:
-            self._stream.remember_file(name, told.encode(), digest)
-        elif version and self._versions(ref) == (name, version):  # else it was changed while it was read
-            self._stream.remember_file(name, version, digest)
-
     def _close(self, shard: OpenShard, schema: pa.Schema) -> pa.Table:
         """Decide about the shard's rows and return them with the tag columns."""
         tagged, predictor = shard.tagged(), self.predictor
@@ -283,8 +287,3 @@ class LocalEngine:
         if shard.earlier is not None:
             columns = merge_tags(shard.earlier, columns, schema.names[-len(columns) :], shard.rows)
         return pa.table([*shard.table.columns, *columns], schema=schema)
-
-
-def all_rows(table: pa.Table) -> NDArray[np.int64]:
-    """Return int64, every row."""
-    return np.arange(len(table))

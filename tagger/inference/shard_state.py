@@ -34,7 +34,7 @@ class OpenShard:
     errors: dict[int, ImageError] = field(default_factory=dict)
     loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
     files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before it was read
-    to_load: int = 0
+    recalled: int = 0  # of the rows that are counted, those that no batch brings
 
     def settle(self, row: int, second: NDArray[Any] | None = None) -> None:
         """Note that the row has all its embeddings; `second` is the fallback's, where it has to see the row."""

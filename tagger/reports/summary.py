@@ -18,7 +18,7 @@ from tagger.evaluation.gates import GateResult
 from tagger.evaluation.metrics import Evaluation
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """What summary.json holds (summary.schema.json); `errors` is code -> rows, `evaluation` is None where no attribute has a
     truth column.

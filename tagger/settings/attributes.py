@@ -12,10 +12,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_
 
 from tagger.core.errors import ConfigError
 from tagger.core.frozen import Frozen
+from tagger.settings.paths import RelativePath, Text
 
 DEFAULT_TEMPLATES = ("A photo of a {label}.",)
-
-Text = Annotated[str, Field(min_length=1)]
 
 
 class Section(Frozen):
@@ -48,7 +47,7 @@ class Attribute(Section):
     templates: tuple[Text, ...] = Field(default=DEFAULT_TEMPLATES, strict=False, min_length=1)
     truth_column: Text | None = None
     review_below: Annotated[float | None, Field(ge=0, le=1, strict=False)] = None
-    calibration: Text | None = None
+    calibration: RelativePath | None = None
 
     @field_validator("labels")
     @classmethod

@@ -1,4 +1,4 @@
-"""tagger.toml and options -> frozen, validated settings."""
+"""The tables and keys of tagger.toml, and which values they may have."""
 
 from __future__ import annotations
 
@@ -11,28 +11,17 @@ from pydantic import Field, field_validator
 
 from tagger.core.types import MORE_FORMATS
 from tagger.core.urls import STORES
-from tagger.settings.attributes import Attribute, Section, Text, duplicates
+from tagger.settings.attributes import Attribute, Section, duplicates
+from tagger.settings.options import Backend, Precision
+from tagger.settings.paths import ModelName, RelativePath, Text, is_resnet18
 
 FILE_NAME = "tagger.toml"
-
-
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
 
-
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-
-
 # A name in ASCII (an international one in its "xn--" form) or an IPv4 address, and a port.
 HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?", re.IGNORECASE)
-
-
 BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-Backend = Literal["torch", "openvino"]
-
-
-Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -45,11 +34,16 @@ class ModelSettings(Section):
     `exact_preprocessing`: pixels with the very arithmetic of the checkpoint's own image processor, slower on large JPEGs.
     """
 
-    name: Text = DEFAULT_MODEL
+    name: ModelName = DEFAULT_MODEL
     revision: Text | None = None
     backend: Backend = "torch"
     precision: Precision = "auto"
     exact_preprocessing: bool = False
+
+    @property
+    def is_resnet18(self) -> bool:
+        """Whether this is a checkpoint of `tagger train resnet18`, not a CLIP."""
+        return is_resnet18(self.name)
 
 
 class ManifestSettings(Section):
@@ -57,18 +51,18 @@ class ManifestSettings(Section):
 
     image_column: Text | None = None
     id_column: Text | None = None
-    image_root: Text | None = None
+    image_root: RelativePath | None = None
 
 
 class ImageSettings(Section):
     """Beside the image root and JPEG, PNG and WebP: what else may be read. Folders are relative to the file that names them."""
 
-    allow_roots: tuple[Text, ...] = Field(default=(), strict=False)
+    allow_roots: tuple[RelativePath, ...] = Field(default=(), strict=False)
     allow_formats: tuple[Text, ...] = Field(default=(), strict=False)
     allow_hosts: tuple[Text, ...] = Field(default=(), strict=False)
     allow_buckets: tuple[Text, ...] = Field(default=(), strict=False)
     allow_private_networks: tuple[Text, ...] = Field(default=(), strict=False)
-    timeout: float = Field(default=60.0, gt=0)
+    timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False)
 
     @field_validator("allow_formats")
     @classmethod
@@ -112,8 +106,8 @@ class CacheSettings(Section):
     """Where embeddings are kept between runs: `folder` is relative to the file that names it; default: the user's cache."""
 
     enabled: bool = True
-    folder: Text | None = None
-    max_gb: float = Field(default=16.0, gt=0)
+    folder: RelativePath | None = None
+    max_gb: float = Field(default=16.0, gt=0, allow_inf_nan=False)
 
 
 class FallbackSettings(Section):
@@ -123,24 +117,31 @@ class FallbackSettings(Section):
     probabilities of both are averaged. on_model_error: where CLIP cannot be had, it tags alone.
     """
 
-    checkpoint: Text
+    checkpoint: RelativePath
     mode: Literal["low-confidence", "ensemble"] = "low-confidence"
     below: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.5
     on_model_error: bool = False
 
 
 class GateSettings(Section):
-    """What the results must reach to be published; rates and shares from 0 to 1, None for no gate."""
+    """What the results must reach to be published; rates and shares from 0 to 1, None for no gate.
+
+    max_errors: rows, or a percentage such as "2%"; it takes the place of max_error_rate.
+    """
 
     min_accuracy: Share | None = None
     min_macro_f1: Share | None = None
     min_labelled_rows: Annotated[int, Field(ge=0)] | None = None
     max_error_rate: Share | None = None
+    max_errors: int | Text | None = None
     max_review_rate: Share | None = None
     max_changed_labels: Share | None = None
 
 
 class Settings(Section):
+    """All of tagger.toml; `labels` are those of its one attribute, or of an attribute that the manifest names."""
+
+    labels: tuple[Text, ...] | None = Field(default=None, strict=False)
     cache: CacheSettings = CacheSettings()
     images: ImageSettings = ImageSettings()
     model: ModelSettings = ModelSettings()

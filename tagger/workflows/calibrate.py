@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
+from typing import Any, Unpack
 
 from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
 from tagger.core.errors import ConfigError, StoppedError
 from tagger.core.files import reason, write_text
-from tagger.core.types import BATCH_SIZE
 from tagger.images.workers import start_early
-from tagger.inference.artifacts import how_decided
-from tagger.settings.attributes import Attribute, prompts_hash
-from tagger.settings.load import gather_settings
+from tagger.inference.artifacts import fallback_rule
+from tagger.inference.job import Job, open_job
+from tagger.settings.load import load_settings
+from tagger.settings.options import Machine, Overrides
 from tagger.tagging.calibration import Calibration, CalibrationFile
-from tagger.tagging.decisions import log_probabilities
-from tagger.training.calibration import System, _fit
-from tagger.workflows.plan import Plan, make_plan
-
-if TYPE_CHECKING:
-    from tagger.inference.local_engine import LocalEngine
-
-
-log = logging.getLogger(__name__)
 
 
 def calibrate(
@@ -39,45 +24,28 @@ def calibrate(
     output: str | Path,
     config: str | Path | Mapping[str, Any] | None = None,
     *,
-    labels: Sequence[str] | None = None,
-    model: str | Path | None = None,
-    image_column: str | None = None,
-    image_root: str | Path | None = None,
-    device: str | None = None,
-    workers: int | None = None,
-    precision: float | None = None,
+    target_precision: float | None = None,
     seed: int = 0,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+    **overrides: Unpack[Overrides],
 ) -> CalibrationFile:
-    """Fit a temperature for each attribute and source on half of the labelled rows of `manifest`, judge it on the other half,
-    and write it to `output`.
+    """Fit a temperature for each attribute and source on half of the labelled rows, judge it on the others, and write it.
 
-    precision: share of right labels that the rows which need no review shall have; `review_below` is chosen on the first half
-    so that they do. Raises the errors of errors.py; ManifestError where an attribute has fewer than two labelled rows.
+    target_precision: share of right labels that the rows which need no review shall have; `review_below` is chosen on the
+    first half so that they do. Raises the errors of core/errors.py; ManifestError where an attribute has fewer than two
+    labelled rows.
     """
     name = str(manifest)
-    settings = gather_settings(name, config, model=model, image_column=image_column, image_root=image_root)
+    settings = load_settings(name, config, **overrides)
     plain = tuple(one.model_copy(update={"calibration": None}) for one in settings.attributes)
-    settings = settings.model_copy(update={"attributes": plain})
-    with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
-        plan = make_plan(
-            name,
-            settings,
-            space,
-            labels=labels,
-            output=Path(folder) / "unused.parquet",
-            limit=None,
-            overwrite=False,
-            in_place=False,
-            retry_errors=None,
-            previous=None,
-            max_errors=None,
-        )
-        if not any(attribute.truth_column for attribute in plan.attributes):
+    with Workspace() as space:
+        job = open_job(name, settings.model_copy(update={"attributes": plain}), space)
+        if not any(attribute.truth_column for attribute in job.attributes):
             raise ConfigError(f"{name}: expected an attribute with a truth_column, found none; name the column of right answers")
-        if workers != 0:
+        if machine.workers != 0:
             start_early()
-        attributes = _calibrate(plan, device, workers, precision, seed)
-        content = CalibrationFile(manifest=plan.manifest.content_hash(), seed=seed, attributes=attributes)
+        attributes = _calibrate(job, machine, target_precision, seed)
+        content = CalibrationFile(manifest=job.manifest.content_hash(), seed=seed, attributes=attributes)
     try:
         write_text(Path(output), content.model_dump_json(indent=2) + "\n")
     except OSError as error:
@@ -87,68 +55,39 @@ def calibrate(
     return content
 
 
-def _calibrate(plan: Plan, device: str | None, workers: int | None, precision: float | None, seed: int) -> dict[str, Calibration]:
+def _calibrate(job: Job, machine: Machine, target_precision: float | None, seed: int) -> dict[str, Calibration]:
     # torch takes seconds to import: only now that everything else is known to be right.
     from tagger.inference.load import open_engine
-    from tagger.training.dataset import LeftOut, truth_of
+    from tagger.training.calibration import Rule, fit_calibration, sources_of
+    from tagger.training.dataset import embed, read_labelled
 
-    settings, asked = plan.settings, [attribute for attribute in plan.attributes if attribute.truth_column]
-    if settings.fallback is not None:  # there is nothing to calibrate where one of the two is missing
-        required = settings.fallback.model_copy(update={"on_model_error": False})
-        plan = replace(plan, settings=settings.model_copy(update={"fallback": required}))
-
-    def labelled(table: pa.Table) -> NDArray[np.int64]:
-        return np.flatnonzero(np.max([truth_of(table, attribute) for attribute in asked], axis=0) >= 0)
-
-    firsts: list[list[NDArray[np.float32]]] = []
-    seconds: list[NDArray[np.float32]] = []
-    truths: list[list[NDArray[np.int64]]] = []
-    left_out = LeftOut()
-    with open_engine(plan, device, batch_size=BATCH_SIZE, workers=workers, show_all=True) as engine:
-        shards = list(plan.manifest.shards())
-        for shard in engine.embed(plan.manifest, shards, lambda _: shutdown.check(), labelled):
-            left_out.add(shard.errors.values())
-            tagged = shard.tagged()
-            firsts.append(engine.predictor.probabilities(shard.embeddings[tagged]))
-            if (hybrid := engine.hybrid) is not None:
-                embeddings = shard.second_embeddings(hybrid.second.encoder.dimension, hybrid.second.dtype)
-                seconds += hybrid.second.probabilities(embeddings)
-            truths.append([truth_of(shard.table, attribute)[tagged] for attribute in asked])
-        left_out.say()
-        found = {}
-        for number, attribute in enumerate(asked):
-            truth = np.concatenate([np.empty(0, np.int64), *(part[number] for part in truths)])
-            index = plan.attributes.index(attribute)
-            mode, below = how_decided(settings, plan.attributes, attribute)
-            first = np.concatenate([np.empty((0, len(attribute.labels)), np.float32), *(part[index] for part in firsts)])
-            rows = truth >= 0
-            second = np.concatenate([first[:0], *seconds])[rows] if mode != "none" else None
-            systems = _systems(engine, attribute, index, mode, first[rows], second)
-            found[attribute.name] = _fit(plan.manifest.name, attribute, systems, truth[rows], mode, below, precision, seed)
-    return found
+    labelled = read_labelled(job.manifest, [attribute for attribute in job.attributes if attribute.truth_column])
+    # Both encoders see every row, so that each source is fitted on all of its own probabilities.
+    with open_engine(_with_both_models(job), machine, show_all=True) as engine:
+        examples = embed(labelled, engine, lambda _: shutdown.check())
+        predictor, hybrid = engine.predictor, engine.hybrid
+        assert examples.embeddings is not None
+        firsts, second = predictor.probabilities(examples.embeddings), None
+        if hybrid is not None and examples.second_embeddings is not None:
+            [second] = hybrid.second.probabilities(examples.second_embeddings)
+    calibrations = {}
+    for index, (attribute, first) in enumerate(zip(job.attributes, firsts, strict=True)):
+        if attribute.truth_column is None:
+            continue
+        truth = examples.truths[attribute.name]
+        rows, rule = truth >= 0, Rule(*fallback_rule(job.settings, job.artifacts, index))
+        of_fallback = second[rows] if second is not None and rule.mode != "none" else None
+        sources = sources_of(predictor, hybrid, attribute, rule, first[rows], of_fallback)
+        calibrations[attribute.name] = fit_calibration(
+            job.manifest.name, attribute, sources, truth[rows], rule, target_precision, seed
+        )
+    return calibrations
 
 
-def _systems(
-    engine: LocalEngine,
-    attribute: Attribute,
-    index: int,
-    mode: str,
-    first: NDArray[np.float32],
-    second: NDArray[np.float32] | None,
-) -> dict[str, System]:
-    """Whoever may decide, the one who does so alone, or first, first."""
-    from tagger.inference.hybrid import HYBRID, hybrid_weights
-
-    encoder, hybrid = engine.predictor.encoder, engine.hybrid
-    prompts = prompts_hash(attribute) if encoder.source == "clip" else ""
-    if second is None or hybrid is None:
-        return {encoder.source: System(log_probabilities(first), 1.0, encoder.weights, prompts)}
-    own = hybrid.second.encoder
-    alone = System(log_probabilities(second), hybrid.second.temperatures[0], own.weights, "")
-    if mode == "low-confidence":
-        return {encoder.source: System(log_probabilities(first), 1.0, encoder.weights, prompts), own.source: alone}
-    mean, _ = hybrid.join(first, second, np.ones(len(first), np.bool_))
-    return {
-        HYBRID: System(log_probabilities(mean), 1.0, hybrid_weights(encoder.weights, own.weights), prompts),
-        own.source: alone,
-    }
+def _with_both_models(job: Job) -> Job:
+    """Return the job without a fallback that may take CLIP's place: there is nothing to calibrate where one is missing."""
+    fallback = job.settings.fallback
+    if fallback is None:
+        return job
+    required = fallback.model_copy(update={"on_model_error": False})
+    return replace(job, settings=job.settings.model_copy(update={"fallback": required}))

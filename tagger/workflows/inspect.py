@@ -8,20 +8,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.profile import read_balance, read_references
+from tagger.catalog.schemas import require_no_tags
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError, ModelError
 from tagger.core.text import one_line, without_secrets
-from tagger.core.types import BATCH_SIZE, ImageRef
-from tagger.encoders.resnet18_checkpoint import is_trained
+from tagger.core.types import ImageRef
 from tagger.evaluation.gates import gate_thresholds
 from tagger.images.workers import choose_workers, fit_shared_memory, start_early
-from tagger.inference.job import Job, check_job
+from tagger.inference.job import Job, open_job
 from tagger.reports.inspection import Inspection, Question, Sample
-from tagger.settings.load import gather_settings
+from tagger.settings.load import load_settings
+from tagger.settings.options import Machine, Overrides
 
 if TYPE_CHECKING:
     import torch
@@ -42,18 +43,8 @@ def inspect(
     manifest: str | Path,
     config: str | Path | Mapping[str, Any] | None = None,
     *,
-    labels: Sequence[str] | None = None,
-    model: str | Path | None = None,
-    revision: str | None = None,
-    backend: str | None = None,
-    precision: str | None = None,
-    image_column: str | None = None,
-    image_root: str | Path | None = None,
-    device: str | None = None,
-    workers: int | None = None,
-    image_timeout: float | None = None,
-    allow_formats: Sequence[str] | None = None,
-    exact_preprocessing: bool = False,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+    **overrides: Unpack[Overrides],
 ) -> Inspection:
     """Look at `manifest` as `run` with the same options would: columns, references, labels, their balance, and up to DRAWN
     images, decoded as safely as in a run. Estimates the run's time and memory from the model's configuration and this machine.
@@ -62,23 +53,12 @@ def inspect(
     raise before its first image, and ManifestError where none of the drawn images can be read; warnings are in what is returned.
     """
     name = str(manifest)
-    settings = gather_settings(
-        name,
-        config,
-        model=model,
-        revision=revision,
-        backend=backend,
-        precision=precision,
-        image_column=image_column,
-        image_root=image_root,
-        image_timeout=image_timeout,
-        allow_formats=allow_formats,
-        exact_preprocessing=exact_preprocessing,
-    )
+    settings = load_settings(name, config, **overrides)
     with Workspace() as space:
-        job = check_job(name, settings, space, labels)
-        gate_thresholds(job.settings.gates, job.attributes, None, job.manifest.rows)  # which may be ones that cannot be reached
-        if workers != 0:
+        job = open_job(name, settings, space)
+        require_no_tags(name, job.manifest.schema, [attribute.name for attribute in job.attributes])
+        gate_thresholds(job.settings.gates, job.attributes, job.manifest.rows)  # which may be ones that cannot be reached
+        if machine.workers != 0:
             start_early()
         references, drawn = read_references(job.manifest, DRAWN)
         questions = {
@@ -97,11 +77,11 @@ def inspect(
         from tagger.inference.load import choose_device
 
         chosen = job.settings.model
-        where = choose_device("cpu" if device is None and chosen.backend == "openvino" else device)
+        where = choose_device("cpu" if machine.device is None and chosen.backend == "openvino" else machine.device)
         check(chosen.backend, chosen.precision, where)
         costs, missing = _costs(job)
-        workers = choose_workers(where.type) if workers is None else workers
-        workers = fit_shared_memory(workers, 3 * BATCH_SIZE * sum(_pixels(cost) for cost in costs))
+        workers = choose_workers(where.type) if machine.workers is None else machine.workers
+        workers = fit_shared_memory(workers, 3 * machine.batch_size * sum(_pixels(cost) for cost in costs))
         sample, busy = _look(job, drawn, costs, workers)
         used, estimate = _estimate(job, costs, sample, busy, where, workers)
         return Inspection(
@@ -131,7 +111,7 @@ def _costs(job: Job) -> tuple[list[Cost], str | None]:
     from tagger.encoders.cost import cost_of_clip, cost_of_trained
 
     model, fallback = job.settings.model, job.settings.fallback
-    if is_trained(model.name):
+    if model.is_resnet18:
         return [cost_of_trained(model.name, model.exact_preprocessing)], None
     second = [cost_of_trained(fallback.checkpoint, model.exact_preprocessing)] if fallback else []
     try:
@@ -205,7 +185,7 @@ def _estimate(
     at_once = ENCODED_AT_ONCE.get(device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
     used: str = settings.model.precision
     if used == "auto":
-        used = "fp32" if is_trained(settings.model.name) else choose(device)
+        used = "fp32" if settings.model.is_resnet18 else choose(device)
     speed = TOWER_SHARE * measure_speed(first, at_once, device, DTYPES.get(used, DTYPES["fp32"]))
     encode = first.operations / speed
     if len(costs) > 1 and settings.fallback and settings.fallback.mode == "ensemble":  # else only some rows see it

@@ -1,9 +1,8 @@
-"""What a run is going to do: manifest, attributes, places, all checked before any model is loaded."""
+"""What a run is going to do with a job: which rows, compared with what, written where; checked before any model is loaded."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,24 +12,24 @@ from tagger.catalog.outputs import choose_output, run_folder
 from tagger.catalog.results import open_results
 from tagger.catalog.retry import open_earlier
 from tagger.catalog.sandbox import check
+from tagger.catalog.schemas import require_no_tags
 from tagger.core.errors import ManifestError, UsageError
 from tagger.core.urls import is_object_url
 from tagger.evaluation.gates import gate_thresholds
-from tagger.inference.job import Job, check_job
-from tagger.settings.schema import Settings
-
-log = logging.getLogger(__name__)
+from tagger.inference.job import Job
+from tagger.settings.options import Output
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Job):
-    """A job of which the first `rows` are tagged; results go to `output`.
+class Plan:
+    """The first `rows` of the job's manifest are tagged, and results go to `output`.
 
     url: the object that they are put at from there. earlier: the result whose error rows alone are tried again, with its tag
-    columns. previous: the result of an earlier night, or its copy; previous_place: as a person names it. gates: threshold of
-    each that is judged; max_errors in rows.
+    columns. previous: the result of an earlier night, or its copy; previous_place: as a person names it. gates: the threshold
+    of each that is judged; max_errors in rows.
     """
 
+    job: Job
     output: Path
     url: str | None
     rows: int
@@ -46,55 +45,40 @@ class Plan(Job):
 
     @property
     def run_folder(self) -> Path:
+        """The folder beside the results with what is said about them."""
         return run_folder(self.output)
 
 
-def make_plan(
-    name: str,
-    settings: Settings,
-    space: Workspace,
-    *,
-    labels: Sequence[str] | None,
-    output: str | Path | None,
-    limit: int | None,
-    overwrite: bool,
-    in_place: bool,
-    retry_errors: str | Path | None,
-    previous: str | Path | None,
-    max_errors: int | str | None,
-) -> Plan:
-    """Open the manifest, its objects copied to `space`, and check everything against it.
-
-    Raises ManifestError, ConfigError, UsageError, StoppedError.
-    """
-    job = check_job(name, settings, space, labels)
+def make_plan(job: Job, space: Workspace, output: Output) -> Plan:
+    """Check where the results of the job go and what they are compared with; raises ManifestError, UsageError, StoppedError."""
     manifest = job.manifest
-    rows = manifest.rows if limit is None else min(limit, manifest.rows)
+    require_no_tags(manifest.name, manifest.schema, [attribute.name for attribute in job.attributes])
+    rows = manifest.rows if output.limit is None else min(output.limit, manifest.rows)
     earlier = None
-    if retry_errors is not None:
-        if in_place or rows != manifest.rows:
-            raise UsageError(f"--retry-errors: expected it without {'--in-place' if in_place else '--limit'}; leave one out")
-        result = space.local(retry_errors)
+    if output.retry_errors is not None:
+        if rows != manifest.rows:
+            raise UsageError("--retry-errors: expected it without --limit; leave one out")
+        result = space.local(output.retry_errors)
         check(str(result))
         earlier = open_earlier(result, manifest)
     objects = [space.urls[file] for file in manifest.files if file in space.urls]
-    target = choose_output(name, manifest, objects, output, limit, overwrite, in_place)
-    place = target if previous is None else previous
-    found = _open_previous(place, space, manifest, required=previous is not None)
+    target = choose_output(manifest, objects, output.path, output.overwrite, output.in_place)
+    place = target if output.previous is None else output.previous
+    found = _open_previous(place, space, manifest, required=output.previous is not None)
     return Plan(
-        **vars(job),
+        job=job,
         output=target if isinstance(target, Path) else space.folder / "results.parquet",
         url=None if isinstance(target, Path) else target,
         rows=rows,
         earlier=earlier,
         previous=found,
         previous_place=place if found else None,
-        gates=gate_thresholds(settings.gates, job.attributes, max_errors, rows),
+        gates=gate_thresholds(job.settings.gates, job.attributes, rows),
     )
 
 
 def _open_previous(place: Path | str, space: Workspace, manifest: Manifest, required: bool) -> Path | None:
-    """The result of an earlier night, readable here; without one ManifestError if it is required, else None."""
+    """Return the result of an earlier night, readable here; without one ManifestError if it is required, else None."""
     try:
         if not required and (kind(str(place)) is None if is_object_url(place) else not Path(place).exists()):
             return None

@@ -1,10 +1,12 @@
-"""A plan carried out: what an interrupted run has not done is tagged, then all is judged, and published or written aside."""
+"""The results of a run are counted, evaluated and judged, then published or written aside, and its summary beside them."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -14,26 +16,91 @@ from tagger.catalog.remote_results import StoredResults, aside_url, run_url
 from tagger.catalog.results import Results, aside_of
 from tagger.catalog.tags import status_counts
 from tagger.core import shutdown
-from tagger.core.errors import GateError, StoppedError
+from tagger.core.errors import StoppedError
 from tagger.core.files import reason, write_text
-from tagger.evaluation.changes import LabelChanges, compare_with
-from tagger.evaluation.gates import Figures, judge
-from tagger.evaluation.metrics import Evaluator
+from tagger.evaluation.changes import Changed, LabelChanges, compare_with
+from tagger.evaluation.gates import Figures, GateResult, judge
+from tagger.evaluation.metrics import Evaluation, Evaluator
 from tagger.reports.summary import RunSummary
 from tagger.workflows.plan import Plan
 
 log = logging.getLogger(__name__)
 
 
-def _results(plan: Plan, schema: pa.Schema, job: Mapping[str, str]) -> Results:
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a run's results, by the names of RunSummary."""
+
+    published: bool
+    output: Path | str
+    tagged: int
+    review: int
+    errors: Counter[str]
+    evaluation: Evaluation | None
+    changed_labels: Mapping[str, Changed]
+    gates: Sequence[GateResult]
+
+
+def open_parts(plan: Plan, schema: pa.Schema, depends_on: Mapping[str, str]) -> Results:
+    """Return the results of the plan on their way, with the parts that an interrupted run of the same job has left."""
     if plan.url is None:
-        return Results(plan.output, plan.run_folder, schema, job)
-    return StoredResults(plan.output, plan.run_folder, schema, job, plan.url)
+        return Results(plan.output, plan.run_folder, schema, depends_on)
+    return StoredResults(plan.output, plan.run_folder, schema, depends_on, plan.url)
 
 
-def _write_summary(plan: Plan, summary: RunSummary) -> None:
-    summary.exit_code = 0 if summary.published else GateError.exit_code
-    summary.ended = datetime.now(UTC).isoformat(timespec="seconds")
+def read_previous(plan: Plan) -> LabelChanges | str:
+    """Read the labels of the earlier result; a text says why there is nothing to compare with. Raises StoppedError."""
+    if plan.previous is None:
+        return "there is no earlier result to compare with"
+    manifest, id_column = plan.job.manifest, plan.job.settings.manifest.id_column
+    names = [attribute.name for attribute in plan.job.attributes]
+    compared = compare_with(plan.previous, manifest.schema, id_column or manifest.image_column, names)
+    if isinstance(compared, str):
+        log.info("changed labels are not counted: %s", compared)
+    return compared
+
+
+def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: LabelChanges | str) -> Outcome:
+    """Publish the results if they pass the gates, counting, evaluating and judging exactly what is published."""
+    truths = {one.name: (one.truth_column, one.label_names) for one in plan.job.attributes if one.truth_column}
+    evaluator, counts = Evaluator(truths), Counter[str]()
+    evaluation: Evaluation | None = None
+    gates: Sequence[GateResult] = ()
+
+    def accept() -> bool:
+        nonlocal evaluation, gates
+        evaluation = evaluator.result() if truths else None
+        figures = Figures(
+            rows=plan.rows,
+            errors=counts.total() - counts["tagged"] - counts["review"],
+            review=counts["review"],
+            evaluation=evaluation,
+            changed=previous if isinstance(previous, str) else previous.counts,
+        )
+        gates = judge(plan.gates, figures)
+        return all(gate.passed for gate in gates)
+
+    for table in results.publish(shards, accept):
+        shutdown.check()
+        evaluator.update(table)
+        if not isinstance(previous, str):
+            previous.update(table)
+        counts.update(status_counts(table))
+    aside = aside_of(plan.output) if plan.url is None else aside_url(plan.url)
+    return Outcome(
+        published=results.published,
+        output=plan.place if results.published else aside,
+        tagged=counts.pop("tagged", 0),
+        review=counts.pop("review", 0),
+        errors=counts,
+        evaluation=evaluation,
+        changed_labels={} if isinstance(previous, str) else previous.counts,
+        gates=gates,
+    )
+
+
+def write_summary(plan: Plan, summary: RunSummary) -> None:
+    """Write summary.json beside the results; raises StoppedError, which says that they are complete."""
     file = plan.run_folder / "summary.json"
     try:
         write_text(file, summary.to_json())
@@ -44,48 +111,3 @@ def _write_summary(plan: Plan, summary: RunSummary) -> None:
             f"{run_url(plan.url) if plan.url else plan.run_folder}: expected to write summary.json, found: {reason(error)}; the "
             f"results are complete at {summary.output}; `tagger evaluate` prints their evaluation"
         ) from error
-
-
-def _previous(plan: Plan) -> LabelChanges | str:
-    """The labels of the earlier result, or why there is nothing to compare with."""
-    if plan.previous is None:
-        return "there is no earlier result to compare with"
-    key = plan.settings.manifest.id_column or plan.manifest.image_column
-    compared = compare_with(plan.previous, plan.manifest.schema, key, [attribute.name for attribute in plan.attributes])
-    if isinstance(compared, str):
-        log.info("changed labels are not counted: %s", compared)
-    return compared
-
-
-def _publish(results: Results, shards: Sequence[Shard], plan: Plan, summary: RunSummary, previous: LabelChanges | str) -> None:
-    """Publish the results if they pass the gates, counting, evaluating and judging exactly what is published."""
-    truths = {a.name: (a.truth_column, a.label_names) for a in plan.attributes if a.truth_column}
-    evaluator = Evaluator(truths)
-
-    def accept() -> bool:
-        summary.evaluation = evaluator.result() if truths else None
-        summary.changed_labels = {} if isinstance(previous, str) else previous.counts
-        figures = Figures(
-            rows=plan.rows,
-            errors=summary.errors.total(),
-            review=summary.review,
-            evaluation=summary.evaluation,
-            changed=previous if isinstance(previous, str) else previous.counts,
-        )
-        summary.gates = judge(plan.gates, figures)
-        return all(gate.passed for gate in summary.gates)
-
-    try:
-        for table in results.publish(shards, accept):
-            shutdown.check()
-            evaluator.update(table)
-            if not isinstance(previous, str):
-                previous.update(table)
-            counts = status_counts(table)
-            summary.tagged += counts.pop("tagged", 0)
-            summary.review += counts.pop("review", 0)
-            summary.errors.update(counts)
-    finally:
-        summary.published = results.published
-    if not summary.published:
-        summary.output = aside_of(plan.output) if plan.url is None else aside_url(plan.url)

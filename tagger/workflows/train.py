@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,17 @@ from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes
-from tagger.encoders.resnet18_checkpoint import METADATA_KEY, SUFFIX, Trained, is_trained
+from tagger.encoders.resnet18_checkpoint import METADATA_KEY, Trained
 from tagger.images.workers import choose_workers, start_early
-from tagger.inference.job import open_labelled
+from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.attributes import Attribute
-from tagger.settings.load import gather_settings
+from tagger.settings.load import load_settings
+from tagger.settings.options import Machine, Overrides, Recipe
+from tagger.settings.paths import RESNET18_SUFFIX
 
 if TYPE_CHECKING:
-    from tagger.training.resnet18 import Recipe
+    from tagger.inference.predictor import Predictor
+    from tagger.training.dataset import Examples
 
 log = logging.getLogger(__name__)
 
@@ -38,60 +42,44 @@ def train_resnet18(
     output: str | Path,
     config: str | Path | Mapping[str, Any] | None = None,
     *,
-    recipe: Recipe | None = None,
-    labels: Sequence[str] | None = None,
+    recipe: Recipe = Recipe(),  # noqa: B008  # frozen
     attribute: str | None = None,
-    model: str | Path | None = None,
-    image_column: str | None = None,
-    image_root: str | Path | None = None,
-    device: str | None = None,
-    workers: int | None = None,
-    ensemble: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+    **overrides: Unpack[Overrides],
 ) -> Trained:
     """Fine-tune torchvision's ResNet18 on the labelled rows of `manifest` and write a checkpoint to `output`.
 
-    attribute: which one of the settings', where there are several. ensemble: choose, on the validation rows, the weight beside
-    the settings' CLIP. An interrupted training is continued when it is asked for again. Raises the errors of errors.py.
+    attribute: which one of the settings', where there are several. An interrupted training is continued when it is asked for
+    again. Raises the errors of core/errors.py.
     """
     name, file = str(manifest), Path(output)
-    if file.suffix != SUFFIX:
-        raise UsageError(f"--output {file}: expected a name that ends with {SUFFIX}, found another; correct it")
+    if file.suffix != RESNET18_SUFFIX:
+        raise UsageError(f"--output {file}: expected a name that ends with {RESNET18_SUFFIX}, found another; correct it")
     if file.exists() and not overwrite:
         raise UsageError(f"--output {file}: expected no file, found one; remove it, or use --overwrite")
-    settings = gather_settings(name, config, model=model, image_column=image_column, image_root=image_root)
-    if ensemble and is_trained(settings.model.name):
+    settings = model_alone(load_settings(name, config, **overrides))
+    if recipe.ensemble and settings.model.is_resnet18:
         raise UsageError(f"--ensemble: expected a CLIP to be averaged with, found {settings.model.name}; name one with --model")
     with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
-        opened, chosen, policy = open_labelled(name, settings, space, labels, attribute)
-        if workers != 0:
+        job = with_one_attribute(open_job(name, settings, space), attribute)
+        [chosen] = job.attributes
+        if machine.workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
         from safetensors.torch import save
 
-        from tagger.images.loader import Reading
-        from tagger.inference.load import choose_device, load_predictor
-        from tagger.training.dataset import CLIP, RESNET18, load_examples
+        from tagger.inference.load import choose_device
+        from tagger.training.dataset import RESNET18
         from tagger.training.ensemble import fit_ensemble
-        from tagger.training.resnet18 import Recipe, train
+        from tagger.training.resnet18 import train
 
-        recipe = recipe or Recipe()
-        where = choose_device(device)
-        clip = load_predictor(settings.model, device, [chosen]).predictor if ensemble else None
-        wanted = {RESNET18: recipe.preprocessing, **({CLIP: clip.encoder.preprocessing} if clip else {})}
-        workers = choose_workers(where.type) if workers is None else workers
-        quiet = not (progress and sys.stderr.isatty())
+        device = choose_device(machine.device)
+        quiet = not (machine.progress and sys.stderr.isatty())
         try:
             with tqdm(unit="image", desc="reading", disable=quiet) as bar:
-                examples = load_examples(
-                    opened,
-                    chosen,
-                    Reading(policy=policy, preprocessings=wanted, workers=workers),
-                    folder=Path(folder),
-                    advance=lambda n: _advance(bar, n),
-                )
-            _say_lonely(chosen, examples.truth)
+                examples, clip = _read_examples(job, recipe, machine, Path(folder), partial(_advance, bar))
+            _warn_of_lonely(chosen, examples.truth)
             state = file.with_name(file.name + ".partial")
             with tqdm(total=recipe.epochs * len(examples.truth), unit="image", desc="training", disable=quiet) as bar:
                 weights, metrics = train(
@@ -99,9 +87,9 @@ def train_resnet18(
                     examples.truth,
                     len(chosen.labels),
                     recipe,
-                    where,
+                    device,
                     state=state,
-                    advance=lambda n, text: _advance(bar, n, text),
+                    advance=partial(_advance, bar),
                 )
             trained = Trained(
                 attribute=chosen.name,
@@ -109,7 +97,7 @@ def train_resnet18(
                 preprocessing=recipe.preprocessing,
                 recipe=asdict(recipe),
                 metrics=metrics,
-                manifest=opened.content_hash(),
+                manifest=job.manifest.content_hash(),
                 versions={library: version(library) for library in VERSIONS},
                 ensemble=fit_ensemble(weights, examples, recipe, clip) if clip else None,
             )
@@ -123,7 +111,29 @@ def train_resnet18(
     return trained
 
 
-def _say_lonely(attribute: Attribute, truth: NDArray[np.int64]) -> None:
+def _read_examples(
+    job: Job, recipe: Recipe, machine: Machine, folder: Path, advance: Callable[[int], object]
+) -> tuple[Examples, Predictor | None]:
+    """Read the labelled rows, with CLIP's embeddings and CLIP itself for an ensemble; else no CLIP is loaded."""
+    from tagger.images.loader import Reading
+    from tagger.inference.load import choose_device, open_engine
+    from tagger.training.dataset import RESNET18, decode, embed, read_labelled, require_all_labels
+
+    [chosen], pixels = job.attributes, {RESNET18: recipe.preprocessing}
+    labelled = read_labelled(job.manifest, [chosen])
+    require_all_labels(job.manifest.name, chosen, labelled.truths[chosen.name])
+    clip = None
+    if recipe.ensemble:
+        with open_engine(job, machine, pixels=pixels) as engine:
+            examples, clip = embed(labelled, engine, advance, pixels, folder), engine.predictor
+    else:
+        workers = choose_workers(choose_device(machine.device).type) if machine.workers is None else machine.workers
+        examples = decode(labelled, Reading(policy=job.policy, preprocessings=pixels, workers=workers), advance, folder)
+    require_all_labels(job.manifest.name, chosen, examples.truth)
+    return examples, clip
+
+
+def _warn_of_lonely(attribute: Attribute, truth: NDArray[np.int64]) -> None:
     counts = np.bincount(truth, minlength=len(attribute.labels))
     if lonely := [label for label, count in zip(attribute.label_names, counts, strict=True) if count == 1]:
         log.warning("one labelled row each, which is trained on and not validated: %s", ", ".join(lonely))

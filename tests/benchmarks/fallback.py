@@ -42,8 +42,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.rounds):
             for name, (model, config) in systems.items():
-                output = {"output": Path(folder) / "tagged.parquet", "overwrite": True, "cache": False}
-                found[name].append(tagger.run(options.manifest, config, model=model, precision="fp32", **output))
+                output = tagger.Output(path=Path(folder) / "tagged.parquet", overwrite=True)
+                summary = tagger.run(options.manifest, config, output=output, model=model, precision="fp32", cache=False)
+                found[name].append(summary)
                 decided[name] = _decided(Path(folder) / "tagged.parquet")
     print(machine("tagger"))
     seconds = {name: [summary.stage_seconds["total"] for summary in summaries] for name, summaries in found.items()}

@@ -23,6 +23,7 @@ from tagger.catalog import object_storage as storage
 from tagger.catalog import remote_results as stored_results
 from tagger.cli.main import main
 from tagger.core.errors import ConfigError, GateError, ManifestError, StoppedError, UsageError
+from tests.helpers.keywords import keywords
 from tests.helpers.object_store import ObjectStore
 
 KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"], "truth_column": "truth"}]}
@@ -58,7 +59,7 @@ def _environment(server: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def run(manifest: str | Path, config: dict[str, Any] = KIND, **options: Any) -> tagger.RunSummary:
-    return tagger.run(manifest, config, model=SAMPLE / "model", workers=0, **options)
+    return tagger.run(manifest, config, **keywords(model=SAMPLE / "model", workers=0, **options))
 
 
 @pytest.fixture

@@ -56,5 +56,5 @@ def test_a_run_that_was_asked_to_stop_publishes_nothing(small_clip, pictures, wr
     monkeypatch.setattr(shutdown, "requested", True)
     manifest: Path = write_manifest(["0000.png"])
     with pytest.raises(KeyboardInterrupt):
-        tagger.run(manifest, labels=["shirt", "dress"], model=small_clip, image_root=pictures, workers=0)
+        tagger.run(manifest, machine=tagger.Machine(workers=0), labels=["shirt", "dress"], model=small_clip, image_root=pictures)
     assert not manifest.with_name("manifest.tagged.parquet").exists()

@@ -18,6 +18,7 @@ import tagger
 from tagger.core.errors import ConfigError, ModelError
 from tagger.encoders.backends import in_precision
 from tagger.encoders.clip import ClipEncoder, load_clip
+from tests.helpers.keywords import keywords
 
 LABELS = ("shirt", "dress", "shoes")
 CPU = torch.device("cpu")
@@ -51,7 +52,7 @@ def ours(
     manifest = write_manifest([str(path) for path in paths])
     settings = {"attribute": [{"name": "kind", "labels": list(LABELS), **options}]}
     named = {"model": model, "image_root": "/", "precision": "fp32", "exact_preprocessing": exact}
-    tops = tagger.run(manifest, settings, **named).read()["kind_top"].to_pylist()
+    tops = tagger.run(manifest, settings, **keywords(**named)).read()["kind_top"].to_pylist()
     return [[next(item["confidence"] for item in top if item["label"] == label) for label in LABELS] for top in tops]
 
 

@@ -17,6 +17,7 @@ from tagger.encoders.backends import check, in_precision
 from tagger.encoders.clip import ClipEncoder
 from tests.conftest import SAMPLE, WriteManifest
 from tests.encoders.test_clip import LABELS, is_whole, reference
+from tests.helpers.keywords import keywords
 
 AT_ONCE = 4
 CPU = torch.device("cpu")
@@ -159,12 +160,7 @@ def test_a_second_night_encodes_nothing_and_writes_the_same(tmp_path: Path):
         summary = tagger.run(
             SAMPLE / "manifest.parquet",
             SAMPLE / "tagger.toml",
-            output=tmp_path / output,
-            backend="openvino",
-            precision="int8",
-            limit=40,
-            workers=0,
-            **options,
+            **keywords(path=tmp_path / output, backend="openvino", precision="int8", limit=40, workers=0, **options),
         )
         return summary.encoded_images, (tmp_path / output).read_bytes()
 

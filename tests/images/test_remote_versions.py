@@ -20,6 +20,7 @@ from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
 from tests.conftest import WriteManifest
 from tests.helpers.https_server import HttpsServer
+from tests.helpers.keywords import keywords
 
 COUNT = 12
 HOST = "127.0.0.1"  # which any process resolves
@@ -46,7 +47,7 @@ def night(shop: HttpsServer, small_clip: Path, write_manifest: WriteManifest) ->
         model = {"name": str(small_clip), "precision": "fp32"}  # which is not tried first
         options = {"workers": 0, "overwrite": True, "labels": ["shirt", "dress", "shoes"], **options}
         shop.answered.clear()
-        summary = tagger.run(manifest, {"images": images, "model": model}, **options)
+        summary = tagger.run(manifest, {"images": images, "model": model}, **keywords(**options))
         assert summary.errors == {"not-an-image": 1, "missing": 1}
         return shop.answered[200] - 1, summary.output.read_bytes()  # the page, which nobody remembers
 

@@ -49,13 +49,13 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
     at_once: images that the encoder takes; few save time where there are few.
     """
-    import tagger.cli.run
     import tagger.inference.job
     import tagger.inference.load
     import tagger.settings.load
+    import tagger.workflows.early_start
     import tagger.workflows.plan
 
-    settings = tagger.settings.load.gather_settings(str(SAMPLE / "manifest.parquet"))
+    settings = tagger.settings.load.load_settings(str(SAMPLE / "manifest.parquet"))
     model = settings.model
     loaded = tagger.inference.load.load_predictor(model, None, settings.attributes)
     if at_once is not None:
@@ -65,7 +65,7 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
     def share() -> None:
         tagger.inference.load.load_predictor = lambda *_: loaded
-        tagger.cli.run.start_check = tagger.workflows.plan.check = tagger.inference.job.check = lambda name: None
+        tagger.workflows.early_start.start_check = tagger.workflows.plan.check = tagger.inference.job.check = lambda name: None
 
     return share
 

@@ -41,7 +41,9 @@ def mount(*options: object) -> subprocess.CompletedProcess[bytes]:
 
 
 def tag(output: Path) -> bytes:
-    return tagger.run(SAMPLE / "manifest.parquet", output=output, limit=ROWS, workers=0).output.read_bytes()
+    return tagger.run(
+        SAMPLE / "manifest.parquet", output=tagger.Output(path=output, limit=ROWS), machine=tagger.Machine(workers=0)
+    ).output.read_bytes()
 
 
 def must_stop(output: Path, found: str) -> None:

@@ -85,7 +85,9 @@ def test_a_thousand_faults_lose_and_double_nothing(
     finally:
         web.stop()
         store.close()
-    local = tagger.run(local_manifest, labels=LABELS, model=small_clip, image_root=pictures, workers=0, cache=False).read()
+    local = tagger.run(
+        local_manifest, machine=tagger.Machine(workers=0), labels=LABELS, model=small_clip, image_root=pictures, cache=False
+    ).read()
     assert web.happened.total() + store.happened.total() == FAULTS
     assert remote["image"].to_pylist() == images
     tags = [name for name in local.schema.names if name not in ("image", "tag_reason")]

@@ -15,7 +15,10 @@ ROWS = 96  # three times what the encoder takes at once; among them are batches 
 def tag(output: Path, workers: int, batch_size: int) -> bytes:
     manifest = SAMPLE / "manifest.parquet"
     return tagger.run(
-        manifest, output=output, limit=ROWS, workers=workers, batch_size=batch_size, cache=False
+        manifest,
+        output=tagger.Output(path=output, limit=ROWS),
+        machine=tagger.Machine(workers=workers, batch_size=batch_size),
+        cache=False,
     ).output.read_bytes()
 
 

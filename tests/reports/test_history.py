@@ -15,6 +15,7 @@ from tagger.cli.main import cli
 from tagger.core.errors import GateError, TaggerError
 from tagger.reports.event_log import Journal
 from tagger.reports.history import Night, read_history
+from tests.helpers.keywords import keywords
 
 KIND: dict[str, Any] = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"], "truth_column": "kind"}]}
 NAMES = [f"{number:04d}.png" for number in range(8)]
@@ -28,7 +29,7 @@ def tag(write_manifest, small_clip: Path, pictures: Path, tmp_path: Path):
     def run(night: str, config: dict[str, Any] = KIND, **options: Any) -> tagger.RunSummary:
         (tmp_path / "nights" / night).mkdir(parents=True, exist_ok=True)
         options = {"model": small_clip, "image_root": pictures, "workers": 0, "overwrite": True, **options}
-        return tagger.run(manifest, config, output=tmp_path / "nights" / night / "tagged.parquet", **options)
+        return tagger.run(manifest, config, **keywords(path=tmp_path / "nights" / night / "tagged.parquet", **options))
 
     return run
 

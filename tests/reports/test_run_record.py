@@ -19,6 +19,7 @@ from tagger.core import shutdown
 from tagger.core.errors import GateError, TaggerError
 from tagger.reports import event_log as journal
 from tagger.reports.event_log import Journal, is_live
+from tests.helpers.keywords import keywords
 
 KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"], "truth_column": "kind"}]}
 NAMES = [f"{number:04d}.png" for number in range(8)]
@@ -33,7 +34,7 @@ def manifest(write_manifest) -> Path:
 def tag(small_clip: Path, pictures: Path):
     def run(manifest: Path | str, config: Any = KIND, **options: Any) -> tagger.RunSummary:
         options = {"model": small_clip, "image_root": pictures, "workers": 0, "overwrite": True, **options}
-        return tagger.run(manifest, config, **options)
+        return tagger.run(manifest, config, **keywords(**options))
 
     return run
 

@@ -15,12 +15,13 @@ from jsonschema import Draft202012Validator, ValidationError
 import tagger
 from tagger.core.errors import GateError
 from tagger.training.resnet18 import Recipe
+from tests.helpers.keywords import keywords
 
 LABELS = ["shirt", "dress", "shoes"]
 NAMES = [f"{number:04d}.png" for number in range(12)]
 TRUTH = ["shirt", "dress", "shoes"] * 4
 KIND = {"name": "kind", "labels": LABELS, "truth_column": "kind"}
-SCHEMA = json.loads(files("tagger").joinpath("summary.schema.json").read_text())
+SCHEMA = json.loads(files("tagger").joinpath("reports/summary.schema.json").read_text())
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def written(write_manifest, small_clip: Path, pictures: Path, tmp_path: Path) ->
         options = {"model": small_clip, "image_root": pictures, "workers": 0, "overwrite": True, **options}
         if fails:
             with pytest.raises(GateError):
-                tagger.run(manifest, settings, **options)
+                tagger.run(manifest, settings, **keywords(**options))
         else:
-            tagger.run(manifest, settings, **options)
+            tagger.run(manifest, settings, **keywords(**options))
         return json.loads((tmp_path / "manifest.tagged.run" / "summary.json").read_text())
 
     return run
@@ -93,7 +94,7 @@ def test_nights_with_a_fallback_fit_the_schema(written, write_manifest, pictures
     checkpoint = tmp_path / "resnet18.safetensors"
     recipe = Recipe(init="random", image_size=64, epochs=1, batch_size=4)
     settings = {"attribute": [KIND], "manifest": {"image_root": str(pictures)}}
-    tagger.train_resnet18(manifest, checkpoint, settings, recipe=recipe, model=small_clip, workers=0)
+    tagger.train_resnet18(manifest, checkpoint, settings, machine=tagger.Machine(workers=0), recipe=recipe, model=small_clip)
     fallback = {"checkpoint": str(checkpoint), "below": 1.0, "on_model_error": True}
     behind = written({**settings, "fallback": fallback})
     Draft202012Validator(SCHEMA).validate(behind)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tagger.core.errors import ConfigError
-from tagger.settings.load import find_settings_file, read_settings
+from tagger.settings.load import find_settings_file, load_settings
 from tagger.settings.schema import Settings
 from tagger.settings.template import STARTER, write_starter
 
@@ -19,7 +19,7 @@ ATTRIBUTE = '[[attribute]]\nname = "kind"\nlabels = ["hat", "bag"]\n'
 def read(folder: Path, text: str) -> Settings:
     path = folder / "tagger.toml"
     path.write_text(text)
-    return read_settings(path)
+    return load_settings("manifest.parquet", path)
 
 
 def test_the_example_of_the_design_is_read(tmp_path: Path):
@@ -55,10 +55,10 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path):
 
 
 def test_the_starter_file_is_valid_and_all_of_it_is_known(tmp_path: Path):
-    assert read_settings(write_starter(tmp_path)).attributes[0].label_names == ("shirt", "dress", "shoes")
+    assert load_settings("manifest.parquet", write_starter(tmp_path)).attributes[0].label_names == ("shirt", "dress", "shoes")
     everything = [line.removeprefix("# ") if " = " in line or "# [" in line else line for line in STARTER.splitlines()[1:]]
     (tmp_path / "tagger.toml").write_text("\n".join(everything).replace("labels may have", "#"))
-    assert read_settings(tmp_path / "tagger.toml").attributes[0].review_below == 0.5
+    assert load_settings("manifest.parquet", tmp_path / "tagger.toml").attributes[0].review_below == 0.5
 
 
 def test_a_folder_beside_the_file_is_the_model(tmp_path: Path):
@@ -141,7 +141,7 @@ def test_the_file_beside_the_manifest_comes_before_the_one_here(tmp_path: Path, 
         ),
         ("[gates]\nmin_accuracy = 90\n", "gates.min_accuracy: input should be less than or equal to 1, found 90; correct it"),
         ("[gates]\nmin_labelled_rows = -1\n", "gates.min_labelled_rows: input should be greater than or equal to 0, found -1"),
-        ("[gates]\nmax_errors = 3\n", 'gates.max_errors: unknown key; did you mean "max_error_rate"?'),
+        ("[gates]\nmax_error = 3\n", 'gates.max_error: unknown key; did you mean "max_errors"?'),
         ("attribute = 3\n", "attribute: input should be a valid tuple, found 3; correct it"),
         ("attribute = [3]\n", 'attribute "0": input should be'),
         ("model = 3\n", "model: input should be"),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from tagger.core.errors import ConfigError, ManifestError, ModelError, UsageErro
 from tagger.core.types import ImageBatch
 from tagger.encoders.resnet18 import load_resnet18
 from tagger.encoders.resnet18_checkpoint import Trained, read_trained
-from tagger.training.dataset import _pixels
-from tagger.training.resnet18 import Recipe, train
+from tagger.settings.options import Recipe
+from tagger.training.dataset import create_pixels
+from tagger.training.resnet18 import train
 from tagger.training.split import split
 from tests.conftest import SAMPLE
+from tests.helpers.keywords import keywords
 
 RECIPE = Recipe(init="random", image_size=64, epochs=2, batch_size=16)
 PICTURES = SAMPLE / "images"
@@ -48,15 +51,15 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(labelled: Path, small_clip: Path) -> Path:
     path = labelled.parent / "resnet18.safetensors"
-    options = {"recipe": RECIPE, "ensemble": True, "model": small_clip, "workers": 0}
-    tagger.train_resnet18(labelled, path, CONFIG, **options)
+    recipe = replace(RECIPE, ensemble=True)
+    tagger.train_resnet18(labelled, path, CONFIG, recipe=recipe, machine=tagger.Machine(workers=0), model=small_clip)
     return path
 
 
 def tag(labelled: Path, tmp_path: Path, fallback: dict[str, Any] | None = None, **options: Any) -> tagger.RunSummary:
     options = {"workers": 0, "overwrite": True, "cache": tmp_path / "cache", "model": SAMPLE / "model", **options}
     config = CONFIG if fallback is None else {**CONFIG, "fallback": fallback}
-    return tagger.run(labelled, config, output=tmp_path / "tagged.parquet", **options)
+    return tagger.run(labelled, config, **keywords(path=tmp_path / "tagged.parquet", **options))
 
 
 def test_a_checkpoint_says_what_it_is(checkpoint: Path, labelled: Path):
@@ -107,7 +110,7 @@ def test_it_tags_alone_as_torchvision_does(checkpoint: Path, labelled: Path, tmp
 def test_it_tags_with_its_own_labels_where_none_are_given(checkpoint: Path, labelled: Path, tmp_path: Path):
     config = {"manifest": {"image_root": str(PICTURES)}}
     options = {"workers": 0, "model": checkpoint, "output": tmp_path / "tagged.parquet"}
-    assert tagger.run(labelled, config, **options).evaluation.attributes["category"].labels == tuple(LABELS)
+    assert tagger.run(labelled, config, **keywords(**options)).evaluation.attributes["category"].labels == tuple(LABELS)
 
 
 def test_the_unsure_rows_are_decided_by_whoever_is_more_confident(checkpoint: Path, labelled: Path, tmp_path: Path):
@@ -212,7 +215,13 @@ def test_a_checkpoint_with_other_prompts_has_no_weight_for_them(checkpoint: Path
     changed = {**CONFIG, "fallback": {"checkpoint": str(checkpoint), "mode": "ensemble"}}
     changed["attribute"] = [{**ATTRIBUTE, "templates": ["The {label}."]}]
     with pytest.raises(ConfigError, match="found a weight for another CLIP or other prompts"):
-        tagger.run(labelled, changed, output=tmp_path / "t.parquet", model=SAMPLE / "model", workers=0)
+        tagger.run(
+            labelled,
+            changed,
+            output=tagger.Output(path=tmp_path / "t.parquet"),
+            machine=tagger.Machine(workers=0),
+            model=SAMPLE / "model",
+        )
 
 
 def test_damaged_checkpoints_are_refused(checkpoint: Path, labelled: Path, tmp_path: Path):
@@ -295,7 +304,7 @@ def test_batch_normalisation_has_the_statistics_of_the_last_weights():
 
 def test_a_disk_without_room_for_the_pixels_is_an_error_and_not_the_end_of_the_process(tmp_path: Path):
     with pytest.raises(OSError, match="No space left on device|File too large"):
-        _pixels(tmp_path / "pixels", 1 << 40, (224, 224))
+        create_pixels(tmp_path / "pixels", 1 << 40, (224, 224))
 
 
 def test_the_split_keeps_every_label_and_shares_no_row():
@@ -325,7 +334,9 @@ def test_weights_of_imagenets_format_begin_the_training(tmp_path: Path):
 
 def test_what_cannot_be_learned_is_said(labelled: Path, tmp_path: Path):
     def learn(output: str = "r.safetensors", **options: Any) -> Trained:
-        return tagger.train_resnet18(labelled, tmp_path / output, CONFIG, recipe=RECIPE, workers=0, **options)
+        return tagger.train_resnet18(
+            labelled, tmp_path / output, CONFIG, **{"recipe": RECIPE, "machine": tagger.Machine(workers=0), **options}
+        )
 
     with pytest.raises(ManifestError, match="expected readable rows of each label in column category, found none of hat"):
         learn(labels=["dress", "hat"])
@@ -334,7 +345,7 @@ def test_what_cannot_be_learned_is_said(labelled: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="--attribute size: expected one of category"):
         learn(attribute="size")
     with pytest.raises(UsageError, match="--ensemble: expected a CLIP to be averaged with, found other.safetensors"):
-        learn(ensemble=True, model="other.safetensors")
+        learn(recipe=replace(RECIPE, ensemble=True), model="other.safetensors")
     (tmp_path / "there.safetensors").touch()
     with pytest.raises(UsageError, match="expected no file, found one"):
         learn("there.safetensors")

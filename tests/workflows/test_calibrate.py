@@ -20,6 +20,7 @@ from tagger.tagging.calibration import Calibration
 from tagger.training.ensemble import choose_weight
 from tagger.training.temperature import fit_temperature, softmax
 from tests.conftest import SAMPLE
+from tests.helpers.keywords import keywords
 from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, checkpoint, labelled
 
 __all__ = ["checkpoint", "labelled"]  # fixtures
@@ -32,18 +33,24 @@ def tag(labelled: Path, tmp_path: Path, calibration: Path | None, **sections: An
     attribute = {**attribute, **sections.pop("of_attribute", {})}
     model = sections.pop("model", MODEL)
     config = {**CONFIG, "attribute": [attribute], **sections}
-    return tagger.run(labelled, config, output=tmp_path / "tagged.parquet", model=model, workers=0, overwrite=True)
+    return tagger.run(
+        labelled,
+        config,
+        output=tagger.Output(path=tmp_path / "tagged.parquet", overwrite=True),
+        machine=tagger.Machine(workers=0),
+        model=model,
+    )
 
 
 def calibrate(labelled: Path, tmp_path: Path, **options: Any) -> tuple[Path, Calibration]:
     path = tmp_path / "calibration.json"
     config = {**CONFIG, **options.pop("sections", {})}
-    content = tagger.calibrate(labelled, path, config, **{"model": MODEL, "workers": 0, **options})
+    content = tagger.calibrate(labelled, path, config, **keywords(**{"model": MODEL, "workers": 0, **options}))
     return path, content.attributes["category"]
 
 
 def test_a_run_divides_by_the_temperature_and_reviews_below_the_threshold(labelled: Path, tmp_path: Path):
-    path, calibration = calibrate(labelled, tmp_path, precision=0.9)
+    path, calibration = calibrate(labelled, tmp_path, target_precision=0.9)
     plain = tag(labelled, tmp_path, None)
     untouched = plain.read()
     calibrated = tag(labelled, tmp_path, path)
@@ -111,7 +118,7 @@ def test_a_calibration_of_other_labels_weights_or_prompts_is_refused(labelled: P
 def test_too_few_rows_are_said(write_manifest, tmp_path: Path):
     manifest = write_manifest([str(SAMPLE / "images" / "0001.png")], category=["dress"])
     with pytest.raises(ManifestError, match="at least two of a label, found 1; label more"):
-        tagger.calibrate(manifest, tmp_path / "c.json", {**CONFIG}, model=MODEL, workers=0)
+        tagger.calibrate(manifest, tmp_path / "c.json", {**CONFIG}, machine=tagger.Machine(workers=0), model=MODEL)
     assert not (tmp_path / "c.json").exists()
 
 

@@ -19,9 +19,10 @@ import tagger
 from tagger.core.errors import ManifestError, UsageError
 from tagger.evaluation.comparison import Comparison, score, spread, worse_hybrids
 from tagger.images.decode import read_pixels
+from tagger.settings.options import Recipe
 from tagger.training.few_shot import NEAR, WHOLE, Pool, draw, perceptual_hashes
-from tagger.training.resnet18 import Recipe
 from tests.conftest import SAMPLE
+from tests.helpers.keywords import study_keywords
 from tests.training.test_resnet18 import CONFIG, LABELS, labelled, readable
 
 __all__ = ["labelled"]  # a fixture
@@ -33,7 +34,7 @@ OPTIONS: dict[str, Any] = {"recipe": RECIPE, "model": SAMPLE / "model", "workers
 @pytest.fixture(scope="module")
 def compared(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
     folder = tmp_path_factory.mktemp("compared") / "comparison"
-    return folder, tagger.compare(labelled, folder, CONFIG, shots=(4, 2), test=3, seeds=3, **OPTIONS)
+    return folder, tagger.compare(labelled, folder, CONFIG, **study_keywords(shots=(4, 2), test=3, seeds=3, **OPTIONS))
 
 
 def test_the_table_is_what_the_predictions_say(compared: tuple[Path, Comparison]):
@@ -58,7 +59,13 @@ def test_the_table_is_what_the_predictions_say(compared: tuple[Path, Comparison]
 
 def test_zero_shot_answers_as_a_run_does(compared: tuple[Path, Comparison], labelled: Path, tmp_path: Path):
     table = pq.read_table(compared[0] / "predictions.parquet").to_pylist()
-    summary = tagger.run(labelled, CONFIG, output=tmp_path / "tagged.parquet", model=SAMPLE / "model", workers=0)
+    summary = tagger.run(
+        labelled,
+        CONFIG,
+        output=tagger.Output(path=tmp_path / "tagged.parquet"),
+        machine=tagger.Machine(workers=0),
+        model=SAMPLE / "model",
+    )
     tagged = summary.read().to_pylist()
     for row in (row for row in table if row["system"] == "zero-shot"):
         assert row["truth"] == tagged[row["row"]]["category"]
@@ -76,14 +83,14 @@ def test_pictures_can_be_looked_at(compared: tuple[Path, Comparison], name: str)
 
 def test_it_says_the_same_again(compared: tuple[Path, Comparison], labelled: Path, tmp_path: Path):
     options = {**OPTIONS, "systems": ("resnet18",)}
-    again = tagger.compare(labelled, tmp_path / "again", CONFIG, shots=(4,), test=3, seeds=3, **options)
+    again = tagger.compare(labelled, tmp_path / "again", CONFIG, **study_keywords(shots=(4,), test=3, seeds=3, **options))
     [wanted] = [one for one in compared[1].scores if (one.system, one.shots) == ("resnet18", 4)]
     assert again.scores[0].accuracy == wanted.accuracy
     assert again.model == {}
 
 
 def test_one_draw_with_one_shot_has_no_interval(labelled: Path, tmp_path: Path):
-    found = tagger.compare(labelled, tmp_path / "one", CONFIG, shots=(1,), test=1, seeds=1, **OPTIONS)
+    found = tagger.compare(labelled, tmp_path / "one", CONFIG, **study_keywords(shots=(1,), test=1, seeds=1, **OPTIONS))
     by_system = {one.system: one for one in found.scores}
     assert by_system["zero-shot"].accuracy.low is None
     # Without a row to choose by, nothing speaks for the ResNet18.
@@ -95,7 +102,9 @@ def test_tests_may_come_from_a_manifest_of_their_own(labelled: Path, tmp_path: P
     pq.write_table(table.slice(0, 60), tmp_path / "learn.parquet")
     pq.write_table(table.slice(60), tmp_path / "test.parquet")
     options = {**OPTIONS, "test_manifest": tmp_path / "test.parquet", "systems": ("zero-shot",)}
-    found = tagger.compare(tmp_path / "learn.parquet", tmp_path / "all", CONFIG, shots=(2,), test=None, seeds=2, **options)
+    found = tagger.compare(
+        tmp_path / "learn.parquet", tmp_path / "all", CONFIG, **study_keywords(shots=(2,), test=None, seeds=2, **options)
+    )
     tested = pq.read_table(tmp_path / "all" / "predictions.parquet").to_pandas()
     wanted = [row + 60 for row in range(len(table) - 60)]
     found_rows = sorted(tested[tested.seed == 0].row + 60)
@@ -120,14 +129,14 @@ def test_tests_may_come_from_a_manifest_of_their_own(labelled: Path, tmp_path: P
 )
 def test_mistakes(labelled: Path, tmp_path: Path, options: dict[str, Any], error: type[Exception], words: str):
     with pytest.raises(error) as raised:
-        tagger.compare(labelled, tmp_path / "comparison", CONFIG, **{**OPTIONS, "seeds": 2, **options})
+        tagger.compare(labelled, tmp_path / "comparison", CONFIG, **study_keywords(**{**OPTIONS, "seeds": 2, **options}))
     assert words in str(raised.value)
     assert not (tmp_path / "comparison").exists()
 
 
 def test_a_comparison_is_not_overwritten_by_accident(compared: tuple[Path, Comparison], labelled: Path):
     with pytest.raises(UsageError, match="--overwrite"):
-        tagger.compare(labelled, compared[0], CONFIG, **OPTIONS)
+        tagger.compare(labelled, compared[0], CONFIG, **study_keywords(**OPTIONS))
 
 
 # Draws

@@ -146,7 +146,12 @@ def test_a_model_that_a_fallback_may_stand_in_for_is_a_warning(pictures, write_m
     rows = {"category": ["dress", "shirt"] * 4}
     manifest = write_manifest([f"{number:04d}.png" for number in range(8)], **rows)
     tagger.train_resnet18(
-        manifest, tmp_path / "own.safetensors", image_root=pictures, labels=["dress", "shirt"], recipe=_short_recipe(), workers=0
+        manifest,
+        tmp_path / "own.safetensors",
+        machine=tagger.Machine(workers=0),
+        image_root=pictures,
+        labels=["dress", "shirt"],
+        recipe=_short_recipe(),
     )
     fallback = {"checkpoint": str(tmp_path / "own.safetensors"), "on_model_error": True}
     found = tagger.inspect(manifest, {"fallback": fallback, "model": {"name": "./none"}}, image_root=pictures)

@@ -13,6 +13,7 @@ import pytest
 import tagger
 from tagger.core.errors import ConfigError, ManifestError, StoppedError, UsageError
 from tagger.core.lock import hold
+from tests.helpers.keywords import keywords
 
 TAGS = ["kind_label", "kind_confidence", "kind_top", "kind_source", "tag_status", "tag_reason"]
 KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"]}]}
@@ -22,7 +23,7 @@ KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"]}]}
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> tagger.RunSummary:
     sample = Path(__file__).parents[2] / "sample_catalog"
     output = tmp_path_factory.mktemp("sample") / "tagged.parquet"
-    return tagger.run(sample / "manifest.parquet", output=output, cache=False)
+    return tagger.run(sample / "manifest.parquet", output=tagger.Output(path=output), cache=False)
 
 
 def test_the_sample_catalogue_is_tagged_row_by_row(catalogue: tagger.RunSummary):
@@ -43,9 +44,11 @@ def test_the_precision_may_be_chosen_for_a_run(precision, small_clip, pictures, 
     names = [f"{number:04d}.png" for number in range(100)]
     manifest = write_manifest(names)
     options = {"labels": ["shirt", "dress", "shoes"], "model": small_clip, "image_root": pictures, "workers": 0}
-    chosen = tagger.run(manifest, output="chosen.parquet", precision=precision, **options)
+    chosen = tagger.run(manifest, **keywords(path="chosen.parquet", precision=precision, **options))
     assert chosen.settings["model"]["precision"] == precision
-    assert chosen.read()["category_label"].equals(tagger.run(manifest, output="auto.parquet", **options).read()["category_label"])
+    assert chosen.read()["category_label"].equals(
+        tagger.run(manifest, **keywords(path="auto.parquet", **options)).read()["category_label"]
+    )
 
 
 def test_an_unknown_precision_is_refused(write_manifest):
@@ -74,7 +77,11 @@ def test_the_summary_file_holds_the_documented_keys(catalogue: tagger.RunSummary
 def test_the_same_run_writes_the_same_bytes(catalogue: tagger.RunSummary, tmp_path: Path):
     sample = Path(__file__).parents[2] / "sample_catalog"
     for workers in (0, 1):
-        tagger.run(sample / "manifest.parquet", output=tmp_path / "again.parquet", workers=workers, overwrite=True)
+        tagger.run(
+            sample / "manifest.parquet",
+            output=tagger.Output(path=tmp_path / "again.parquet", overwrite=True),
+            machine=tagger.Machine(workers=workers),
+        )
         assert (tmp_path / "again.parquet").read_bytes() == catalogue.output.read_bytes()
 
 
@@ -109,13 +116,13 @@ def test_embedded_images_and_paths_give_the_same_tags(small_clip, pictures, writ
 
 def test_in_place_replaces_the_tags_and_nothing_else(small_clip, pictures, write_manifest):
     manifest = write_manifest(["0000.png", "none.png"], note=["a", "b"])
-    tagger.run(manifest, KIND, model=small_clip, image_root=pictures, in_place=True)
+    tagger.run(manifest, KIND, output=tagger.Output(in_place=True), model=small_clip, image_root=pictures)
     once = manifest.read_bytes()
     assert pq.read_schema(manifest).names == ["image_path", "note", *TAGS]
-    tagger.run(manifest, KIND, model=small_clip, image_root=pictures, in_place=True)
+    tagger.run(manifest, KIND, output=tagger.Output(in_place=True), model=small_clip, image_root=pictures)
     assert manifest.read_bytes() == once
     other = {"attribute": [{"name": "sort", "labels": ["hat", "bag"]}]}
-    tagger.run(manifest, other, model=small_clip, image_root=pictures, in_place=True)
+    tagger.run(manifest, other, output=tagger.Output(in_place=True), model=small_clip, image_root=pictures)
     assert [name for name in pq.read_schema(manifest).names if "kind" in name] == []
     assert pq.read_table(manifest)["note"].to_pylist() == ["a", "b"]
 
@@ -127,12 +134,18 @@ def test_an_existing_result_is_kept_unless_it_may_be_overwritten(small_clip, pic
     with pytest.raises(UsageError, match="use --overwrite"):
         tagger.run(manifest, model=small_clip, image_root=pictures)
     assert summary.output.read_bytes() == before
-    tagger.run(manifest, KIND, model=small_clip, image_root=pictures, overwrite=True)
+    tagger.run(manifest, KIND, output=tagger.Output(overwrite=True), model=small_clip, image_root=pictures)
     assert summary.output.read_bytes() == before
 
 
 def test_limit_tags_the_first_rows(small_clip, pictures, write_manifest):
-    summary = tagger.run(write_manifest([f"000{n}.png" for n in range(9)]), KIND, model=small_clip, image_root=pictures, limit=4)
+    summary = tagger.run(
+        write_manifest([f"000{n}.png" for n in range(9)]),
+        KIND,
+        output=tagger.Output(limit=4),
+        model=small_clip,
+        image_root=pictures,
+    )
     assert summary.read()["image_path"].to_pylist() == ["0000.png", "0001.png", "0002.png", "0003.png"]
 
 
@@ -180,7 +193,7 @@ def test_labels_come_from_the_truth_column(small_clip, pictures, write_manifest,
 
 def test_more_than_a_hundred_values_are_no_labels(small_clip, pictures, write_manifest):
     manifest = write_manifest(["0000.png"] * 101, category=[f"value {number}" for number in range(101)])
-    summary = tagger.run(manifest, model=small_clip, image_root=pictures, limit=1)
+    summary = tagger.run(manifest, output=tagger.Output(limit=1), model=small_clip, image_root=pictures)
     assert [label["name"] for label in summary.settings["attribute"][0]["labels"]] == ["shirt", "dress", "shoes"]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 import tagger
 from tagger.images import file_versions as versions
 from tests.conftest import WriteManifest
+from tests.helpers.keywords import keywords
 
 LABELS = ["shirt", "dress", "shoes"]
 COUNT = 80
@@ -31,7 +32,7 @@ def catalogue(pictures: Path, tmp_path: Path, write_manifest: WriteManifest, mon
 
 def tag(manifest: Path, small_clip: Path, labels: list[str] = LABELS, **options: object) -> tuple[tagger.RunSummary, bytes]:
     options = {"workers": 0, "overwrite": True, **options}
-    summary = tagger.run(manifest, model=small_clip, labels=labels, **options)
+    summary = tagger.run(manifest, **keywords(model=small_clip, labels=labels, **options))
     return summary, Path(summary.output).read_bytes()
 
 
@@ -129,9 +130,9 @@ def test_a_format_that_is_no_longer_allowed_is_not_remembered(tmp_path: Path, sm
 
 def test_fp32_embeddings_are_kept_as_such(catalogue: Path, small_clip: Path):
     config = {"model": {"name": str(small_clip), "precision": "fp32"}}
-    exact = tagger.run(catalogue, config, labels=LABELS, workers=0).read()
-    tagger.run(catalogue, config, labels=LABELS, workers=0, overwrite=True)
-    again = tagger.run(catalogue, config, labels=LABELS, workers=0, overwrite=True)
+    exact = tagger.run(catalogue, config, machine=tagger.Machine(workers=0), labels=LABELS).read()
+    tagger.run(catalogue, config, output=tagger.Output(overwrite=True), machine=tagger.Machine(workers=0), labels=LABELS)
+    again = tagger.run(catalogue, config, output=tagger.Output(overwrite=True), machine=tagger.Machine(workers=0), labels=LABELS)
     assert again.encoded_images == 0
     assert again.read().equals(exact)
     rounded = tag(catalogue, small_clip)[0].read()

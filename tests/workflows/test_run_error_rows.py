@@ -12,6 +12,7 @@ from PIL import Image
 import tagger
 from tagger.core.errors import ConfigError, GateError, ManifestError, UsageError
 from tagger.evaluation.gates import error_limit
+from tests.helpers.keywords import keywords
 
 KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"], "truth_column": "kind"}]}
 NAMES = [f"{number:04d}.png" for number in range(8)]
@@ -34,13 +35,13 @@ def manifest(write_manifest) -> Path:
 
 def test_error_rows_are_tried_again_and_the_others_are_left_as_they_are(manifest, small_clip, shop, pictures, tmp_path):
     whole = tagger.run(
-        manifest, KIND, model=small_clip, image_root=pictures, output=tmp_path / "whole.parquet", cache=False
+        manifest, KIND, output=tagger.Output(path=tmp_path / "whole.parquet"), model=small_clip, image_root=pictures, cache=False
     ).read()
     first = tagger.run(manifest, KIND, model=small_clip, image_root=shop)
     assert (first.errors.total(), first.encoded_images) == (2, 6)
     (shop / NAMES[2]).write_bytes((pictures / NAMES[2]).read_bytes())
     (shop / NAMES[0]).unlink()  # its tags are there already
-    again = tagger.run(manifest, KIND, model=small_clip, image_root=shop, retry_errors=first.output)
+    again = tagger.run(manifest, KIND, output=tagger.Output(retry_errors=first.output), model=small_clip, image_root=shop)
     assert again.output == first.output
     assert (again.rows, again.errors.total(), again.encoded_images) == (8, 1, 1)
     found = again.read()
@@ -49,12 +50,16 @@ def test_error_rows_are_tried_again_and_the_others_are_left_as_they_are(manifest
     assert found.take(good).equals(whole.take(good))
     (shop / NAMES[5]).write_bytes((pictures / NAMES[5]).read_bytes())
     last = tagger.run(
-        manifest, KIND, model=small_clip, image_root=shop, retry_errors=again.output, output=tmp_path / "last.parquet"
+        manifest,
+        KIND,
+        output=tagger.Output(retry_errors=again.output, path=tmp_path / "last.parquet"),
+        model=small_clip,
+        image_root=shop,
     )
     assert last.read().equals(whole)
     assert last.output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert again.read().equals(found)
-    nothing = tagger.run(manifest, KIND, model=small_clip, image_root=shop, retry_errors=last.output)
+    nothing = tagger.run(manifest, KIND, output=tagger.Output(retry_errors=last.output), model=small_clip, image_root=shop)
     assert (nothing.encoded_images, nothing.tagged) == (0, 8)
     assert nothing.read().equals(whole)
 
@@ -78,7 +83,13 @@ def test_an_earlier_result_of_another_job_is_refused(manifest, write_manifest, s
     before = first.output.read_bytes()
     with pytest.raises(ManifestError, match=words):
         tagger.run(
-            manifest, KIND, model=small_clip, image_root=shop, labels=change.get("labels"), retry_errors=first.output, workers=0
+            manifest,
+            KIND,
+            output=tagger.Output(retry_errors=first.output),
+            machine=tagger.Machine(workers=0),
+            model=small_clip,
+            image_root=shop,
+            labels=change.get("labels"),
         )
     assert first.output.read_bytes() == before
 
@@ -86,9 +97,9 @@ def test_an_earlier_result_of_another_job_is_refused(manifest, write_manifest, s
 def test_a_retry_is_of_the_whole_manifest(manifest, small_clip, shop):
     first = tagger.run(manifest, KIND, model=small_clip, image_root=shop)
     with pytest.raises(UsageError, match="--retry-errors: expected it without --limit"):
-        tagger.run(manifest, KIND, model=small_clip, image_root=shop, retry_errors=first.output, limit=3)
+        tagger.run(manifest, KIND, output=tagger.Output(retry_errors=first.output, limit=3), model=small_clip, image_root=shop)
     with pytest.raises(ManifestError, match="expected results of tagger"):
-        tagger.run(manifest, KIND, model=small_clip, image_root=shop, retry_errors=manifest)
+        tagger.run(manifest, KIND, output=tagger.Output(retry_errors=manifest), model=small_clip, image_root=shop)
 
 
 @pytest.mark.parametrize(("limit", "fails"), [(2, False), ("2", False), ("25%", False), (1, True), (0, True), ("24.9%", True)])
@@ -97,10 +108,12 @@ def test_more_errors_than_allowed_fail_the_run_and_its_results_go_aside(manifest
         with pytest.raises(
             GateError, match=r"gate max_errors: expected at most \d, found 2 on 8 rows.*\nthe results are"
         ) as caught:
-            tagger.run(manifest, KIND, model=small_clip, image_root=shop, max_errors=limit, workers=0)
+            tagger.run(manifest, KIND, machine=tagger.Machine(workers=0), model=small_clip, image_root=shop, max_errors=limit)
         summary = caught.value.summary
     else:
-        summary = tagger.run(manifest, KIND, model=small_clip, image_root=shop, max_errors=limit, workers=0)
+        summary = tagger.run(
+            manifest, KIND, machine=tagger.Machine(workers=0), model=small_clip, image_root=shop, max_errors=limit
+        )
     assert summary.output.name == ("manifest.tagged.rejected.parquet" if fails else "manifest.tagged.parquet")
     assert pq.read_table(summary.output)["tag_status"].to_pylist().count("error") == 2
     assert manifest.with_name("manifest.tagged.parquet").exists() == (not fails)
@@ -108,11 +121,19 @@ def test_more_errors_than_allowed_fail_the_run_and_its_results_go_aside(manifest
 
 def test_rejected_results_are_completed_by_a_retry_and_published(manifest, small_clip, shop, pictures):
     with pytest.raises(GateError) as caught:
-        tagger.run(manifest, KIND, model=small_clip, image_root=shop, max_errors=0, workers=0)
+        tagger.run(manifest, KIND, machine=tagger.Machine(workers=0), model=small_clip, image_root=shop, max_errors=0)
     rejected = caught.value.summary.output
     for row in (2, 5):
         shutil.copy(pictures / NAMES[row], shop)
-    done = tagger.run(manifest, KIND, model=small_clip, image_root=shop, retry_errors=rejected, max_errors=0, workers=0)
+    done = tagger.run(
+        manifest,
+        KIND,
+        output=tagger.Output(retry_errors=rejected),
+        machine=tagger.Machine(workers=0),
+        model=small_clip,
+        image_root=shop,
+        max_errors=0,
+    )
     assert (done.output, done.encoded_images, done.errors.total()) == (manifest.with_name("manifest.tagged.parquet"), 2, 0)
     assert not rejected.exists()
 
@@ -137,7 +158,7 @@ def test_other_formats_are_images_where_they_are_allowed(write_manifest, small_c
     plain = {"attribute": [{"name": "kind", "labels": ["shirt", "dress"]}]}
 
     def statuses(**options) -> list[str]:
-        table = tagger.run(manifest, plain, model=small_clip, workers=0, overwrite=True, **options).read()
+        table = tagger.run(manifest, plain, **keywords(model=small_clip, workers=0, overwrite=True, **options)).read()
         return table["tag_status"].to_pylist()
 
     assert statuses() == ["error", "error", "tagged"]

@@ -14,6 +14,7 @@ from tagger.encoders import backends as precision
 from tagger.inference.predictor import ENCODED_AT_ONCE
 from tests.conftest import SAMPLE
 from tests.encoders.test_clip import broken
+from tests.helpers.keywords import keywords
 
 COUNT = 40
 SETTINGS = SAMPLE / "tagger.toml"
@@ -28,7 +29,7 @@ def _cpu_with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 def tag(tmp_path: Path, model: Path, config: object = SETTINGS, **options: object) -> tuple[tagger.RunSummary, bytes]:
     options = {"cache": tmp_path / "cache", "workers": 0, "limit": COUNT, "overwrite": True, **options}
     output = tmp_path / "tagged.parquet"
-    summary = tagger.run(SAMPLE / "manifest.parquet", config, output=output, model=model, **options)
+    summary = tagger.run(SAMPLE / "manifest.parquet", config, **keywords(path=output, model=model, **options))
     return summary, output.read_bytes()
 
 
@@ -88,5 +89,5 @@ def huge(model: Path) -> torch.Tensor:
 
 def test_images_that_cannot_be_read_are_no_disagreement(small_clip: Path, tmp_path: Path, write_manifest):
     manifest = write_manifest(["no.png"] * 5)
-    summary = tagger.run(manifest, model=small_clip, labels=["a", "b"], workers=0)
+    summary = tagger.run(manifest, machine=tagger.Machine(workers=0), model=small_clip, labels=["a", "b"])
     assert (summary.model["precision"], summary.errors) == ("bf16", {"missing": 5})

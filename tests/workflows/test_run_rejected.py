@@ -13,6 +13,7 @@ import pytest
 import tagger
 from tagger.cli.main import main
 from tagger.core.errors import ConfigError, GateError, ManifestError, UsageError
+from tests.helpers.keywords import keywords
 
 LABELS = ["shirt", "dress", "shoes"]
 NAMES = [f"{number:04d}.png" for number in range(8)]
@@ -32,7 +33,7 @@ def manifest(write_manifest, pictures: Path) -> Path:
 def tag(small_clip: Path, pictures: Path):
     def run(manifest: Path, config: dict[str, Any], **options: Any) -> tagger.RunSummary:
         options = {"image_root": pictures, "workers": 0, "overwrite": True, **options}
-        return tagger.run(manifest, config, model=small_clip, **options)
+        return tagger.run(manifest, config, **keywords(model=small_clip, **options))
 
     return run
 

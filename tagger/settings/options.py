@@ -1,0 +1,159 @@
+"""What a caller says beside tagger.toml: what outranks it, where results go, what the machine does, how a model is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from tagger.core.errors import UsageError
+from tagger.core.types import BATCH_SIZE, Preprocessing
+
+Backend = Literal["torch", "openvino"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+SYSTEMS = ("zero-shot", "resnet18", "hybrid")  # that can be compared
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which torchvision's weights were trained with
+BICUBIC = 3  # Pillow's number; CLIP's, so that both share their pixels where their sizes are the same
+
+
+class Overrides(TypedDict, total=False):
+    """Keywords of every function that reads a manifest; each beats its key of tagger.toml (KEYS), and None leaves it as it is.
+
+    labels: of the one attribute. model: a hub id, a folder or a checkpoint of `tagger train`; revision: its commit, tag or
+    branch. image_timeout: seconds for one image. allow_formats: beside JPEG, PNG and WebP. cache: the embedding cache's
+    folder, False for none. max_errors: rows that may fail, as a number or as a percentage such as "2%".
+    """
+
+    labels: Sequence[str] | None
+    model: str | Path | None
+    revision: str | None
+    backend: Backend | None
+    precision: Precision | None
+    image_column: str | None
+    image_root: str | Path | None
+    image_timeout: float | None
+    allow_formats: Sequence[str] | None
+    exact_preprocessing: bool | None
+    cache: str | Path | bool | None
+    max_errors: int | str | None
+
+
+# override -> its key of tagger.toml
+KEYS = {
+    "labels": "labels",
+    "model": "model.name",
+    "revision": "model.revision",
+    "backend": "model.backend",
+    "precision": "model.precision",
+    "image_column": "manifest.image_column",
+    "image_root": "manifest.image_root",
+    "image_timeout": "images.timeout",
+    "allow_formats": "images.allow_formats",
+    "exact_preprocessing": "model.exact_preprocessing",
+    "cache": "cache.folder",
+    "max_errors": "gates.max_errors",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where results go, and of which rows. Raises UsageError for what excludes each other.
+
+    path: a file or the URL of an object; default: beside the manifest. in_place: into the manifest itself. fresh: throw away
+    what an interrupted run left. limit: only the first rows. retry_errors: an earlier result, of which only the error rows
+    are tagged; without a `path` it is replaced, or published where it was rejected. previous: the earlier result with which
+    labels are compared; default: the one that is there.
+    """
+
+    path: str | Path | None = None
+    overwrite: bool = False
+    in_place: bool = False
+    fresh: bool = False
+    limit: int | None = None
+    retry_errors: str | Path | None = None
+    previous: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.in_place and self.path is not None:
+            raise UsageError("--in-place and --output: expected one of them, found both; leave one out")
+        if self.in_place and self.limit is not None:
+            raise UsageError("--in-place and --limit: a part of the manifest would replace the whole; leave one out")
+        if self.in_place and self.retry_errors is not None:
+            raise UsageError("--retry-errors: expected it without --in-place; leave one out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the machine does: speed, never a tag.
+
+    device: torch's name of it; default: an accelerator if there is one. workers: processes that decode images; with 0 an
+    image that kills its decoder kills the run. batch_size: images that a decoding process reads at a time. verify_content:
+    read every image, instead of taking one whose size and times, or whose server's version, are as they were for the same.
+    progress: show a bar on a terminal.
+    """
+
+    device: str | None = None
+    workers: int | None = None
+    batch_size: int = BATCH_SIZE
+    verify_content: bool = False
+    progress: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a ResNet18 is trained.
+
+    init: "imagenet", "random" or a file. batch_size: images of a step. image_size: pixels of a side. validation: share of
+    each label's rows. ensemble: choose, on the validation rows, the weight beside CLIP. The rest of it: Adam, cross-entropy;
+    random flip, rotation by up to 15 degrees, brightness, contrast and saturation by up to a fifth.
+    """
+
+    init: str = "imagenet"
+    epochs: int = 5
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    image_size: int = 224
+    validation: float = 0.2
+    ensemble: bool = False
+    seed: int = 0
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The pixels that the network is trained on."""
+        side = self.image_size
+        return Preprocessing(resize=side, crop=(side, side), resample=BICUBIC, rescale=1 / 255, mean=MEAN, std=STD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is compared, and on which rows. Raises UsageError for what cannot be meant.
+
+    systems: the yardstick first. shots: rows of each label to learn from; several numbers draw learning curves. test: rows of
+    each label to test with, None for all of `test_manifest`, from which they are drawn in place of the manifest. seeds: how
+    often rows are drawn. attribute: which one of the settings', where there are several.
+    """
+
+    systems: Sequence[str] = SYSTEMS
+    shots: Sequence[int] = (12,)
+    test: int | None = 4
+    test_manifest: str | Path | None = None
+    seeds: int = 20
+    attribute: str | None = None
+
+    def __post_init__(self) -> None:
+        systems, shots = self.systems, self.shots
+        if unknown := [system for system in systems if system not in SYSTEMS]:
+            raise UsageError(f"--systems: expected some of {', '.join(SYSTEMS)}, found {', '.join(unknown)}; correct it")
+        if not systems or len(set(systems)) < len(systems):
+            raise UsageError(
+                f"--systems: expected some of {', '.join(SYSTEMS)}, each once, found {', '.join(systems)}; correct it"
+            )
+        if not shots or min(shots) < 1 or len(set(shots)) < len(shots):
+            raise UsageError(f"--shots: expected numbers from 1 on, each once, found {', '.join(map(str, shots))}; correct it")
+        if self.test is None and self.test_manifest is None:
+            raise UsageError(
+                "--test: expected a number of rows, found all, which leaves none to learn from; name a --test-manifest"
+            )
