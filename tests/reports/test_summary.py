@@ -20,7 +20,7 @@ LABELS = ["shirt", "dress", "shoes"]
 NAMES = [f"{number:04d}.png" for number in range(12)]
 TRUTH = ["shirt", "dress", "shoes"] * 4
 KIND = {"name": "kind", "labels": LABELS, "truth_column": "kind"}
-SCHEMA = json.loads(files("tagger").joinpath("summary.schema.json").read_text())
+SCHEMA = json.loads(files("tagger.reports").joinpath("summary.schema.json").read_text())
 
 
 @pytest.fixture
