@@ -18,7 +18,6 @@ import shutil
 import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,7 +27,7 @@ from tagger.catalog.manifest import Shard, unreadable
 from tagger.catalog.schemas import is_text, tagger_metadata
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError, StoppedError
-from tagger.core.files import flush, reason, write_text
+from tagger.core.files import flush, reason, removed_on_failure, write_text
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class Results:
     def write(self, shard: Shard, table: pa.Table) -> None:
         """Commit one shard, as a file of one row group."""
         part = self._part(shard)
-        with self._temporary() as temporary:
+        with removed_on_failure(self._unfinished) as temporary:
             pq.write_table(table, temporary, compression="zstd", row_group_size=max(len(table), 1))
             failpoint("part-written")
             _check(temporary, len(table))
@@ -95,7 +94,7 @@ class Results:
     def publish(self, shards: Sequence[Shard], accept: Callable[[], bool] = lambda: True) -> Iterator[pa.Table]:
         """Join the parts, yielding each; after the last publish the result, or write it aside if it is not accepted."""
         rows = 0
-        with self._temporary() as temporary:
+        with removed_on_failure(self._unfinished) as temporary:
             with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
                 for shard in shards:
                     table = self._read(shard)
@@ -131,16 +130,6 @@ class Results:
                 f"{self._parts}, found: {reason(error)}; check the disk"
             ) from error
         failpoint("parts-removed")
-
-    @contextmanager
-    def _temporary(self) -> Iterator[Path]:
-        """A file to write before it is renamed; where that fails it is removed, because the disk may be full."""
-        try:
-            yield self._unfinished
-        except BaseException:
-            with suppress(OSError):
-                self._unfinished.unlink(missing_ok=True)
-            raise
 
     def _read(self, shard: Shard) -> pa.Table:
         part = self._part(shard)

@@ -72,10 +72,18 @@ class Journal(logging.Handler):
 
 
 def is_live(log: Path) -> bool:
-    """Whether a run is writing this log."""
-    with log.open("rb") as file:
-        try:
+    """Tell whether a run is writing this log. Raises OSError.
+
+    To look is to try for a lock that a run would refuse. Two who look at once must not refuse it to each other, so each waits
+    for a lock of the folder first, which no run takes.
+    """
+    folder = os.open(log.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with log.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(folder)
     return False
