@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tagger.catalog.sandbox import start_check
+from tagger.catalog.sandbox import start_reading
 from tagger.core.urls import is_object_url
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def evaluate(results: str, attribute: tuple[str, ...], as_json: bool) -> None:
       tagger evaluate manifest.tagged.parquet --attribute category
     """
     if not is_object_url(results):
-        start_check(str(results))
+        start_reading(results)
     import tagger
 
     evaluation = tagger.evaluate(results, attribute)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tagger.catalog.sandbox import start_check
+from tagger.catalog.sandbox import start_reading
 from tagger.cli.console import log_to_stderr
 from tagger.cli.options import of_a_job
 from tagger.core.urls import is_object_url
@@ -29,7 +29,7 @@ def inspect(manifest: str, as_json: bool, **options: Any) -> None:  # tagger.ins
     """
     log_to_stderr(logging.INFO)
     if not is_object_url(manifest):
-        start_check(manifest)
+        start_reading(manifest)
     import tagger
 
     found = tagger.inspect(manifest, **options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.catalog.sandbox import start_check
+from tagger.catalog.sandbox import start_reading
 from tagger.cli.console import log_to_stderr
 from tagger.cli.options import of_a_job
 from tagger.core.errors import GateError
@@ -58,9 +58,9 @@ def run(
     """
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
     if not is_object_url(manifest):
-        start_check(manifest)
+        start_reading(manifest)
     if (earlier := previous or output) and not is_object_url(earlier) and Path(earlier).is_file():
-        start_check(str(Path(earlier).absolute()))
+        start_reading(earlier)
     import tagger
 
     try:

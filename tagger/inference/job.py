@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.object_storage import Workspace
-from tagger.catalog.sandbox import check
+from tagger.catalog.sandbox import read_elsewhere
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text, tag_fields
 from tagger.core.errors import ConfigError, ManifestError, UsageError
 from tagger.core.types import ImagePolicy
@@ -50,7 +50,7 @@ def check_job(name: str, settings: Settings, space: Workspace, labels: Sequence[
     Raises ManifestError, ConfigError, UsageError, ModelError.
     """
     files = space.fetch(name) if is_object_url(name) else None
-    check(str(space.folder) if files else name)
+    read_elsewhere(space.folder if files else name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
     attributes = choose_attributes(manifest, settings, labels)
     check_columns(manifest, attributes)
@@ -171,7 +171,7 @@ def open_labelled(
     labels: of the one attribute, instead of the settings'. attribute: which one of the settings', where there are several.
     """
     files = space.fetch(name) if is_object_url(name) else None
-    check(str(space.folder) if files else name)
+    read_elsewhere(space.folder if files else name)
     opened = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
     attributes = choose_attributes(opened, settings, labels)
     check_columns(opened, attributes)

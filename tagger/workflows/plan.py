@@ -12,7 +12,7 @@ from tagger.catalog.object_storage import Workspace, kind
 from tagger.catalog.outputs import choose_output, run_folder
 from tagger.catalog.results import open_results
 from tagger.catalog.retry import open_earlier
-from tagger.catalog.sandbox import check
+from tagger.catalog.sandbox import read_elsewhere
 from tagger.core.errors import ManifestError, UsageError
 from tagger.core.urls import is_object_url
 from tagger.evaluation.gates import gate_thresholds
@@ -75,7 +75,7 @@ def make_plan(
         if in_place or rows != manifest.rows:
             raise UsageError(f"--retry-errors: expected it without {'--in-place' if in_place else '--limit'}; leave one out")
         result = space.local(retry_errors)
-        check(str(result))
+        read_elsewhere(result)
         earlier = open_earlier(result, manifest)
     objects = [space.urls[file] for file in manifest.files if file in space.urls]
     target = choose_output(name, manifest, objects, output, limit, overwrite, in_place)
@@ -100,7 +100,7 @@ def _open_previous(place: Path | str, space: Workspace, manifest: Manifest, requ
             return None
         path = space.local(place)
         if path.resolve() not in {file.resolve() for file in manifest.files}:  # in place: it has been checked
-            check(str(path.absolute()))
+            read_elsewhere(path)
         open_results(path).close()
     except (ManifestError, OSError):
         if required:

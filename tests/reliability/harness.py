@@ -62,7 +62,9 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
     def share() -> None:
         tagger.inference.load.load_predictor = lambda *_: loaded
-        tagger.cli.run.start_check = tagger.workflows.plan.check = tagger.inference.job.check = lambda name: None
+        tagger.cli.run.start_reading = tagger.workflows.plan.read_elsewhere = tagger.inference.job.read_elsewhere = lambda name: (
+            None
+        )
 
     return share
 
