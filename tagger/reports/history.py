@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tagger.core.text import one_line, to_json
+from tagger.core.tables import plain_table
+from tagger.core.text import to_json
 from tagger.reports.event_log import LOG, is_live
 
 HEAD = ("date", "night", "rows", "encoded", "errors", "accuracy", "changed", "duration", "exit")
@@ -120,9 +121,7 @@ def _last_run(lines: Iterable[Mapping[str, Any]], live: bool) -> str | None:
 
 def to_table(nights: Iterable[Night]) -> str:
     """The nights as a table for a terminal."""
-    rows = [HEAD, *map(_cells, nights)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return plain_table(HEAD, map(_cells, nights), left=len(HEAD))
 
 
 def nights_to_json(nights: Iterable[Night]) -> str:
@@ -138,8 +137,7 @@ def _cells(night: Night) -> tuple[str, ...]:
         duration = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
     end = f"{night.exit}, {night.note}" if night.note else str(night.exit)
     started = (night.started or "-")[:16].replace("T", " ")
-    cells = (started, night.night, *counts, _shares(night.accuracy), _shares(night.changed_labels), duration, end)
-    return tuple(map(one_line, cells))
+    return started, night.night, *counts, _shares(night.accuracy), _shares(night.changed_labels), duration, end
 
 
 def _shares(shares: Mapping[str, float]) -> str:
