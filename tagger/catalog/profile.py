@@ -21,7 +21,7 @@ EMBEDDED, PATHS = "embedded images", "paths"
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """How a manifest refers to its images.
+    """Counts how a manifest refers to its images.
 
     kinds: rows of each kind: paths, embedded images, "https://" and the like. nulls: rows without an image. repeated: rows whose
     path or URL an earlier row has, too.
@@ -34,7 +34,7 @@ class References:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """How many rows have which truth value.
+    """Counts the rows of each truth value.
 
     labels: rows of each label, in the labels' order. without: rows without a truth value. other_rows: rows whose value is no
     label. others: such values -> rows, for up to OTHERS_KEPT of them.
