@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tagger.catalog.schemas import IMAGE_COLUMNS, is_bytes, is_image, is_text, tagger_metadata
 from tagger.core.errors import ManifestError
+from tagger.core.text import first_line
 from tagger.core.types import ImageRef
 
 log = logging.getLogger(__name__)
@@ -193,8 +194,7 @@ def unreadable(path: Path, error: Exception) -> ManifestError:
     """Return the error for a file that pyarrow could not open or read."""
     if isinstance(error, FileNotFoundError):
         return ManifestError(f"{path}: expected a Parquet file, found no such file; check the path")
-    reason = " ".join(str(error).split()).rstrip(".")
-    return ManifestError(f"{path}: expected a readable Parquet file, found: {reason}; write the file again")
+    return ManifestError(f"{path}: expected a readable Parquet file, found: {first_line(error)}; write the file again")
 
 
 def find_files(name: str) -> tuple[Path, ...]:

@@ -38,27 +38,14 @@ def write_metrics(folder: Path, exit_code: int, ended: float, last_success: floa
     if summary is not None:
         rows = {"tagged": summary.tagged, "review": summary.review, "error": summary.errors.total()}
         evaluated = summary.evaluation.attributes if summary.evaluation else {}
+        accuracy = {name: one.accuracy for name, one in evaluated.items()}
+        macro_f1 = {name: one.macro_f1 for name, one in evaluated.items()}
         changed = {name: one.changed / one.rows if one.rows else None for name, one in summary.changed_labels.items()}
         gauge("tagger_rows", "Rows of the results.", rows, "status")
         gauge("tagger_errors", "Rows with an error.", summary.errors, "code")
-        gauge(
-            "tagger_accuracy",
-            "Accuracy on the labelled rows.",
-            {name: one.accuracy for name, one in evaluated.items()},
-            "attribute",
-        )
-        gauge(
-            "tagger_macro_f1",
-            "Macro F1 on the labelled rows.",
-            {name: one.macro_f1 for name, one in evaluated.items()},
-            "attribute",
-        )
-        gauge(
-            "tagger_changed_labels_ratio",
-            "Share of the rows with a label in both results whose label differs from the earlier one.",
-            changed,
-            "attribute",
-        )
+        gauge("tagger_accuracy", "Accuracy on the labelled rows.", accuracy, "attribute")
+        gauge("tagger_macro_f1", "Macro F1 on the labelled rows.", macro_f1, "attribute")
+        gauge("tagger_changed_labels_ratio", "Share of the labels that differ from the earlier result.", changed, "attribute")
         gauge("tagger_encoded_images", "Images that went through the encoder.", summary.encoded_images)
         gauge("tagger_images_per_second", "Rows of the results, divided by the run's seconds.", summary.images_per_second)
         gauge("tagger_stage_seconds", "Seconds that each stage took.", summary.stage_seconds, "stage")
