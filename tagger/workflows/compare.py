@@ -129,7 +129,7 @@ def compare(
                 test=study.test,
                 seeds=seeds,
                 scores=tuple(scores),
-                said=tuple(worse_hybrids(scores, HYBRID)),
+                notes=tuple(worse_hybrids(scores, HYBRID)),
                 versions={library: version(library) for library in VERSIONS},
             )
             _write(folder, comparison, opened[-1], judge, draws, found, max(shots))

@@ -30,7 +30,7 @@ from parquet_mutations import mutate
 from parquet_seeds import make_bombs, make_large_bombs, make_seeds
 
 from tagger.catalog.manifest import image_refs, open_manifest
-from tagger.catalog.sandbox import judge, read_all
+from tagger.catalog.sandbox import read_all, require_success
 from tagger.core.errors import TaggerError
 from tagger.workflows import evaluate as stored
 
@@ -96,7 +96,7 @@ def outcome(path: str) -> tuple[str, int]:
     """refused, read, or what went wrong, and the peak memory of the larger of the two readings."""
     checked = forked(lambda: read_all(path))
     try:
-        judge(path, checked.code, checked.output, checked.errors)
+        require_success(path, checked.code, checked.output, checked.errors)
     except TaggerError as error:
         if "\n" in str(error) or path not in str(error):
             return f"not one line that names the file: {error}", checked.peak

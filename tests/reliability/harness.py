@@ -48,10 +48,10 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
     at_once: images that the encoder takes; few save time where there are few.
     """
+    import tagger.catalog.sandbox
     import tagger.inference.job
     import tagger.inference.load
     import tagger.settings.load
-    import tagger.workflows.early_start
     import tagger.workflows.plan
 
     settings = tagger.settings.load.load_settings(str(SAMPLE / "manifest.parquet"))
@@ -62,7 +62,8 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
     def share() -> None:
         tagger.inference.load.load_predictor = lambda *_: loaded
-        tagger.workflows.early_start.start_check = tagger.workflows.plan.check = tagger.inference.job.check = lambda name: None
+        tagger.catalog.sandbox.start_reading = lambda name: None
+        tagger.workflows.plan.read_elsewhere = tagger.inference.job.read_elsewhere = lambda name: None
 
     return share
 
