@@ -31,7 +31,7 @@ def test_hundreds_of_broken_files_are_refused_or_read(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def aborting(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file whose footer says one column chunk is of another type than its column: pyarrow ends the process."""
+    """Write a file whose footer gives a column chunk another type than its column: pyarrow ends the process."""
     path = tmp_path_factory.mktemp("aborting") / "manifest.parquet"
     pq.write_table(pa.table({"image": ["a.jpg"] * 10}), path, compression="none")
     start, footer = mutations.footer_of(data := path.read_bytes())
