@@ -18,11 +18,8 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedConfig
 
 from tagger.core.errors import ModelError
+from tagger.encoders.clip_files import CONFIG, INDEX, PATTERNS, PICKLES, WEIGHTS, readable_files
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-FILES = ["*.json", "*.txt", WEIGHTS, "model-*-of-*.safetensors"]  # of a model on the hub
-READ = {".json", ".txt", ".jinja", ".safetensors"}  # suffixes of all that is read
-PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".distcp"}
 MAX_TEXT_BYTES = MAX_HEADER_BYTES = 16 << 20  # CLIP's own tokenizer.json has 4 MB
 
 # The sizes and numbers of a CLIP. What else a config.json may ask for (code, kernels, quantisation, other files) is not read.
@@ -58,9 +55,9 @@ def open_checkpoint(name: str, revision: str | None) -> Checkpoint:
     folder = Path(name) if Path(name).is_dir() else _download(name, revision)
     if problem := _find_problem(folder):
         raise ModelError(f"model {name}: expected {problem}")
-    if not (folder / "config.json").exists():
+    if not (folder / CONFIG).exists():
         raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found no config.json; name another")
-    content = _read_json(folder / "config.json")
+    content = _read_json(folder / CONFIG)
     if (kind := content.get("model_type")) != "clip":
         raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found a {kind}; name another")
     files = _find_weights(name, folder)
@@ -73,12 +70,12 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     PreTrainedConfig.get_config_dict(name, revision=revision or "main")  # says best what is wrong with a name or a connection
-    folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
     if revision in (None, "main") and not any((folder / file).exists() for file in (WEIGHTS, INDEX)):
         # The hub's bot has converted the weights of many older models, in a pull request that their owners did not merge.
         from transformers.safetensors_conversion import get_conversion_pr_reference
 
-        folder = Path(snapshot_download(name, revision=get_conversion_pr_reference(HfApi(), name), allow_patterns=FILES))
+        folder = Path(snapshot_download(name, revision=get_conversion_pr_reference(HfApi(), name), allow_patterns=PATTERNS))
     return folder
 
 
@@ -88,9 +85,7 @@ def _find_problem(folder: Path) -> str | None:
     places = [inside]
     if inside.parent.name == "snapshots":  # the hub's cache: snapshots/<commit>/<file> -> ../../blobs/<hash>
         places.append(inside.parent.parent / "blobs")
-    for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
-        if path.suffix not in READ:
-            continue
+    for path in readable_files(folder):
         real = path.resolve()
         if not any(real.is_relative_to(place) for place in places):
             return f"all its files in its folder, found {path.name}, which leads to {real}; copy that file into the folder"

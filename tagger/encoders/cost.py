@@ -16,7 +16,8 @@ from tagger.core.errors import ModelError
 from tagger.core.text import first_line
 from tagger.core.types import Preprocessing
 from tagger.encoders.clip import read_preprocessing
-from tagger.encoders.clip_checkpoint import INDEX, WEIGHTS, open_checkpoint
+from tagger.encoders.clip_checkpoint import open_checkpoint
+from tagger.encoders.clip_files import INDEX, WEIGHTS
 from tagger.encoders.resnet18_checkpoint import read_trained
 
 RESNET18_OPERATIONS = 3.6e9  # of an image of 224 x 224: 1.8e9 multiplications and additions (He et al. 2015, table 1)
