@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tagger.core.types import Preprocessing
+from tagger.encoders.normalise import Normalise
 
 Transformers = Any  # a module of transformers, whose types are not checked (pyproject.toml)
 
@@ -22,24 +23,19 @@ class ImageTower(nn.Module):
     share of that: a sixteenth of the work of ViT-B/32.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self, transformer: Transformers, projection: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype
     ) -> None:
         super().__init__()
         self.transformer, self.projection = transformer.to(dtype), projection.to(dtype)
         self.preprocessing, self.dtype = preprocessing, dtype
-        scale = [value / preprocessing.rescale for value in (*preprocessing.mean, *preprocessing.std)]
-        self.register_buffer("mean", torch.tensor(scale[:3])[:, None, None])
-        self.register_buffer("std", torch.tensor(scale[3:])[:, None, None])
+        self.normalise = Normalise(preprocessing)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (N, 3, H, W) -> float32 (N, D), L2-normalised."""
-        images = (pixels.float() - self.mean) / self.std
         transformer = self.transformer
-        tokens = transformer.pre_layrnorm(transformer.embeddings(images.to(self.dtype)))  # the class token first
+        images = self.normalise(pixels).to(self.dtype)
+        tokens = transformer.pre_layrnorm(transformer.embeddings(images))  # the class token first
         *layers, last = transformer.encoder.layers
         for layer in layers:
             tokens = _layer(layer, tokens, tokens.shape[1])
@@ -49,7 +45,7 @@ class ImageTower(nn.Module):
     def in_dtype(self, dtype: torch.dtype) -> ImageTower:
         """A copy that computes in another type, from normalised pixels to the projection."""
         transformer, projection = copy.deepcopy((self.transformer, self.projection))
-        return ImageTower(transformer, projection, self.preprocessing, dtype).to(self.mean.device)
+        return ImageTower(transformer, projection, self.preprocessing, dtype).to(self.normalise.mean.device)
 
 
 def _layer(layer: Transformers, tokens: Tensor, wanted: int) -> Tensor:

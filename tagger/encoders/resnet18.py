@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 from tagger.core.errors import ModelError
 from tagger.core.types import Preprocessing
 from tagger.encoders.base import fingerprint_of
+from tagger.encoders.normalise import Normalise
 from tagger.encoders.resnet18_checkpoint import Trained, read_trained
 
 DIMENSION = 512
@@ -32,28 +33,13 @@ class ResNet18Encoder:
         self._network = network.eval().requires_grad_(False).to(device)
         if device.type == "cuda":
             self._network.to(memory_format=torch.channels_last)
-        self._normalise = Normalise(preprocessing).to(device)
+        self._normalise = Normalise(preprocessing, torch.float32).to(device)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 (N, 3, H, W), on any device -> float32 (N, 512) on the encoder's."""
         features: Tensor = self._network(self._normalise(pixels.to(self.device, non_blocking=True)))
         return features
-
-
-class Normalise(nn.Module):
-    """uint8 or float (N, 3, H, W), 0 to 255 -> float32, as the network was trained to see it."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(preprocessing.mean)[:, None, None] / preprocessing.rescale)
-        self.register_buffer("std", torch.tensor(preprocessing.std)[:, None, None] / preprocessing.rescale)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels.float() - self.mean) / self.std
 
 
 class Loaded(NamedTuple):
