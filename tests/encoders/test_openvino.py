@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import tagger
+from tagger.core import files
 from tagger.core.errors import ConfigError, ModelError
 from tagger.encoders.backends import check, in_precision
 from tagger.encoders.clip import ClipEncoder
@@ -86,6 +87,17 @@ def test_a_damaged_int8_model_is_made_anew(encoder: ClipEncoder, tmp_path: Path,
     assert f"{kept}: expected a quantised model, found a damaged one; it is made anew" in caplog.messages
     again = in_precision(encoder, "openvino", "int8", at_once=AT_ONCE, folder=tmp_path, images=none_more)
     assert again.fingerprint == first.fingerprint
+
+
+def test_an_int8_model_is_flushed_before_it_is_renamed(encoder: ClipEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A power failure after the rename would otherwise leave an empty file under the model's name."""
+    flushed: list[str] = []
+    flush = files.flush
+    monkeypatch.setattr(files, "flush", lambda path: (flushed.append(path.name), flush(path)))
+    openvino(encoder, "int8", tmp_path)
+    [kept] = (tmp_path / "int8").iterdir()
+    [temporary] = flushed
+    assert temporary.startswith(f"{kept.name}.")
 
 
 def test_where_an_int8_model_cannot_be_kept_it_is_used_all_the_same(
