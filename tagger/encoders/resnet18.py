@@ -22,7 +22,7 @@ DIMENSION = 512
 class ResNet18Encoder:
     """pixels -> embeddings: what the last layer gets. It computes in fp32."""
 
-    source = "resnet18"
+    source, reads_prompts = "resnet18", False
     backend, precision = "torch", "fp32"
     dimension = DIMENSION
 
