@@ -9,7 +9,7 @@ from tagger.core.types import Preprocessing
 
 
 class Normalise(nn.Module):
-    """uint8 or float (N, 3, H, W), 0 to 255 -> float32, (pixels - mean / rescale) / (std / rescale).
+    """Normalise uint8 or float (N, 3, H, W), 0 to 255, to float32: (pixels - mean / rescale) / (std / rescale).
 
     scaled_in: the type in which mean and std are divided by `rescale`, before they are rounded to float32. CLIP's are divided
     in float64, those of a ResNet18 in float32: the last bit of its training, and so of its results, depends on it.

@@ -19,7 +19,7 @@ from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes
-from tagger.encoders.resnet18_checkpoint import METADATA_KEY, SUFFIX, Trained, is_trained
+from tagger.encoders.resnet18_checkpoint import METADATA_KEY, SUFFIX, ResNet18Description, is_trained
 from tagger.images.workers import choose_workers, start_early
 from tagger.inference.job import open_labelled
 from tagger.settings.attributes import Attribute
@@ -49,7 +49,7 @@ def train_resnet18(
     ensemble: bool = False,
     overwrite: bool = False,
     progress: bool = False,
-) -> Trained:
+) -> ResNet18Description:
     """Fine-tune torchvision's ResNet18 on the labelled rows of `manifest` and write a checkpoint to `output`.
 
     attribute: which one of the settings', where there are several. ensemble: choose, on the validation rows, the weight beside
@@ -98,7 +98,7 @@ def train_resnet18(
                     state=state,
                     advance=lambda n, text: _advance(bar, n, text),
                 )
-            trained = Trained(
+            trained = ResNet18Description(
                 attribute=chosen.name,
                 labels=chosen.label_names,
                 preprocessing=recipe.preprocessing,

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tagger.core.errors import ModelError
 from tagger.core.types import Preprocessing
 from tagger.encoders.cost import cost_of_clip, cost_of_trained
-from tagger.encoders.resnet18_checkpoint import METADATA_KEY, Trained
+from tagger.encoders.resnet18_checkpoint import METADATA_KEY, ResNet18Description
 from tests.encoders.test_clip import broken
 
 
@@ -22,7 +22,7 @@ def write_resnet18(path: Path, side: int) -> Path:
     """Write a checkpoint's description, without its weights, which are not read."""
     numbers = (0.5, 0.5, 0.5)
     preprocessing = Preprocessing(resize=side, crop=(side, side), resample=3, rescale=1 / 255, mean=numbers, std=numbers)
-    described = Trained(
+    described = ResNet18Description(
         attribute="kind",
         labels=("hat", "bag"),
         preprocessing=preprocessing,

@@ -14,7 +14,7 @@ import torch
 import tagger
 from tagger.core import files
 from tagger.core.errors import ConfigError, ModelError
-from tagger.encoders.backends import check, in_precision
+from tagger.encoders.backends import check_backend, in_precision
 from tagger.encoders.clip import ClipEncoder
 from tests.conftest import SAMPLE, WriteManifest
 from tests.encoders.test_clip import LABELS, is_whole, reference
@@ -124,7 +124,7 @@ def test_nothing_is_told_to_the_maker_of_the_library(encoder: ClipEncoder):
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, missing: str):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ConfigError, match=f"expected {missing}, found none; pip install 'tagger\\[openvino\\]'"):
-        check("openvino", "fp32", CPU)
+        check_backend("openvino", "fp32", CPU)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, m
 )
 def test_what_does_not_go_together_is_refused(backend: str, precision: str, device: str, words: str):
     with pytest.raises(ConfigError, match=words):
-        check(backend, precision, torch.device(device))
+        check_backend(backend, precision, torch.device(device))
 
 
 @pytest.mark.parametrize(("precision", "others"), [("fp32", 0.001), ("int8", 0.005)])

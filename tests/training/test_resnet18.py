@@ -20,7 +20,7 @@ from torchvision.models import resnet18
 import tagger
 from tagger.core.errors import ConfigError, ManifestError, ModelError, UsageError
 from tagger.encoders.resnet18 import load_resnet18
-from tagger.encoders.resnet18_checkpoint import Trained, read_trained
+from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_trained
 from tagger.training.dataset import _pixels
 from tagger.training.resnet18 import Recipe, train
 from tagger.training.split import split
@@ -295,7 +295,7 @@ def test_weights_of_imagenets_format_begin_the_training(tmp_path: Path):
 
 
 def test_what_cannot_be_learned_is_said(labelled: Path, tmp_path: Path):
-    def learn(output: str = "r.safetensors", **options: Any) -> Trained:
+    def learn(output: str = "r.safetensors", **options: Any) -> ResNet18Description:
         return tagger.train_resnet18(labelled, tmp_path / output, CONFIG, recipe=RECIPE, workers=0, **options)
 
     with pytest.raises(ManifestError, match="expected readable rows of each label in column category, found none of hat"):
