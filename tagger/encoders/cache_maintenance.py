@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tagger.core.errors import UsageError
 from tagger.core.text import first_line
-from tagger.encoders.embedding_cache import FILE, cache_folder, connect, evict, is_whole, remove, transaction, used_bytes
+from tagger.encoders.embedding_cache import FILE, cache_folder, connect, evict, is_whole, remove_files, transaction, used_bytes
 
 DAY = 86400
 
@@ -96,5 +96,5 @@ def verify(path: Path) -> tuple[int, int] | None:
     except OSError as error:
         raise UsageError(f"{path}: {first_line(error)}") from error
     except sqlite3.DatabaseError:
-        remove(path)
+        remove_files(path)
         return None
