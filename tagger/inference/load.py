@@ -19,11 +19,11 @@ from tagger.core.errors import ConfigError, ModelError
 from tagger.core.memory import keep_freed_memory
 from tagger.core.text import first_line
 from tagger.core.types import Preprocessing
-from tagger.encoders.backends import check, in_precision
+from tagger.encoders.backends import check_backend, in_precision
 from tagger.encoders.clip import ClipEncoder, load_clip
 from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder, open_cache
 from tagger.encoders.resnet18 import load_resnet18
-from tagger.encoders.resnet18_checkpoint import Trained
+from tagger.encoders.resnet18_checkpoint import ResNet18Description
 from tagger.images.decode import decoded_for
 from tagger.images.workers import choose_workers, fit_shared_memory
 from tagger.inference.embedding_stream import EmbeddingStream
@@ -148,7 +148,7 @@ def load_predictor(
     if model.is_resnet18:
         return load_trained(model, device, attributes, calibrations)
     chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
-    check(model.backend, model.precision, chosen)
+    check_backend(model.backend, model.precision, chosen)
     encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
     predictor = zero_shot(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16)
     predictor.temperatures = tuple(
@@ -184,7 +184,7 @@ def load_trained(
         )
     loaded = load_resnet18(model.name, choose_device(device), model.exact_preprocessing)
     [attribute] = attributes
-    order = order_of(attribute, loaded.trained.labels, model.name)
+    order = order_of(attribute, loaded.description.labels, model.name)
     encoder = loaded.encoder
     temperature = temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts="")
     dtype = np.float32 if model.precision == "fp32" else np.float16
@@ -223,7 +223,7 @@ def load_system(
     return joined.first, joined
 
 
-def load_fallback(job: Job, first: Predictor, device: str | None, index: int, description: Trained) -> Fallback:
+def load_fallback(job: Job, first: Predictor, device: str | None, index: int, description: ResNet18Description) -> Fallback:
     """Load the checkpoint behind a predictor that is loaded, for its attribute number `index`. ModelError, ConfigError."""
     settings, calibrations = job.settings.fallback, job.calibrations
     assert settings is not None

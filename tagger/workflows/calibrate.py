@@ -123,7 +123,7 @@ def _systems(
     from tagger.inference.hybrid import HYBRID, hybrid_weights
 
     encoder, fallback = engine.predictor.encoder, engine.fallback
-    prompts = prompts_hash(attribute) if encoder.source == "clip" else ""
+    prompts = prompts_hash(attribute) if encoder.reads_prompts else ""
     if second is None or fallback is None:
         return {encoder.source: System(log_probabilities(first), 1.0, encoder.weights, prompts)}
     own = fallback.second.encoder
