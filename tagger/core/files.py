@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 
 def write_text(path: Path, text: str) -> None:
@@ -15,7 +16,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OSError."""
-    with removed_on_failure(path.with_name(f"{path.name}.tmp")) as temporary:
+    # A name of its own: several processes may write one file at once.
+    with removed_on_failure(path.with_name(f"{path.name}.{uuid4().hex}.tmp")) as temporary:
         temporary.write_bytes(data)
         flush(temporary)
         temporary.replace(path)

@@ -15,9 +15,9 @@ def scheme_of(name: str | Path) -> str:
 
 
 def with_lower_scheme(url: str) -> str:
-    """Return the URL with a lower-case scheme, so that two URLs of one object are equal."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme.lower()}{separator}{rest}"
+    """Return the URL with a lower-case scheme, so that two URLs of one object are equal; a path stays as it is."""
+    scheme = scheme_of(url)
+    return scheme + url[len(scheme) :]
 
 
 def is_object_url(name: str | Path) -> bool:

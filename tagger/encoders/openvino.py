@@ -15,14 +15,13 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tagger.core.errors import ConfigError, ModelError
-from tagger.core.files import flush, removed_on_failure
+from tagger.core.files import write_bytes
 
 if TYPE_CHECKING:
     import openvino
@@ -128,11 +127,7 @@ def _write_kept(file: Path, description: bytes, weights: bytes) -> None:
     content = len(description).to_bytes(8, "little") + description + weights
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # A name of its own: several runs may write this file at once.
-        with removed_on_failure(file.with_name(f"{file.name}.{uuid4().hex}.tmp")) as temporary:
-            temporary.write_bytes(hashlib.sha256(content).digest() + content)
-            flush(temporary)
-            temporary.replace(file)
+        write_bytes(file, hashlib.sha256(content).digest() + content)
     except OSError as error:
         log.warning("%s: expected to keep the quantised model, found: %s; the next run makes it anew", file, error.strerror)
 
