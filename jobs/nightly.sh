@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One night: tag the catalogue and, if the result is good, publish it. Readers open $NIGHTS/current/tagged.parquet, which is the
-# last good night's at every moment. Options are passed on to `tagger run`, and its exit code comes back; after 75, start this
-# again. It may be started twice, or again after a kill.
+# Run one night: tag the catalogue and, if the result is good, publish it. Readers open $NIGHTS/current/tagged.parquet, which belongs to the
+# last good night at every moment. Options are passed on to `tagger run`, whose exit code is this script's; after 75, start it again. It may
+# safely be started twice, or again after a kill.
 set -euo pipefail
 
 MANIFEST=${MANIFEST:-manifest.parquet} # the catalogue
@@ -21,7 +21,7 @@ fail() {
     say "$*"
     exit "$code"
 }
-# The shell that Kubernetes or systemd stops has to tell tagger, which is the only process in the background.
+# Kubernetes and systemd stop this shell, which has to pass the stop on to tagger, its only background process.
 stop() {
     [[ ${!-} ]] || fail 75 "stopped before tagger was started; nothing was published"
     kill -TERM "$!" 2>/dev/null || true
@@ -38,7 +38,7 @@ trap stop TERM INT HUP
 command -v "$TAGGER" >/dev/null || fail 78 "expected TAGGER to be tagger's command, found no command $TAGGER; give its whole path"
 mkdir -p "$NIGHTS" || fail 75 "expected to write in $NIGHTS, and cannot; nothing was published"
 { exec 9>>"$NIGHTS/lock"; } || fail 75 "expected to write in $NIGHTS, and cannot; nothing was published"
-# The lock is tagger's, too: it is held as long as either lives.
+# tagger inherits the lock, which is held as long as either of them lives.
 flock -n 9 || fail 75 "expected no other night in $NIGHTS, found one that is running; start again when it has ended"
 
 published=
@@ -55,16 +55,16 @@ command=("$TAGGER" run "$MANIFEST" --output "$folder/tagged.parquet" --overwrite
 [[ ! $CONFIG ]] || command+=(--config "$CONFIG")
 [[ ! $published ]] || command+=(--previous "$NIGHTS/current/tagged.parquet")
 "${command[@]}" "$@" &
-# A trap ends a wait; a second wait for the same process gives its exit code.
+# A trapped signal ends the wait; a second wait for the same process returns its exit code.
 code=0
 wait "$!" || code=$?
 while [[ $stopped ]]; do
     stopped=
     code=0
     wait "$!" || code=$?
-    ((code <= 128)) || code=75 # it came before tagger could heed it
+    ((code <= 128)) || code=75 # the signal came before tagger could handle it
 done
-trap '' TERM INT HUP # what is left takes milliseconds
+trap '' TERM INT HUP # the rest takes milliseconds
 
 if [[ $METRICS_DIR && -e $folder/tagged.run/metrics.prom ]]; then
     metrics=$METRICS_DIR/tagger.prom
@@ -73,13 +73,13 @@ if [[ $METRICS_DIR && -e $folder/tagged.run/metrics.prom ]]; then
 fi
 ((code == 0)) || fail "$code" "$NIGHT is not published: tagger ended with $code; published is ${published:-nothing} as before"
 
-sync "$NIGHTS" # tonight's folder is on the disk before the link to it
+sync "$NIGHTS" # tonight's folder must be on the disk before the link to it
 ln -sfn "$NIGHT" "$NIGHTS/.current.new"
 mv -T "$NIGHTS/.current.new" "$NIGHTS/current"
 sync "$NIGHTS"
 echo "nightly: $NIGHT is published"
 
-# A night is a folder with a night's name that holds nothing but a run's files: what people put there is theirs.
+# Only folders with a night's name that hold nothing but a run's files are nights: others hold files that people put there.
 nights=()
 for night in "$NIGHTS"/[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*; do
     [[ -L $night || ! -d $night || $(find "$night" -mindepth 1 -maxdepth 1 ! -name 'tagged.*') ]] || nights+=("$night")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -76,3 +77,18 @@ def test_no_file_imports_itself_in_a_circle():
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_is_one_stage(path: Path):
     assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def signatures(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Each public function's name and the number of its named parameters; `**overrides` counts as one, `self` as none."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef) or (node.name.startswith("_") and node.name != "__init__"):
+            continue
+        found = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, *filter(None, [node.args.kwarg])]
+        names = [argument.arg for argument in found if argument.arg not in ("self", "cls")]
+        yield node.name, len(names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_public_function_has_many_parameters(path: Path):
+    assert [name for name, count in signatures(ast.parse(path.read_text())) if count > MAX_PARAMETERS] == []

@@ -1,6 +1,6 @@
-"""The nightly run as an Airflow DAG: nightly.sh, started again only after the exit code 75.
+"""Run nightly.sh as an Airflow 3 DAG, and start it again only after the exit code 75.
 
-Settings of nightly.sh come from the worker's environment, the night from the DAG run. For Airflow 3.
+The settings of nightly.sh come from the worker's environment, and the night from the DAG run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NIGHTLY = os.environ.get("TAGGER_NIGHTLY", "/opt/tagger/jobs/nightly.sh")
 
 
 class Nightly(BaseOperator):
-    """BashOperator fails in one way for all exit codes; here a failed gate ends the night, and a stop does not."""
+    """Run nightly.sh; a failed gate ends the night, a stop is retried, whereas BashOperator treats all exit codes alike."""
 
     @cached_property
     def hook(self) -> SubprocessHook:

@@ -1,4 +1,4 @@
-"""Parquet in: a manifest of one or many files, validated, cut into shards and read as a stream."""
+"""Read a manifest: one or many Parquet files, checked, cut into shards and read as a stream."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tagger.catalog.schemas import IMAGE_COLUMNS, is_bytes, is_image, is_text, tagger_metadata
 from tagger.core.errors import ManifestError
+from tagger.core.text import first_line
 from tagger.core.types import ImageRef
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ READ_BUFFER = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Rows start..stop-1 of the manifest: the unit of work."""
+    """The rows start to stop-1 of the manifest: the unit of work."""
 
     number: int
     start: int
@@ -37,7 +38,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An opened manifest; `schema` is its columns without the tag columns that an earlier run of tagger added."""
+    """An opened manifest; `schema` has its columns without the tag columns that an earlier run of tagger added."""
 
     name: str
     files: tuple[Path, ...]
@@ -51,7 +52,7 @@ class Manifest:
         return self.files[0].parent
 
     def content_hash(self) -> str:
-        """SHA-256 of the files' bytes, in order."""
+        """Return the SHA-256 of the files' bytes, in order."""
         digest = hashlib.sha256()
         for path in self.files:
             with path.open("rb") as file:
@@ -68,10 +69,13 @@ class Manifest:
             yield Shard(number, start, min(start + self.shard_rows, rows))
 
     def read(self, shards: Iterable[Shard]) -> Iterator[tuple[Shard, pa.Table]]:
-        """These shards with their rows, in order, in one pass; memory is a few shards whatever the number of rows."""
+        """Read the rows of these shards, in order, in one pass; only a few shards are in memory at a time.
+
+        Raises ManifestError where a file cannot be read, or has fewer rows than when it was opened.
+        """
         stream = self._batches(self.schema.names)
         batch: pa.RecordBatch | None = None
-        row = 0  # of the manifest, the first of `batch`
+        row = 0  # the manifest's row that is the first of `batch`
         for shard in shards:
             parts: list[pa.RecordBatch] = []
             while row < shard.stop:
@@ -81,7 +85,7 @@ class Manifest:
                     raise ManifestError(
                         f"{self.name}: expected {self.rows} rows, found only {row}; was it changed while it was read? run again"
                     )
-                # Up to the shard's first row, of which nothing is kept, or up to its last.
+                # Rows before the shard are dropped, those in it are kept.
                 count = min(len(batch), (shard.start if row < shard.start else shard.stop) - row)
                 if row >= shard.start:
                     parts.append(batch.slice(0, count))
@@ -90,7 +94,7 @@ class Manifest:
             yield shard, pa.Table.from_batches(parts, self.schema)
 
     def column(self, name: str) -> Iterator[pa.Array]:
-        """One column as a stream of arrays."""
+        """Read one column as a stream of arrays. Raises ManifestError."""
         return (batch.column(0) for batch in self._batches([name]))
 
     def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -107,27 +111,27 @@ class Manifest:
 
 
 def _leaves(file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
-    """The Parquet paths under these top-level columns (a name with a dot in it would be taken for a path)."""
+    """Return the Parquet paths under these top-level columns (a name with a dot in it would be taken for a path)."""
     wanted = set(names)
     paths = [file.schema.column(index).path for index in range(len(file.schema))]
     return [path for path in paths if path in wanted or path.split(".", 1)[0] in wanted]
 
 
 def bytes_per_row(footers: Sequence[pq.FileMetaData]) -> int:
-    """Mean size of a row, encoded but not compressed."""
+    """Return the mean size of a row in bytes, encoded but not compressed."""
     groups = [footer.row_group(index) for footer in footers for index in range(footer.num_row_groups)]
     total, rows = sum(group.total_byte_size for group in groups), sum(footer.num_rows for footer in footers)
     return int(total // max(rows, 1))
 
 
 def rows_per_shard(row_bytes: int) -> int:
-    """Rows of a shard: about SHARD_BYTES of them, a multiple of MIN_SHARD_ROWS."""
+    """Return the rows of a shard: about SHARD_BYTES of them, a multiple of MIN_SHARD_ROWS."""
     rows = SHARD_BYTES // max(row_bytes, 1) // MIN_SHARD_ROWS * MIN_SHARD_ROWS
     return min(max(rows, MIN_SHARD_ROWS), MAX_SHARD_ROWS)
 
 
 def image_refs(table: pa.Table, image_column: str, first_row: int) -> list[ImageRef]:
-    """The image references of a shard's rows; `first_row` is the manifest row of the first."""
+    """Return the image references of a shard's rows; first_row: the manifest's row that is the table's first."""
     column = table[image_column]
     rows = zip(range(first_row, first_row + len(column)), column.to_pylist(), strict=True)
     if is_bytes(column.type):
@@ -187,14 +191,14 @@ def open_manifest(
 
 
 def unreadable(path: Path, error: Exception) -> ManifestError:
-    """What to say of a file that pyarrow could not open or read."""
+    """Return the error for a file that pyarrow could not open or read."""
     if isinstance(error, FileNotFoundError):
         return ManifestError(f"{path}: expected a Parquet file, found no such file; check the path")
-    reason = " ".join(str(error).split()).rstrip(".")
-    return ManifestError(f"{path}: expected a readable Parquet file, found: {reason}; write the file again")
+    return ManifestError(f"{path}: expected a readable Parquet file, found: {first_line(error)}; write the file again")
 
 
 def find_files(name: str) -> tuple[Path, ...]:
+    """Return the files that `name` means, in order: one, those of a folder, or those that match a glob. Raises ManifestError."""
     path = Path(name)
     if path.is_file():
         return (path,)
@@ -243,7 +247,7 @@ def _choose_image_column(name: str, schema: pa.Schema, wanted: str | None) -> st
 
 
 def _nulls(groups: Sequence[pq.RowGroupMetaData], column: str) -> int:
-    """The nulls of a flat column as the footers count them, without reading it; 0 where they do not."""
+    """Return how many nulls a flat column has by the footers, without reading it; 0 where they do not count them."""
     chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
     counts = [chunk.statistics for chunk in chunks if chunk.path_in_schema == column and chunk.statistics is not None]
     return sum(statistics.null_count for statistics in counts if statistics.has_null_count)

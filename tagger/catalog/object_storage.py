@@ -1,4 +1,4 @@
-"""Whole objects on S3, Google Cloud Storage and Azure, read and written through fsspec.
+"""Read and write whole objects on S3, Google Cloud Storage and Azure, through fsspec.
 
 Credentials, endpoints and retries are those of each store's own library (environment, profiles, fsspec's configuration).
 What fails is an OSError of one line that repeats no credentials and no query string.
@@ -17,23 +17,22 @@ from types import TracebackType
 from typing import Any
 
 from tagger.core.errors import ManifestError, TaggerError, UsageError
-from tagger.core.urls import STORES, is_object_url
+from tagger.core.text import first_line
+from tagger.core.urls import STORES, is_object_url, scheme_of
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-
-
 UPLOADS = 4  # chunks of one large object that travel, and lie in memory, at once: 50 MB each
 
 
 def check_url(url: str) -> None:
-    """Raises UsageError for what is no bucket and path in it; what is there instead is not repeated: it may be a secret."""
-    scheme, _, path = url.partition("://")
+    """Require a bucket and a path in it. Raises UsageError, which does not repeat what is there: it may be a secret."""
+    scheme, path = scheme_of(url), url.partition("://")[2]
     if not re.match(r"[A-Za-z0-9][\w.-]*(/|$)", path) or re.search(r"\?[\w-]+=", path):
         raise UsageError(f"{scheme}://: expected {scheme}://BUCKET/PATH without user, password or query; correct it")
 
 
 def kind(url: str) -> str | None:
-    """ "file" or "directory" (a prefix of objects), None where nothing is."""
+    """Return "file" or "directory" (a prefix of objects), None where nothing is. Raises OSError."""
     with _access(url) as (store, path):
         try:
             return str(store.info(path)["type"])
@@ -42,7 +41,7 @@ def kind(url: str) -> str | None:
 
 
 def put(file: Path, url: str) -> None:
-    """Write an object in one put, which shows it whole or not at all; then ask the store for its size."""
+    """Write an object in one put, which shows it whole or not at all, and compare the size with the store's. Raises OSError."""
     with _access(url) as (store, path):
         store.put_file(str(file), path)
         if (size := store.info(path)["size"]) != file.stat().st_size:
@@ -50,7 +49,7 @@ def put(file: Path, url: str) -> None:
 
 
 def list_folder(url: str) -> list[str]:
-    """The names of the objects directly below `url`; none where there is no such folder."""
+    """Return the names of the objects directly below `url`; none where there is no such folder. Raises OSError."""
     with _access(url) as (store, path):
         try:
             return [info["name"].rpartition("/")[2] for info in store.ls(path, detail=True) if info["type"] == "file"]
@@ -59,35 +58,38 @@ def list_folder(url: str) -> list[str]:
 
 
 def get(url: str, names: Sequence[str], folder: Path) -> None:
-    """Copy these objects below `url` into `folder`, several at a time."""
+    """Copy these objects below `url` into `folder`, several at a time. Raises OSError."""
     with _access(url) as (store, path):
         store.get([f"{path}/{name}" for name in names], [str(folder / name) for name in names])
 
 
 def remove(url: str, names: Sequence[str]) -> None:
-    """Remove these objects below `url`."""
+    """Remove these objects below `url`. Raises OSError."""
     with _access(url) as (store, path):
         if names:
             store.rm([f"{path}/{name}" for name in names])
 
 
 class Workspace:
-    """A folder of local copies of objects, made when it is first needed and removed on leaving.
+    """Keep local copies of objects in a folder that is made when it is first needed, and removed on leaving.
 
-    A run reads one state of its manifest, however long it takes and whatever happens to the objects. Errors that pass on
-    the way out name the objects instead of the copies.
+    So a run reads one state of its manifest, however long it takes and whatever happens to the objects. Errors that pass on
+    the way out name the objects instead of the copies. urls: copy -> object, with a lower-case scheme.
     """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self.urls: dict[Path, str] = {}  # copy -> object
+        self.urls: dict[Path, str] = {}
 
     @cached_property
     def folder(self) -> Path:
         return Path(self._stack.enter_context(TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True)))
 
     def fetch(self, name: str) -> tuple[Path, ...]:
-        """Copies of the Parquet objects that `name` means: one, a folder of them, or a glob. Raises ManifestError."""
+        """Copy the Parquet objects that `name` means, one, a folder of them or a glob, and return the copies.
+
+        Raises ManifestError where there is none, or where they change meanwhile.
+        """
         try:
             with _access(name) as (store, path):
                 found = _find(store, path)
@@ -99,12 +101,11 @@ class Workspace:
             raise ManifestError(
                 f"{name}: expected a Parquet file, a folder of them or a glob, found: {error}; check the path, or run again"
             ) from error
-        scheme = name.partition("://")[0]
-        self.urls |= {copy: f"{scheme}://{path}" for copy, path in zip(copies, found, strict=True)}
+        self.urls |= {copy: f"{scheme_of(name)}://{path}" for copy, path in zip(copies, found, strict=True)}
         return tuple(copies)
 
     def local(self, name: str | Path) -> Path:
-        """The file itself, or the copy of the object. Raises ManifestError."""
+        """Return the file itself, or a copy of the object. Raises ManifestError."""
         if not is_object_url(name):
             return Path(name)
         copy, *more = self.fetch(str(name))
@@ -123,7 +124,7 @@ class Workspace:
 
 
 def _find(store: Any, path: str) -> dict[str, tuple[int, str]]:
-    """The Parquet objects that `path` means, in order, with size and ETag."""
+    """Find the Parquet objects that `path` means, in order, with size and ETag."""
     try:
         found = store.info(path)
         if found["type"] == "file":
@@ -150,7 +151,7 @@ def _state(info: Mapping[str, Any]) -> tuple[int, str]:
 
 @contextmanager
 def _access(url: str) -> Iterator[tuple[Any, str]]:
-    """The store and the path in it; whatever its library raises comes out as an OSError with a clean message."""
+    """Lend the store and the path in it; whatever the store's library raises comes out as an OSError with a clean message."""
     try:
         yield _connect(url)
     except TaggerError:
@@ -161,7 +162,7 @@ def _access(url: str) -> Iterator[tuple[Any, str]]:
 
 def _connect(url: str) -> tuple[Any, str]:
     check_url(url)
-    scheme, _, path = url.partition("://")
+    scheme, path = scheme_of(url), url.partition("://")[2]
     try:
         import fsspec
         from fsspec.config import apply_config
@@ -176,7 +177,7 @@ def _connect(url: str) -> tuple[Any, str]:
 
 
 def _options(scheme: str) -> dict[str, Any]:
-    """Timeouts of a socket, not of a transfer, and bounded memory; the libraries retry by themselves."""
+    """Limit the time of a socket, not of a transfer, and the memory; the libraries retry by themselves."""
     if scheme == "s3":
         return {
             "config_kwargs": {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS},
@@ -190,11 +191,11 @@ def _options(scheme: str) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """What a store's library says, on one short line, without query strings and passwords."""
+    """Return what a store's library says, on one short line, without query strings and passwords."""
     if isinstance(error, FileNotFoundError):
         return "no such bucket or object"
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    line = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+    system = isinstance(error, OSError) and error.strerror  # the message without "[Errno 5]"
+    line = first_line(OSError(system) if system else error)
     line = re.sub(r"\?[^\s\"']*", "", re.sub(r"//[^/@\s]*@", "//", line))
     line = "".join(character if character.isprintable() else " " for character in line)[:200].rstrip(" .")
     return f"access denied ({line})" if isinstance(error, PermissionError) else line

@@ -1,4 +1,4 @@
-"""Where the results go: beside the manifest or to --output, on this machine or on a store; never among the inputs."""
+"""Choose where the results go: beside the manifest or to --output, on this machine or on a store; never among the inputs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tagger.catalog.object_storage import check_url, kind
 from tagger.catalog.remote_results import aside_url
 from tagger.catalog.results import REJECTED, aside_of
 from tagger.core.errors import StoppedError, UsageError
-from tagger.core.urls import is_object_url
+from tagger.core.urls import is_object_url, with_lower_scheme
 
 
 def run_folder(output: Path) -> Path:
-    """The folder beside these results with the parts while they are made, and with what is said about them."""
+    """Return the run folder, beside these results: their parts while they are made, the log, the summary, the metrics."""
     return output.parent / f"{output.stem}.run"
 
 
 def published_name(result: str | Path) -> str:
-    """The output of this result, which may be a rejected one."""
+    """Return the output that this result, which may be a rejected one, was meant for."""
     name = str(result)
     return f"{name.removesuffix(REJECTED)}.parquet" if name.endswith(REJECTED) else name
 
 
 def local_output(name: str, output: str | Path | None, in_place: bool) -> Path | None:
-    """The file that the results of this manifest would go to, by the options alone; None on a store, or where it is not clear."""
+    """Return the file that the results would go to by the options alone; None on a store, or where that is not clear."""
     path = Path(name)
     if is_object_url(output or name) or (output is None and not path.exists()):
         return None
@@ -40,18 +40,20 @@ def local_output(name: str, output: str | Path | None, in_place: bool) -> Path |
 def choose_output(
     manifest: Manifest, objects: Sequence[str], output: str | Path | None, overwrite: bool, in_place: bool
 ) -> Path | str:
-    """The file, or the URL of the object, that the results go to. Raises UsageError, StoppedError.
+    """Return the file, or the URL of the object, that the results go to.
 
-    objects: the URLs of the manifest's files, if it is on a store.
+    objects: the URLs of the manifest's files, if it is on a store. Raises UsageError where they must not go there, StoppedError
+    where the store cannot be asked.
     """
     name = manifest.name
     if is_object_url(output or name):
-        return _object(name, objects, None if output is None else str(output), overwrite, in_place)
+        target = None if output is None else with_lower_scheme(str(output))
+        return _object(with_lower_scheme(name), objects, target, overwrite, in_place)
     return _file(name, manifest, output, overwrite, in_place)
 
 
 def _object(name: str, objects: Sequence[str], output: str | None, overwrite: bool, in_place: bool) -> str:
-    """The object that the results go to."""
+    """Return the object that the results go to."""
     single = list(objects) == [name]
     if in_place:
         if not single:
@@ -85,7 +87,7 @@ def _object(name: str, objects: Sequence[str], output: str | None, overwrite: bo
 
 
 def _file(name: str, manifest: Manifest, output: str | Path | None, overwrite: bool, in_place: bool) -> Path:
-    """Where the results go; UsageError where they must not."""
+    """Return the file that the results go to."""
     path = Path(name)
     inputs = {file.resolve() for file in manifest.files}
     if in_place:

@@ -1,4 +1,4 @@
-"""What a manifest holds, told from the few columns that say it: how its images are referred to, how its labels are spread."""
+"""Profile a manifest by the few columns that matter: how it refers to its images, and how its labels are spread."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import pyarrow.compute as pc
 from tagger.catalog.manifest import Manifest, image_refs
 from tagger.catalog.schemas import is_bytes, is_text
 from tagger.core.types import ImageRef
+from tagger.core.urls import scheme_of
 
 OTHERS_KEPT = 100  # different values that are no labels
-
 EMBEDDED, PATHS = "embedded images", "paths"
 
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """kinds: rows of each kind: paths, embedded images, "https://" and the like. nulls: rows without an image. repeated: rows
-    whose path or URL another row has before them."""
+    """Counts how a manifest refers to its images.
+
+    kinds: rows of each kind: paths, embedded images, "https://" and the like. nulls: rows without an image. repeated: rows whose
+    path or URL an earlier row has, too.
+    """
 
     kinds: dict[str, int]
     nulls: int
@@ -31,8 +34,11 @@ class References:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """Rows of each label, in the labels' order; rows without a truth value; rows whose value is no label, and which (up to
-    OTHERS_KEPT of them)."""
+    """Counts the rows of each truth value.
+
+    labels: rows of each label, in the labels' order. without: rows without a truth value. other_rows: rows whose value is no
+    label. others: such values -> rows, for up to OTHERS_KEPT of them.
+    """
 
     labels: dict[str, int]
     without: int
@@ -41,7 +47,7 @@ class Balance:
 
 
 def read_references(manifest: Manifest, count: int) -> tuple[References, list[ImageRef]]:
-    """Read the image column once: what it holds, and up to `count` of its references, drawn evenly."""
+    """Read the image column once; return what it holds, and up to `count` of its references, drawn evenly."""
     drawn = np.unique(np.linspace(0, manifest.rows - 1, min(count, manifest.rows)).astype(np.int64))
     kinds, refs, hashes = Counter[str](), list[ImageRef](), list[np.ndarray]()
     row = 0
@@ -60,7 +66,7 @@ def read_references(manifest: Manifest, count: int) -> tuple[References, list[Im
 
 
 def _split(part: pa.Array) -> tuple[int, list[str]]:
-    """How many images are in this part of the column, and the paths and URLs of the others."""
+    """Return how many images this part of the column holds, and the paths and URLs of the others."""
     if is_bytes(part.type):
         return len(part) - part.null_count, []
     if is_text(part.type):
@@ -70,11 +76,11 @@ def _split(part: pa.Array) -> tuple[int, list[str]]:
 
 
 def _kind(path: str) -> str:
-    return f"{path.partition('://')[0]}://" if "://" in path else PATHS
+    return f"{scheme}://" if (scheme := scheme_of(path)) else PATHS
 
 
 def read_balance(manifest: Manifest, column: str, labels: Sequence[str]) -> Balance:
-    """Read a truth column once: how many rows have which label."""
+    """Read a truth column once and count its values."""
     known, others = dict.fromkeys(labels, 0), Counter[str]()
     without = other_rows = 0
     for value, count in _counts(manifest.column(column)):

@@ -1,7 +1,7 @@
-"""Results on an object store: every part is put as it is committed, and the result by one last put.
+"""Write results on an object store: every part is put as it is committed, and the result by one last put.
 
 An object store has no rename, but a put shows an object whole or not at all, and all three stores list and read at once what
-was put. So the run works as it does on a disk, in a scratch folder, and this protocol carries it to the store:
+was put. So the run works in a scratch folder as it does on a disk, and this protocol carries its work to the store:
 
 1. `<stem>.run/parts/job.json` says whose parts are there; parts of another job are removed.
 2. A part that is complete and checked on the disk is put under its fixed name, made of the job's id and the shard's number.
@@ -10,9 +10,9 @@ was put. So the run works as it does on a disk, in a scratch folder, and this pr
    every part in its own row groups, so there is no listing beside it that could be believed without it.
 4. The parts are removed, and summary.json is put.
 
-Nothing keeps two runs apart on a store, and nothing has to: each publishes the parts that it has on its own disk, of its own
-job, whatever the other puts or removes; the last result put stands, whole. Two runs of one job write the same bytes (on the
-same kind of machine), so there it does not matter which.
+Nothing keeps two runs apart on a store, and nothing has to: each publishes the parts of its own job that it has on its own
+disk, whatever the other puts or removes; the result that is put last stands, whole. Two runs of one job write the same bytes on
+the same kind of machine, so there it does not matter which is last.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class StoredResults(Results):
             names = []
         object_storage.put(self._parts / JOB, f"{self._parts_url}/{JOB}")
         failpoint("stored-job-described")
-        # No other name can be one of this job's parts, and none that a stranger put there becomes a path on this disk.
+        # Only these names can be parts of this job, and no name that a stranger put there becomes a path on this disk.
         whole = re.compile(rf"{self.job_id[:16]}-\d{{6}}\.parquet")
         object_storage.get(self._parts_url, [name for name in names if whole.fullmatch(name)], self._parts)
 
@@ -72,7 +72,7 @@ class StoredResults(Results):
                 f"{target}: expected to write results, found: {error}; they appear whole or not at all, and their "
                 "parts are kept; run again to continue"
             ) from error
-        shutdown.too_late = True  # not sooner: a large upload takes longer than whoever sent the signal waits
+        shutdown.too_late = True  # not sooner: a large upload takes longer than the sender of a signal waits
         self.published = accepted
         failpoint("stored-result")
         if accepted:
@@ -82,19 +82,19 @@ class StoredResults(Results):
 
 
 def run_url(output: str) -> str:
-    """The run folder beside this output."""
+    """Return the URL of the run folder beside this output."""
     parent, _, name = output.rpartition("/")
     return f"{parent}/{Path(name).stem}.run"
 
 
 def aside_url(output: str) -> str:
-    """Where the results of this output go that are not published."""
+    """Return the URL where results go that were meant for this output and were rejected."""
     parent, _, name = output.rpartition("/")
     return f"{parent}/{aside_of(Path(name))}"
 
 
 def _discard_aside(url: str) -> None:
-    """Remove what an earlier try left there, if it did."""
+    """Remove rejected results that an earlier run may have left."""
     try:
         if object_storage.kind(url) is not None:
             object_storage.remove(url.rpartition("/")[0], [url.rpartition("/")[2]])
@@ -103,7 +103,7 @@ def _discard_aside(url: str) -> None:
 
 
 def discard_stored(output: str) -> None:
-    """Throw away the parts that a run left beside this output; those that cannot be removed are in nobody's way."""
+    """Remove the parts that a run left beside this output, or warn: those that stay are in nobody's way."""
     parts = f"{run_url(output)}/parts"
     try:
         object_storage.remove(

@@ -1,6 +1,6 @@
-"""Parquet out: shard parts that survive a crash, then one result that appears by an atomic rename.
+"""Write results: shard parts that survive a crash, then one file that appears by an atomic rename.
 
-A result that its run rejects is written aside instead, and what was at the output stays.
+A result that fails a gate is written aside instead, and what was at the output stays.
 
 The protocol: every shard is written to a temporary file, flushed, re-opened and checked, and renamed to a name fixed by the
 job and the shard; when all are there they are joined the same way and renamed to the result. A run that died at any moment
@@ -18,7 +18,6 @@ import shutil
 import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,14 +27,11 @@ from tagger.catalog.manifest import Shard, unreadable
 from tagger.catalog.schemas import is_text, tagger_metadata
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError, StoppedError
-from tagger.core.files import flush, reason, write_text
+from tagger.core.files import flush, reason, removed_on_failure, write_text
 
 log = logging.getLogger(__name__)
 
-
 JOB, PUBLISHED, REJECTED = "job.json", "published", ".rejected.parquet"
-
-
 FAILPOINTS = (
     "job-described",
     "part-written",
@@ -73,7 +69,7 @@ class Results:
         failpoint("job-described")
 
     def is_done(self, shard: Shard) -> bool:
-        """Whether an earlier run left this shard's part, whole."""
+        """Tell whether an earlier run left this shard's part, whole."""
         try:
             with pq.ParquetFile(self._part(shard)) as part:
                 return bool(part.metadata.num_rows == shard.stop - shard.start and part.schema_arrow.equals(self._schema))
@@ -81,9 +77,9 @@ class Results:
             return False
 
     def write(self, shard: Shard, table: pa.Table) -> None:
-        """Commit one shard, as a file of one row group."""
+        """Commit one shard as a file of one row group."""
         part = self._part(shard)
-        with self._temporary() as temporary:
+        with removed_on_failure(self._unfinished) as temporary:
             pq.write_table(table, temporary, compression="zstd", row_group_size=max(len(table), 1))
             failpoint("part-written")
             _check(temporary, len(table))
@@ -93,9 +89,9 @@ class Results:
         failpoint("part-renamed")
 
     def publish(self, shards: Sequence[Shard], accept: Callable[[], bool] = lambda: True) -> Iterator[pa.Table]:
-        """Join the parts, yielding each; after the last publish the result, or write it aside if it is not accepted."""
+        """Join the parts and yield each; after the last one publish the result, or write it aside if `accept` returns False."""
         rows = 0
-        with self._temporary() as temporary:
+        with removed_on_failure(self._unfinished) as temporary:
             with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
                 for shard in shards:
                     table = self._read(shard)
@@ -108,14 +104,14 @@ class Results:
             self._commit(temporary, accept())
 
     def _commit(self, temporary: Path, accepted: bool) -> None:
-        """Let the whole, checked result appear at the output, or aside, then tidy up."""
+        """Rename the whole, checked result to the output, or aside, and remove what is no longer needed."""
         aside = aside_of(self._output)
         target = self._output if accepted else aside
         if self._output.exists():
             shutil.copymode(self._output, temporary)
         shutdown.publishing()
         if accepted:
-            # A rename keeps these: whoever finds them at the output knows that this job was published.
+            # A rename keeps this identity: whoever finds it at the output knows that this job was published.
             write_text(self._parts / PUBLISHED, _identity(temporary))
         temporary.replace(target)
         self.published = accepted
@@ -123,7 +119,7 @@ class Results:
         try:
             flush(self._output.parent)
             if accepted:
-                aside.unlink(missing_ok=True)  # of an earlier try
+                aside.unlink(missing_ok=True)  # from an earlier run that was rejected
             discard_parts(self._folder)
         except OSError as error:
             raise StoppedError(
@@ -131,16 +127,6 @@ class Results:
                 f"{self._parts}, found: {reason(error)}; check the disk"
             ) from error
         failpoint("parts-removed")
-
-    @contextmanager
-    def _temporary(self) -> Iterator[Path]:
-        """A file to write before it is renamed; where that fails it is removed, because the disk may be full."""
-        try:
-            yield self._unfinished
-        except BaseException:
-            with suppress(OSError):
-                self._unfinished.unlink(missing_ok=True)
-            raise
 
     def _read(self, shard: Shard) -> pa.Table:
         part = self._part(shard)
@@ -164,14 +150,14 @@ class Results:
 
 
 def aside_of(output: Path) -> Path:
-    """Where the results of this output go that are not published."""
+    """Return where results go that were meant for this output and were rejected."""
     return output.with_name(f"{output.stem}{REJECTED}")
 
 
 def discard_parts(folder: Path) -> None:
-    """Throw away what a run left in this run folder; dying on the way leaves nothing that could be taken for its parts."""
+    """Remove the parts in this run folder; a crash on the way leaves nothing that could be taken for parts. Raises OSError."""
     parts, discarded = folder / "parts", folder / "discarded"
-    for _ in range(2):  # first what an earlier call may have left
+    for _ in range(2):  # the first time for what an earlier call may have left
         if discarded.exists():
             shutil.rmtree(discarded)
         if parts.exists():
@@ -184,7 +170,7 @@ def _identity(path: Path) -> str:
 
 
 def continues(output: Path | str, description: Path, job: Mapping[str, str]) -> bool:
-    """Whether the described job is this one; if not, what changed is said."""
+    """Tell whether the described job is this one; log what changed where it is not."""
     changed = _changes(description, job)
     if changed:
         log.warning("%s: starting over, not continuing an interrupted run: %s changed", output, ", ".join(changed))
@@ -192,7 +178,7 @@ def continues(output: Path | str, description: Path, job: Mapping[str, str]) -> 
 
 
 def _changes(description: Path, job: Mapping[str, str]) -> list[str]:
-    """The names whose values differ from the described job's; all of them if the description cannot be read."""
+    """Return the names of the values that differ from the described job's."""
     try:
         earlier = dict(json.loads(description.read_text(encoding="utf-8")).items())
     except (OSError, ValueError, AttributeError):
@@ -214,7 +200,7 @@ def failpoint(name: str) -> None:
 
 
 def open_results(path: Path) -> pq.ParquetFile:
-    """Open a file that a run of tagger wrote; ManifestError if it is not one."""
+    """Open a file that a run of tagger wrote. Raises ManifestError if it is none."""
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:

@@ -1,4 +1,4 @@
-"""An earlier result: its error rows are tried again, every other row keeps its tags."""
+"""Try the error rows of an earlier result again, while every other row keeps its tags."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tagger.core.errors import ManifestError
 
 
 def open_earlier(path: Path, manifest: Manifest) -> Manifest:
-    """The result at `path` as a manifest that has its tag columns; ManifestError if it is not one of `manifest`."""
+    """Open the result at `path` as a manifest with tag columns. Raises ManifestError if it is no result of `manifest`."""
     with open_results(path) as file:
         schema = file.schema_arrow
     if manifest.image_column not in schema.names:
@@ -32,7 +32,7 @@ def open_earlier(path: Path, manifest: Manifest) -> Manifest:
 
 
 def require_same_job(earlier: Manifest, schema: pa.Schema) -> None:
-    """ManifestError unless the earlier result was made with the model, labels and prompts that `schema`, a result's, names."""
+    """Raise ManifestError unless the earlier result was made with the model, labels and prompts of a result with `schema`."""
     found, wanted = tagger_metadata(earlier.schema), tagger_metadata(schema)
     names = ("model", "attributes", "taxonomy")
     if changed := [name for name in names if found.get(name) != wanted[name]]:
@@ -43,7 +43,10 @@ def require_same_job(earlier: Manifest, schema: pa.Schema) -> None:
 
 
 def error_rows(shard: Shard, table: pa.Table, earlier: pa.Table, image_column: str) -> NDArray[np.int64]:
-    """int64: the rows of the shard, from 0, that have an error; ManifestError if its images are not those of `table`."""
+    """Return the rows of the shard, from 0, that have an error, int64 (N,).
+
+    Raises ManifestError if the images of the earlier result are not those of `table`.
+    """
     if not earlier[image_column].equals(table[image_column]):
         raise ManifestError(
             f"rows {shard.start} to {shard.stop - 1}: expected the images of the earlier result, found others: the manifest has "
@@ -54,7 +57,7 @@ def error_rows(shard: Shard, table: pa.Table, earlier: pa.Table, image_column: s
 
 
 def merge_tags(earlier: pa.Table, columns: Sequence[pa.Array], names: Sequence[str], rows: NDArray[np.int64]) -> list[pa.Array]:
-    """The new tag columns in these rows, the earlier result's in all others."""
+    """Return the new tag columns in these rows, and the earlier result's in all others."""
     chosen = np.arange(len(earlier))
     chosen[rows] += len(earlier)
     both = (pa.concat_arrays([*earlier[name].chunks, column]) for name, column in zip(names, columns, strict=True))

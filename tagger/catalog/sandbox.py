@@ -1,8 +1,8 @@
-"""Parquet files of strangers, read whole in a process of their own before this one opens them.
+"""Read Parquet files of strangers whole in a process of its own, before this one opens them.
 
 A file can crash its reader (pyarrow aborts the process on some footers), keep it busy, or unpack a few hundred bytes to any
 size. All of that happens to the other process, whose memory and time are limited; what it has read to the end, every value
-checked, does nothing of the kind here. It costs one reading, and the start of a Python with pyarrow, which `start_check`
+checked, does nothing of the kind here. It costs one reading, and the start of a Python with pyarrow, which `start_reading`
 lets happen while this process imports what it needs. Imports nothing heavy.
 """
 
@@ -28,17 +28,18 @@ MEMORY, MEMORY_PER_BYTE, MAX_MEMORY = 512 << 20, 8, 8 << 30
 SECONDS, BYTES_PER_SECOND = 60, 4 << 20  # of one core
 ROWS, ROWS_PER_BYTE = 1_000_000, 100
 
-_started: dict[str, subprocess.Popen[str]] = {}
+_started: dict[str, subprocess.Popen[str]] = {}  # by `_key`: who starts and who waits may write one name in two ways
 
 
-def start_check(name: str) -> None:
-    """Start reading what `check` will be asked about: a Parquet file, a folder of them or a glob."""
-    if name in _started:
+def start_reading(name: str | Path) -> None:
+    """Start what `read_elsewhere` will wait for: a Parquet file, a folder of them or a glob is read in another process."""
+    key = _key(name)
+    if key in _started:
         return
     # The system's allocator says what it cannot get, and there are no threads: the limits mean the same on every machine.
     environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    _started[name] = subprocess.Popen(
-        [sys.executable, "-c", "from tagger.catalog.sandbox import main; main()", name],
+    _started[key] = subprocess.Popen(
+        [sys.executable, "-c", f"from {__name__} import main; main()", str(name)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -48,16 +49,23 @@ def start_check(name: str) -> None:
     )
 
 
-def check(name: str) -> None:
-    """Wait until these files have been read to the end elsewhere; ManifestError if they cannot be, or not within the limits."""
-    if name not in _started:
-        start_check(name)
-    process = _started.pop(name)
+def read_elsewhere(name: str | Path) -> None:
+    """Wait until a file, a folder of them or a glob has been read to the end in another process.
+
+    Raises ManifestError where it cannot be, or not within the limits.
+    """
+    start_reading(name)
+    process = _started.pop(_key(name))
     try:
         output, errors = process.communicate()
     finally:
         _end(process)
-    judge(name, process.returncode, output, errors)
+    require_success(str(name), process.returncode, output, errors)
+
+
+def _key(name: str | Path) -> str:
+    """Return the absolute path; a ".." in it stays, as what it leads to depends on links."""
+    return str(Path(name).absolute())
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -67,13 +75,16 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 @atexit.register
 def _end_started() -> None:
-    """A run that ends before it asks leaves nothing behind."""
+    """End what nobody has waited for: a run that stops early leaves nothing behind."""
     for process in _started.values():
         _end(process)
 
 
-def judge(name: str, code: int, output: str, errors: str) -> None:
-    """What the end of `main` says of the files it was given: nothing, or a ManifestError."""
+def require_success(name: str, code: int, output: str, errors: str) -> None:
+    """Raise a ManifestError unless the process that ran `main` on these files ended well.
+
+    code: its exit code, negative for a signal. output, errors: what it wrote to stdout and stderr.
+    """
     if code == 0:
         return
     last = (output.splitlines() or [name])[-1]
@@ -95,7 +106,7 @@ def main() -> None:
 
 
 def read_all(name: str) -> int:
-    """Limit this process and read these files to the end: 0, or the exit code of a ManifestError."""
+    """Limit this process and read these files to the end; return 0, or the exit code of a ManifestError."""
     import pyarrow.parquet as pq
 
     from tagger.catalog.manifest import bytes_per_row, find_files, rows_per_shard, unreadable
@@ -108,40 +119,40 @@ def read_all(name: str) -> int:
         _limit(memory, SECONDS + sum(sizes) // BYTES_PER_SECOND)
         footers = []
         for path, size in zip(files, sizes, strict=True):
-            _say(str(path))
+            _print_line(str(path))
             with pq.ParquetFile(path) as file:
                 footers.append(_footer(path, size, file))
         rows = rows_per_shard(bytes_per_row(footers))
         for path in files:
-            _say(str(path))
+            _print_line(str(path))
             _read(path, rows)
     except ManifestError as error:
-        _say(str(error))
+        _print_line(str(error))
     except MemoryError:
-        _say(
+        _print_line(
             f"{path}: expected a Parquet file whose shards fit in {memory >> 20} MB, as its size lets expect, found one that "
             "unpacks to more; write it with fewer or smaller values"
         )
     except Exception as error:  # noqa: BLE001  # whatever a reader raises, the file is not one to go on with
-        _say(str(unreadable(path, error)))
+        _print_line(str(unreadable(path, error)))
     else:
         return 0
     return ManifestError.exit_code
 
 
 def _limit(memory: int, seconds: int) -> None:
-    """No more than these bytes on top of what this process has, these seconds of one core, and no core dump."""
+    """Allow this process these bytes on top of what it has, these seconds of one core, and no core dump."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     limit_address_space(memory)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     os.write(1, f"{line}\n".encode(errors="backslashreplace"))  # at once: the next step may be the last
 
 
 def _footer(path: Path, size: int, file: pq.ParquetFile) -> pq.FileMetaData:
-    """The footer, every part of it touched that `open_manifest` touches."""
+    """Return the footer after touching every part of it that `open_manifest` touches."""
     footer = file.metadata
     if footer.num_rows > ROWS + ROWS_PER_BYTE * size:
         raise ManifestError(
@@ -155,6 +166,7 @@ def _footer(path: Path, size: int, file: pq.ParquetFile) -> pq.FileMetaData:
 
 
 def _read(path: Path, rows: int) -> None:
+    """Read a file in batches of these rows and check every value."""
     import pyarrow.parquet as pq
 
     from tagger.catalog.manifest import READ_BUFFER

@@ -1,4 +1,4 @@
-"""Arrow schemas: which manifest columns hold images, and which columns tagging adds."""
+"""Define Arrow schemas: which columns of a manifest hold images, and which ones tagging adds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOP_TYPE = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("confide
 
 
 def tag_fields(attributes: Sequence[str]) -> list[pa.Field]:
-    """The columns that a run adds for these attribute names, in order."""
+    """Return the columns that a run adds for these attribute names, in order."""
     fields = []
     for name in attributes:
         fields += [
@@ -31,7 +31,7 @@ def tag_fields(attributes: Sequence[str]) -> list[pa.Field]:
 
 
 def result_schema(manifest: pa.Schema, attributes: Sequence[str], metadata: dict[str, Any]) -> pa.Schema:
-    """The manifest's schema, untouched, then the tag columns; `metadata` is kept as JSON under the key "tagger"."""
+    """Return the manifest's schema, untouched, then the tag columns; `metadata` is kept as JSON under the key "tagger"."""
     fields = tag_fields(attributes)
     described = {**metadata, "tag_columns": [field.name for field in fields]}
     kept = {**(manifest.metadata or {}), METADATA_KEY: json.dumps(described, ensure_ascii=False).encode()}
@@ -49,7 +49,7 @@ def require_no_tags(name: str, manifest: pa.Schema, attributes: Sequence[str]) -
 
 
 def tagger_metadata(schema: pa.Schema) -> dict[str, Any]:
-    """What a run of tagger wrote into the file that has this schema; empty if none did, or not in this form."""
+    """Return what a run of tagger wrote into the metadata of this schema; empty if none did, or not in this form."""
     try:
         described = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
         attributes, columns = described.get("attributes", []), described.get("tag_columns", [])
@@ -70,7 +70,7 @@ def is_bytes(kind: pa.DataType) -> bool:
 
 
 def is_image(kind: pa.DataType) -> bool:
-    """Paths, embedded bytes, or the struct<bytes, path> of Hugging Face datasets."""
+    """Tell whether a column holds images: paths, embedded bytes, or the struct<bytes, path> of Hugging Face datasets."""
     if pa.types.is_struct(kind):
         names = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
         return names.keys() >= {"bytes", "path"} and is_bytes(names["bytes"]) and is_text(names["path"])

@@ -1,4 +1,4 @@
-"""Decisions and errors -> the tag columns of a shard."""
+"""Turn decisions and errors into the tag columns of a shard."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def tag_columns(
     decisions: Mapping[str, tuple[Sequence[str], Decision]],
     errors: Mapping[int, ImageError],
 ) -> list[pa.Array]:
-    """The arrays of schemas.tag_fields for `rows` rows.
+    """Return the arrays of schemas.tag_fields for `rows` rows, each of which is either tagged or an error.
 
-    tagged: int64 (N,), the rows (from 0) that the decisions are about, ascending; decisions: attribute -> its label names
-    and its decision; errors: row -> error. Every row is in one of the two.
+    tagged: int64 (N,), the rows (from 0) that the decisions are about, ascending. decisions: attribute -> its label names and
+    its decision. errors: row -> error.
     """
     place = np.full(rows, -1, np.int64)
     place[tagged] = np.arange(len(tagged))
@@ -49,16 +49,17 @@ def tag_columns(
         ]
     reasons: list[str | None] = [None] * rows
     status = ["tagged"] * rows
-    for reviews in zip(*(decision.review for _, decision in decisions.values()), tagged.tolist(), strict=True):
-        if given := "; ".join(reason for reason in reviews[:-1] if reason is not None):
-            reasons[reviews[-1]], status[reviews[-1]] = given, "review"
+    reviews = zip(*(decision.review for _, decision in decisions.values()), strict=True)
+    for row, given in zip(tagged.tolist(), reviews, strict=True):
+        if text := "; ".join(reason for reason in given if reason is not None):
+            reasons[row], status[row] = text, "review"
     for row, error in errors.items():
         reasons[row], status[row] = str(error)[:MAX_REASON], "error"
     return [*columns, pa.array(status, pa.string()), pa.array(reasons, pa.string())]
 
 
 def status_counts(table: pa.Table) -> Counter[str]:
-    """Rows by "tagged", "review" and the codes of errors."""
+    """Count the rows by "tagged", "review" and the codes of errors."""
     reasons = table["tag_reason"]
     codes = pc.list_element(pc.split_pattern(pc.fill_null(reasons, ""), ":", max_splits=1), 0)
     outcomes = pc.if_else(pc.equal(table["tag_status"], "error"), codes, table["tag_status"])

@@ -67,5 +67,8 @@ def verify(folder: Path | None) -> None:
     """
     from tagger.encoders import cache_maintenance
 
-    whole, damaged = cache_maintenance.verify(cache_maintenance.find_cache(folder))
-    click.echo(f"{whole:,} embeddings are whole, {damaged:,} were damaged and are removed")
+    path = cache_maintenance.find_cache(folder)
+    if (counts := cache_maintenance.verify(path)) is None:
+        click.echo(f"{path}: the file was damaged as a whole and is removed; the next run makes a new one")
+    else:
+        click.echo(f"{counts[0]:,} embeddings are whole, {counts[1]:,} were damaged and are removed")

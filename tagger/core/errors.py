@@ -1,4 +1,4 @@
-"""Every error a user can cause, and its exit code.
+"""Define every error that a user can cause, and its exit code.
 
     TaggerError             1   unexpected
     ├── UsageError          2   the command cannot mean what it says
@@ -9,8 +9,9 @@
     ├── ConfigError        78   tagger.toml or the labels are wrong
     └── ImageError          -   one image; costs its row the tags and never ends a run
 
-A message is one line: what was expected, what was found, where, and what to do about it. `str` of an error may be printed:
-names in it are escaped, secrets of URLs left out. Several mistakes in a tagger.toml are one error with a line for each.
+A message is one line: what was expected, what was found, where, and what to do about it. `str` of an error is fit to be
+printed: names in it are escaped, and the secrets of URLs left out. Several mistakes in a tagger.toml are one error with a line
+for each.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tagger.core.text import one_line
 
 
 class TaggerError(Exception):
-    """The arguments are the message's lines."""
+    """The base of all errors; its arguments are the lines of its message."""
 
     exit_code = 1
 
@@ -34,9 +35,9 @@ class UsageError(TaggerError):
 
 
 class GateError(TaggerError):
-    """The results are written aside; the message has a line for each failed gate.
+    """Results that failed a gate and are written aside; the message has a line for each failed gate.
 
-    `summary` is the run's RunSummary, which this file, below all others, cannot name.
+    `summary` is the run's RunSummary, a type that this file, below all others, must not import.
     """
 
     exit_code = 3
@@ -63,7 +64,7 @@ class ConfigError(TaggerError):
 
 
 class ImageError(TaggerError):
-    """One image that could not be tagged; `code` is from the lists in images/sources.py and images/decode.py."""
+    """An image that could not be tagged; `code` is one of those in images/sources.py and images/decode.py."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)

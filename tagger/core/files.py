@@ -1,33 +1,34 @@
-"""Parquet out: shard parts that survive a crash, then one result that appears by an atomic rename.
-
-A result that its run rejects is written aside instead, and what was at the output stays.
-
-The protocol: every shard is written to a temporary file, flushed, re-opened and checked, and renamed to a name fixed by the
-job and the shard; when all are there they are joined the same way and renamed to the result. A run that died at any moment
-continues from the parts it left; parts of another job are thrown away, never mixed in. `failpoint` names the moments
-between these steps, so that tests can die at each of them.
-"""
+"""Write small files whole or not at all, and say in one line what the system has against it."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file, in UTF-8, whole or not at all. Raises OSError."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
+    """Write a file whole or not at all. Raises OSError."""
+    # A name of its own: several processes may write one file at once.
+    with removed_on_failure(path.with_name(f"{path.name}.{uuid4().hex}.tmp")) as temporary:
         temporary.write_bytes(data)
         flush(temporary)
         temporary.replace(path)
-    except OSError:
+
+
+@contextmanager
+def removed_on_failure(temporary: Path) -> Iterator[Path]:
+    """Lend a file to write before it is renamed, and remove it where that fails: the disk may be full."""
+    try:
+        yield temporary
+    except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -43,7 +44,7 @@ def flush(path: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What the system said, and of which file, in one line."""
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Return what the system says is wrong, and with which file, in one line."""
+    found = getattr(error, "strerror", None) or str(error) or type(error).__name__
     file = getattr(error, "filename", None)
-    return " ".join(f"{said}: {file}".split() if file else said.split())
+    return " ".join(f"{found}: {file}".split() if file else found.split())

@@ -1,4 +1,4 @@
-"""The base of every value that is read from a file and checked: frozen, without unknown keys."""
+"""Check values that are read from files: their models are frozen and refuse unknown keys."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """A pydantic model that cannot be changed after it was made, and refuses keys that it does not know."""
+    """The base of pydantic models that cannot be changed once they are made, and refuse keys that they do not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

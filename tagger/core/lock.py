@@ -1,4 +1,4 @@
-"""One run at a time on a result: who comes second is told who is there."""
+"""Keep two runs off one result: the second is told who is there."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from tagger.core.files import write_text
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the run folder's lock, which the system drops with the process; StoppedError if another run has it."""
-    owner = folder / "lock.owner"
+    """Hold the run folder's lock, which the system drops with the process. Raises StoppedError if another run holds it."""
+    lock, owner = filelock.FileLock(folder / "lock", timeout=0), folder / "lock.owner"
     try:
-        with filelock.FileLock(folder / "lock", timeout=0):
-            write_text(owner, f"process {os.getpid()} on {socket.gethostname()}")
-            yield
+        held = lock.acquire()
     except filelock.Timeout as error:
         who = "another process"
         with suppress(OSError, ValueError):
             who = owner.read_text(encoding="utf-8")
         raise StoppedError(f"{folder}: expected no other run on this result, found {who}; run again when it has ended") from error
+    with held:  # outside of the try: a Timeout that the run itself raises is not about this lock
+        write_text(owner, f"process {os.getpid()} on {socket.gethostname()}")
+        yield

@@ -1,7 +1,7 @@
-"""A stop that was asked for by a signal: remembered, because the exception that carries it may be lost on its way.
+"""Remember that a signal asked for a stop, because the exception that carries it may be lost on its way.
 
-Python drops what a destructor raises, and a library may turn a KeyboardInterrupt into something else. So the handler of the
-command line (cli.py) says here that it was asked, and the run looks here wherever it can stop.
+Python drops what a destructor raises, and a library may turn a KeyboardInterrupt into something else. So the handler, which the
+command line (cli/main.py) installs, notes the request here, and the run looks here wherever it can stop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ too_late = False  # the results are about to appear: milliseconds from the end, 
 
 
 def on_signal(number: int, frame: FrameType | None) -> None:
-    """Handle SIGINT or SIGTERM: stop; the second time, and where stopping takes long, end at once, which is always safe."""
+    """Handle SIGINT or SIGTERM: stop; end at once, which is always safe, on a second signal or where stopping takes long."""
     global requested
     for again in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(again, _end)
@@ -31,20 +31,20 @@ def on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def check() -> None:
-    """Stop here if that was asked for: raises KeyboardInterrupt."""
+    """Raise KeyboardInterrupt if a stop was asked for."""
     if requested:
         raise KeyboardInterrupt
 
 
 def publishing() -> None:
-    """From here on a first signal comes too late; raises KeyboardInterrupt if it has come already."""
+    """Ignore a first signal from here on, as it comes too late. Raises KeyboardInterrupt if one has come already."""
     global too_late
     check()
     too_late = True
 
 
 def exit_code(error: BaseException) -> int:
-    """Of a run that ended so. Once a stop was asked for, any error may be its consequence."""
+    """Return the exit code of a run that this error ended. Once a stop was asked for, any error may be its consequence."""
     if requested or isinstance(error, KeyboardInterrupt):
         return StoppedError.exit_code
     return error.exit_code if isinstance(error, TaggerError) else TaggerError.exit_code

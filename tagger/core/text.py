@@ -1,13 +1,14 @@
-"""Text of other people on its way to a log, a terminal or a report: one printable line, without the secrets of URLs."""
+"""Make text of other people fit for a log, a terminal or a report: one printable line, without the secrets of URLs."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
-MAX_LINE = 2000  # characters of a line that are shown; no message of ours is as long
+MAX_LINE = 2000  # characters that are shown of a line; no message of ours is as long
 
 # Not printable by Unicode, and yet part of writing: wide and unbreakable spaces, joiners of Persian, Hindi and emoji.
 _KEPT = "\u00a0\u3000\u200c\u200d"
@@ -16,7 +17,7 @@ _PUNCTUATION = ";:,.'\")]"
 
 
 def printable(text: str) -> str:
-    """The same text with line ends, terminal codes, bidi overrides and the like as escapes; letters of all scripts stay."""
+    """Write line ends, terminal codes, bidi overrides and the like as escapes; letters of all scripts stay."""
     if text.isprintable():
         return text
     return "".join(
@@ -26,12 +27,12 @@ def printable(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The same text, its URLs without user names, passwords, queries and fragments."""
+    """Leave user names, passwords, queries and fragments out of the text's URLs."""
     return _URL.sub(_bare, text) if "://" in text else text
 
 
 def one_line(text: str) -> str:
-    """What may be logged, printed or written as a reason."""
+    """Return the text as it may be logged, printed or written as a reason: printable, without secrets, at most MAX_LINE long."""
     # In this order: a line end within a query is no end of it.
     shown = without_secrets(printable(text))
     return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]} … ({len(shown):,} characters)"
@@ -44,7 +45,10 @@ def first_line(error: BaseException) -> str:
 
 
 def to_json(value: Any, indent: int | None = 2) -> str:
-    """JSON for files and terminals: its texts without secrets, all that is not printable as escapes of JSON."""
+    """Return JSON for files and terminals: texts and keys without secrets, all that is not printable as escapes of JSON.
+
+    Keys that differ only in their secrets stay apart: the second one ends in " (2)", and so on.
+    """
     text = json.dumps(_without_secrets(value), indent=indent, ensure_ascii=False)
     return "\n".join(
         line if line.isprintable() else "".join(c if c.isprintable() or c in _KEPT else json.dumps(c)[1:-1] for c in line)
@@ -56,7 +60,14 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, str):
         return without_secrets(value)
     if isinstance(value, Mapping):
-        return {without_secrets(key): _without_secrets(item) for key, item in value.items()}
+        shown: dict[str, Any] = {}
+        for key, item in value.items():
+            name = free = without_secrets(key)
+            numbers = count(2)
+            while free in shown:
+                free = f"{name} ({next(numbers)})"
+            shown[free] = _without_secrets(item)
+        return shown
     if isinstance(value, Sequence):
         return [_without_secrets(item) for item in value]
     return value

@@ -1,4 +1,4 @@
-"""The value types that cross from one stage to another."""
+"""Define the values that pass from one stage to another."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:  # what `tagger --help` imports waits for none of these
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """Where one manifest row's image is: embedded bytes, else a path; neither when the manifest has null.
+    """The place of one manifest row's image: embedded bytes, else a path or URL; neither where the manifest has null.
 
-    `row` is the row's number in the manifest, from 0. `decode`: even if the embedding of its bytes is known. `version`: what
+    row: the row's number in the manifest, from 0. decode: decode it even if the embedding of its bytes is known. version: what
     a server calls these bytes; with `digest`, what it called the bytes of that SHA-256 when they were read last.
     """
 
@@ -31,21 +31,21 @@ class ImageRef:
     digest: bytes = b""
 
 
-BATCH_SIZE = 32  # images that are read together, where nobody says otherwise
+BATCH_SIZE = 32  # images that are read together by default
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-# What may be allowed beside them. Not EPS, which runs a program, nor rare formats whose decoders few people look after.
+# These may be allowed, too; not EPS, which runs a program, nor rare formats whose decoders few people look after.
 MORE_FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG2000", "PPM", "TGA", "TIFF")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePolicy:
-    """Which images a run may read, and how much of its time and memory one of them may take.
+    """The images that a run may read, and the time that one of them may take.
 
     roots: absolute, resolved folders; relative paths start at the first. formats: Pillow's names. timeout: seconds for one
-    image. hosts: of https:// references, "cdn.example.com", with the port where it is not 443. buckets: of the object stores:
-    "s3://photos", "gs://photos", "az://photos". private_networks: ranges (CIDR) of addresses that are not public and may be
-    reached all the same.
+    image. hosts: those of https:// references, "cdn.example.com", with the port where it is not 443. buckets: those of the
+    object stores, "s3://photos", "gs://photos", "az://photos". private_networks: ranges (CIDR) of addresses that are not
+    public and may be reached all the same.
     """
 
     roots: tuple[Path, ...]
@@ -58,11 +58,11 @@ class ImagePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """How an encoder wants its pixels, as its checkpoint says.
+    """The form in which an encoder wants its pixels, as its checkpoint says.
 
-    `resize` is the short side, or (height, width); `crop` (height, width) from the centre, None for no crop.
-    `resample` is Pillow's number of the filter. `mean` and `std` are per channel, of values scaled by `rescale`. `exact`: with
-    the very arithmetic of the checkpoint's own image processor, not only nearly so and faster.
+    resize: the short side, or (height, width). crop: (height, width) from the centre, None for no crop. resample: Pillow's
+    number of the filter. mean, std: per channel, of values scaled by `rescale`. exact: with the very arithmetic of the
+    checkpoint's own image processor, instead of nearly the same and faster.
     """
 
     resize: int | tuple[int, int]
@@ -75,14 +75,14 @@ class Preprocessing:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of what comes out."""
+        """Return the height and width of the pixels that come out."""
         if self.crop is not None:
             return self.crop
         return self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
 
     @property
     def shorter_side(self) -> int:
-        """Of the picture after the resize, the longer one where its shape does not matter."""
+        """Return the short side of the picture after the resize; its long side where it is resized to one fixed shape."""
         return self.resize if isinstance(self.resize, int) else max(self.resize)
 
 
@@ -100,12 +100,12 @@ class Busy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ImageBatch:
-    """The images of some manifest rows, in order; a row is in `rows`, `known` or `errors`, and none is lost.
+    """The images of some manifest rows, in order; every row is in `rows`, `known` or `errors`.
 
     rows: int64 (N,), the rows that decoded. pixels: by the name of each preprocessing uint8 (N, 3, H, W), resized and cropped,
-    not yet normalised; no names where N is 0. digests: of the bytes that those N images were, SHA-256. errors: row -> why its
-    image cannot be tagged. known: row -> digest of an image that was not decoded, because its embedding is there. versions:
-    row -> what a server called the bytes that it sent. busy: seconds that reading and decoding took.
+    not yet normalised; no names where N is 0. digests: the SHA-256 of the bytes of those N images. errors: row -> why its image
+    cannot be tagged. known: row -> digest of an image that was not decoded, because its embedding is there. versions: row ->
+    what a server called the bytes that it sent. busy: seconds that reading and decoding took.
     """
 
     rows: NDArray[np.int64]
@@ -119,10 +119,10 @@ class ImageBatch:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one attribute's head says of N images.
+    """The decision about N images for one attribute.
 
     top: int64 (N, k), indices of the attribute's labels, best first. confidence: float32 (N, k), their probabilities.
-    review: for each image, why a person should look at it, or None. source: str (N,), who decided about each: "clip",
+    review: for each image, why a person should look at it, or None. source: str (N,), which system decided about each: "clip",
     "resnet18" or "hybrid".
     """
 

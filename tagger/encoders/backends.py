@@ -1,4 +1,4 @@
-"""What the image tower computes with: PyTorch or OpenVINO, and how precisely."""
+"""Back-ends and precisions of the image tower: PyTorch or OpenVINO, fp32, bf16, fp16 or int8."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tagger.encoders.clip_tower import ImageTower
 from tagger.encoders.openvino import Images, OpenVinoTower
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-OF_BACKEND = {"torch": ("auto", "fp32", "bf16", "fp16"), "openvino": ("auto", "fp32", "bf16", "int8")}
+PRECISIONS = {"torch": ("auto", "fp32", "bf16", "fp16"), "openvino": ("auto", "fp32", "bf16", "int8")}
 
 
-def check(backend: str, precision: str, device: torch.device) -> None:
-    """ConfigError where these do not go together, or the back-end is not installed."""
-    if precision not in OF_BACKEND[backend]:
-        other = next(name for name, precisions in OF_BACKEND.items() if precision in precisions)
+def check_backend(backend: str, precision: str, device: torch.device) -> None:
+    """Raise ConfigError where these do not go together, or the back-end is not installed."""
+    if precision not in PRECISIONS[backend]:
+        other = next(name for name, precisions in PRECISIONS.items() if precision in precisions)
         raise ConfigError(
-            f"--precision {precision}: expected {', '.join(OF_BACKEND[backend])} with --backend {backend}; choose one of them, "
+            f"--precision {precision}: expected {', '.join(PRECISIONS[backend])} with --backend {backend}; choose one of them, "
             f"or --backend {other}"
         )
     if backend == "openvino":
@@ -32,11 +32,11 @@ def check(backend: str, precision: str, device: torch.device) -> None:
             raise ConfigError(f"--backend openvino: expected --device cpu, found {device}; leave one of the two out")
 
 
-def choose(device: torch.device) -> str:
-    """The fastest precision of PyTorch on this device, of which nearly the same embeddings can be expected."""
+def choose_precision(device: torch.device) -> str:
+    """Return PyTorch's fastest precision on this device among those that give nearly the embeddings of fp32."""
     if device.type == "cuda":
-        return "fp16"  # as fast as bf16, and finer: CLIP was trained in it
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():  # others compute in bf16 by way of fp32
+        return "fp16"  # as fast as bf16, and more exact: CLIP was trained in it
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():  # other CPUs convert bf16 to fp32 and back
         return "bf16"
     return "fp32"
 
@@ -44,17 +44,17 @@ def choose(device: torch.device) -> str:
 def in_precision(
     encoder: ClipEncoder, backend: str, precision: str, *, at_once: int, folder: Path | None, images: Images
 ) -> ClipEncoder:
-    """The encoder, of fp32, with a tower of this back-end and precision.
+    """Return the encoder, given in fp32, with a tower of this back-end and precision.
 
-    at_once: images that it will be given at once. folder: where an int8 model is kept, made with `images`; None for
-    this run only.
+    at_once: how many images it will be given at once. folder: where an int8 model, quantised with `images`, is kept; None: it is
+    made for this run only.
     """
     if backend == "openvino":
         shape = (at_once, 3, *encoder.preprocessing.size)
         tower = OpenVinoTower(cast(ImageTower, encoder.tower), encoder.fingerprint, shape, precision, folder, images)
         return encoder.with_tower(tower, backend, tower.precision, tower.version)
     if precision == "auto":
-        precision = choose(encoder.device)
+        precision = choose_precision(encoder.device)
     if precision == "fp32":
         return encoder
     return encoder.with_tower(cast(ImageTower, encoder.tower).in_dtype(DTYPES[precision]), backend, precision)

@@ -1,4 +1,4 @@
-"""What every encoder is: pixels to embeddings, with a name for all that they depend on."""
+"""The protocol of every encoder: pixels -> embeddings, with a fingerprint of all that they depend on."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from tagger.core.types import Preprocessing
 
 
 class Encoder(Protocol):
-    """Maps pixels to embeddings.
+    """An encoder maps pixels to embeddings.
 
-    `weights`: SHA-256 of weights and preprocessing. `fingerprint`: the same, and of what computes with them. `source`: what the
-    results name it.
+    source: its name in results. reads_prompts: whether labels are embedded by its text tower, so that what is scored depends on
+    their prompts. weights: SHA-256 of weights and preprocessing. fingerprint: SHA-256 of these and of what computes with them.
     """
 
     preprocessing: Preprocessing
     device: torch.device
     dimension: int
     source: str
+    reads_prompts: bool
     backend: str
     precision: str
     weights: str
     fingerprint: str
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W), on any device -> float32 (N, dimension) on the encoder's."""
+        """Encode uint8 (N, 3, H, W), on any device, as float32 (N, dimension) on the encoder's."""
         ...
 
 
 def fingerprint_of(weights: Mapping[str, Tensor], preprocessing: Preprocessing) -> str:
-    """SHA-256 of all weights, by name, type and shape, and of the preprocessing."""
+    """Return the SHA-256 of all weights, with their names, types and shapes, and of the preprocessing."""
     digest = hashlib.sha256(str(preprocessing).encode())
     for key, weight in sorted(weights.items()):
         digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Looking after an embedding cache by hand: what is in it, whether it is whole, and less of it."""
+"""Maintenance of an embedding cache by hand: say what is in it, make it smaller, remove what is damaged."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tagger.core.errors import UsageError
-from tagger.encoders.embedding_cache import FILE, cache_folder, connect, evict, is_whole, remove, transaction, used_bytes
+from tagger.core.text import first_line
+from tagger.encoders.embedding_cache import FILE, cache_folder, connect, evict, is_whole, remove_files, transaction, used_bytes
 
 DAY = 86400
 
 
 def find_cache(folder: Path | None) -> Path:
-    """The file of the cache in `folder`, or in the user's cache folder; UsageError if there is none."""
+    """Return the file of the cache in `folder`, or in the user's cache folder; UsageError if there is none."""
     place = cache_folder(folder)
     if place is None or not (place / FILE).is_file():
         raise UsageError(f"{place or 'no home folder'}: expected an embedding cache, found none; name its folder with --cache")
@@ -29,12 +30,12 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             yield db
     except (sqlite3.Error, OSError) as error:
         raise UsageError(
-            f"{path}: expected an embedding cache, found: {error}; `tagger cache verify` removes a damaged one"
+            f"{path}: expected an embedding cache, found: {first_line(error)}; `tagger cache verify` removes a damaged one"
         ) from error
 
 
 def statistics(path: Path) -> str:
-    """A few lines for a person: sizes, counts, the day that the oldest vector was last used."""
+    """Describe the cache in a few lines for a person: sizes, counts, the day that the oldest vector was last used."""
     with _opened(path) as db:
         [(vectors, encoders)] = db.execute("SELECT count(*), count(DISTINCT encoder) FROM embeddings")
         [(files,)] = db.execute("SELECT count(*) FROM files")
@@ -53,7 +54,7 @@ def statistics(path: Path) -> str:
 def prune(path: Path, max_bytes: int | None, unused_days: int | None) -> int:
     """Remove the vectors that no run used for so many days, then those used least recently until the file is small enough.
 
-    Returns how many.
+    None leaves out that step. Returns how many were removed.
     """
     removed = 0
     with _opened(path) as db:
@@ -70,10 +71,11 @@ def prune(path: Path, max_bytes: int | None, unused_days: int | None) -> int:
     return removed
 
 
-def verify(path: Path) -> tuple[int, int]:
-    """Read everything; vectors that are whole, and damaged ones, which are removed. A file damaged beyond that is removed.
+def verify(path: Path) -> tuple[int, int] | None:
+    """Read everything and remove the damaged vectors; return how many are whole and how many were damaged.
 
-    Raises UsageError for a database that is no embedding cache.
+    None: the file itself was damaged, and is removed. UsageError for a database that is no embedding cache, or that cannot be
+    read or written.
     """
     try:
         with closing(connect(path)) as db:
@@ -90,9 +92,9 @@ def verify(path: Path) -> tuple[int, int]:
                 db.executemany("DELETE FROM uses WHERE id = ?", damaged)
             return whole, len(damaged)
     except sqlite3.OperationalError as error:
-        raise UsageError(f"{path}: expected to read and write it, found: {error}; correct its permissions") from error
+        raise UsageError(f"{path}: expected to read and write it, found: {first_line(error)}; correct its permissions") from error
     except OSError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {first_line(error)}") from error
     except sqlite3.DatabaseError:
-        remove(path)
-        return 0, 1
+        remove_files(path)
+        return None

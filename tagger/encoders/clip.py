@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tagger.core.text import first_line
 
-# Before transformers is imported: no messages for people who did not call it, and tokenizers without threads.
+# Before transformers is imported, so that its tokenizers start no threads and print nothing about them.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
@@ -28,16 +28,17 @@ from tagger.encoders.base import fingerprint_of
 from tagger.encoders.clip_checkpoint import open_checkpoint
 from tagger.encoders.clip_tower import ImageTower
 
-RESAMPLES = (0, 2, 3)  # Pillow's numbers; images/decode.py has no others
+RESAMPLES = (0, 2, 3)  # Pillow's numbers of the filters that images/decode.py has
 
 
 class ClipEncoder:
-    """pixels -> embeddings, L2-normalised. `weights` and `fingerprint` are those of encoders/base.py.
+    """Encode pixels and prompts as embeddings, L2-normalised; an Encoder (encoders/base.py) with a text tower.
 
-    tower: of fp32, as loaded. Prompts are always encoded in fp32: they are few, and every row depends on them.
+    The image tower is loaded in fp32 and may be replaced (`with_tower`). Prompts are always encoded in fp32: they are few, and
+    every row depends on them.
     """
 
-    source = "clip"
+    source, reads_prompts = "clip", True
     backend, precision = "torch", "fp32"
 
     def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer, preprocessing: Preprocessing, device: torch.device) -> None:
@@ -56,7 +57,7 @@ class ClipEncoder:
         ).to(device)
 
     def with_tower(self, tower: Callable[[Tensor], Tensor], backend: str, precision: str, version: str = "") -> ClipEncoder:
-        """The same encoder with its images going through another tower; `version` tells towers of one name apart."""
+        """Return the same encoder with another image tower; `version` tells towers of one back-end and precision apart."""
         other = copy.copy(self)
         other.tower, other.backend, other.precision = tower, backend, precision
         other.fingerprint = hashlib.sha256(f"{self.fingerprint} {backend} {precision} {version}".encode()).hexdigest()
@@ -64,12 +65,12 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W), on any device -> float32 (N, D) on the encoder's, L2-normalised."""
+        """Encode uint8 (N, 3, H, W), on any device, as float32 (N, D) on the encoder's, L2-normalised."""
         return self.tower(pixels.to(self.device, non_blocking=True))
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """float32 (number of prompts, D), L2-normalised. ConfigError for a prompt longer than the model reads."""
+        """Encode P prompts as float32 (P, D), L2-normalised. ConfigError for a prompt longer than the model reads."""
         limit = self._text_config.max_position_embeddings
         tokens = self._tokenizer(list(prompts), padding=True, return_tensors="pt")
         if int(tokens["input_ids"].max()) >= (known := self._text_config.vocab_size):
@@ -85,22 +86,22 @@ class ClipEncoder:
 
 
 def load_clip(name: str, revision: str | None, device: torch.device, exact_preprocessing: bool = False) -> ClipEncoder:
-    """Load a CLIP checkpoint in fp32 from a local folder or from the hub: safetensors only, and no code of its own ever runs.
+    """Load a CLIP checkpoint in fp32 from a local folder or from the hub: safetensors only, and never code that it brings.
 
-    ModelError when it cannot be had: no such folder, hub out of reach, damaged or pickled weights, not a CLIP.
+    ModelError where that fails: no such folder, no connection to the hub, damaged or pickled weights, not a CLIP.
     """
-    for library in ("transformers", "huggingface_hub"):  # they log what the one line of a ModelError says better
+    for library in ("transformers", "huggingface_hub"):  # the one line of a ModelError says it better
         logging.getLogger(library).setLevel(logging.CRITICAL)
     disable_progress_bar()
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():
         raise ModelError(f"model {name}: expected a folder with a CLIP checkpoint, found none; correct --model or [model] name")
     try:
         checkpoint = open_checkpoint(name, revision)
-        # Without a name there is nothing that transformers could look for, follow, or take for code.
+        # Without a name, transformers has nothing to look up, to follow, or to take for code.
         model = CLIPModel.from_pretrained(
             None, config=checkpoint.config, state_dict=dict(checkpoint.weights()), dtype=torch.float32
         )
-        # Named here: a tokenizer_config.json may name others, which transformers 5.3 would want instead.
+        # Named here, because transformers 5.3 would rather want the file that a tokenizer_config.json may name.
         file = checkpoint.folder / "tokenizer.json"
         named = {"tokenizer_file": str(file)} if file.exists() else {}
         tokenizer = CLIPTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, **named)
@@ -108,15 +109,15 @@ def load_clip(name: str, revision: str | None, device: torch.device, exact_prepr
         preprocessing = replace(read_preprocessing(processor, name), exact=exact_preprocessing)
     except (ModelError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # a library fed with damaged files raises anything at all, Rust's panics among it
-        raise ModelError(_explain(name, error)) from error
+    except BaseException as error:  # damaged files make libraries raise anything at all, Rust's panics included
+        raise ModelError(_describe_load_error(name, error)) from error
     side = checkpoint.config.vision_config.image_size
     if preprocessing.size != (side, side):
         raise ModelError(
             f"model {name}: expected an image processor that gives {side} x {side} pixels, as its config.json says, found "
             f"{preprocessing.size}; correct its preprocessor_config.json"
         )
-    # transformers makes up an empty tokenizer where the files lack one; a real one has a token for every byte.
+    # transformers invents an empty tokenizer where there are no files; a real one has a token for every byte.
     if len(tokenizer) < 256:
         raise ModelError(f"model {name}: expected a tokenizer (tokenizer.json), found {len(tokenizer)} tokens; get it again")
     weights = model.state_dict()
@@ -126,7 +127,7 @@ def load_clip(name: str, revision: str | None, device: torch.device, exact_prepr
 
 
 def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessing:
-    """The checkpoint's own preprocessing; ModelError for one that cannot give batches of one shape."""
+    """Return the checkpoint's own preprocessing; ModelError for one that cannot give batches of one shape."""
     size = processor.size
     shortest, height, width = size.get("shortest_edge"), size.get("height"), size.get("width")
     resize = shortest or (height, width)
@@ -159,7 +160,7 @@ def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessin
     )
 
 
-def _explain(name: str, error: BaseException) -> str:
+def _describe_load_error(name: str, error: BaseException) -> str:
     reason = first_line(error)
     if "connect to" in reason:
         return (

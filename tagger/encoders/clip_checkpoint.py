@@ -18,11 +18,8 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedConfig
 
 from tagger.core.errors import ModelError
+from tagger.encoders.clip_files import CONFIG, INDEX, PATTERNS, PICKLES, WEIGHTS, readable_files
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-FILES = ["*.json", "*.txt", WEIGHTS, "model-*-of-*.safetensors"]  # of a model on the hub
-READ = {".json", ".txt", ".jinja", ".safetensors"}  # suffixes of all that is read
-PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".distcp"}
 MAX_TEXT_BYTES = MAX_HEADER_BYTES = 16 << 20  # CLIP's own tokenizer.json has 4 MB
 
 # The sizes and numbers of a CLIP. What else a config.json may ask for (code, kernels, quantisation, other files) is not read.
@@ -35,7 +32,7 @@ CONFIG_KEYS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked folder; its configuration; the files of its weights; the shapes of those that the configuration has."""
+    """A checked folder, its configuration, the files of its weights, and the shapes of the weights that the model has."""
 
     folder: Path
     config: CLIPConfig
@@ -43,7 +40,7 @@ class Checkpoint:
     shapes: Mapping[str, tuple[int, ...]]
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and weight, as stored."""
+        """Yield the name and the tensor of each weight, in the type that it is stored in."""
         for path in self.files:
             with safe_open(path, "pt") as file:
                 for key in self.shapes.keys() & set(file.keys()):
@@ -53,14 +50,14 @@ class Checkpoint:
 def open_checkpoint(name: str, revision: str | None) -> Checkpoint:
     """Find and check a checkpoint, a folder or a hub id; ModelError if it is not a CLIP that may be loaded.
 
-    Other errors are those of the libraries that read a damaged file, or do not reach the hub.
+    Other errors are those of the libraries, about a damaged file or a hub out of reach.
     """
     folder = Path(name) if Path(name).is_dir() else _download(name, revision)
     if problem := _find_problem(folder):
         raise ModelError(f"model {name}: expected {problem}")
-    if not (folder / "config.json").exists():
+    if not (folder / CONFIG).exists():
         raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found no config.json; name another")
-    content = _read_json(folder / "config.json")
+    content = _read_json(folder / CONFIG)
     if (kind := content.get("model_type")) != "clip":
         raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found a {kind}; name another")
     files = _find_weights(name, folder)
@@ -69,28 +66,27 @@ def open_checkpoint(name: str, revision: str | None) -> Checkpoint:
 
 
 def _download(name: str, revision: str | None) -> Path:
-    """The hub's files that are read, in its local cache; only what is new is fetched."""
+    """Fetch those of the hub's files that are new, and return their folder in the local cache."""
     from huggingface_hub import HfApi, snapshot_download
 
-    PreTrainedConfig.get_config_dict(name, revision=revision or "main")  # says best what is wrong with a name or a connection
-    folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    # First, because its errors say best what is wrong with a name or a connection.
+    PreTrainedConfig.get_config_dict(name, revision=revision or "main")
+    folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
     if revision in (None, "main") and not any((folder / file).exists() for file in (WEIGHTS, INDEX)):
-        # The hub's bot has converted the weights of many older models, in a pull request that their owners did not merge.
+        # The hub's bot has converted the weights of many older models, in a pull request that the owner did not merge.
         from transformers.safetensors_conversion import get_conversion_pr_reference
 
-        folder = Path(snapshot_download(name, revision=get_conversion_pr_reference(HfApi(), name), allow_patterns=FILES))
+        folder = Path(snapshot_download(name, revision=get_conversion_pr_reference(HfApi(), name), allow_patterns=PATTERNS))
     return folder
 
 
 def _find_problem(folder: Path) -> str | None:
-    """Require every file that could be read to be a file, in the folder, of a size that can be read."""
+    """Describe the first readable file that leads out of the folder, is no file, or is too large; None if all are good."""
     inside = folder.resolve()
     places = [inside]
     if inside.parent.name == "snapshots":  # the hub's cache: snapshots/<commit>/<file> -> ../../blobs/<hash>
         places.append(inside.parent.parent / "blobs")
-    for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
-        if path.suffix not in READ:
-            continue
+    for path in readable_files(folder):
         real = path.resolve()
         if not any(real.is_relative_to(place) for place in places):
             return f"all its files in its folder, found {path.name}, which leads to {real}; copy that file into the folder"
@@ -154,7 +150,7 @@ def _read_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def _check_shapes(name: str, config: CLIPConfig, found: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int, ...]]:
-    """Require the weights of this configuration, before memory is taken for them; weight -> shape."""
+    """Require the weights of this configuration, before memory is taken for them; return the shape of each."""
     layers = (config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers)
     if min(layers) < 1 or max(layers) > len(found):
         raise ModelError(

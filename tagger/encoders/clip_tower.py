@@ -10,20 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tagger.core.types import Preprocessing
+from tagger.encoders.normalise import Normalise
 
 Transformers = Any  # a module of transformers, whose types are not checked (pyproject.toml)
 
 
 class ImageTower(nn.Module):
-    """The image tower of Radford et al. 2021 (section 2.4; Dosovitskiy et al. 2021, equations 1 to 4), with the normalisation
-    of its input and of its output.
+    """Compute the image tower of Radford et al. 2021 (section 2.4; Dosovitskiy et al. 2021, equations 1 to 4), with the
+    normalisation of its input and of its output.
 
-    The embedding is made of the class token alone. The last layer therefore ends with it, and the other tokens spare their
-    share of that: a sixteenth of the work of ViT-B/32.
+    The embedding is made of the class token alone. After its attention the last layer therefore computes that token only, which
+    saves a sixteenth of the work of ViT-B/32.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self, transformer: Transformers, projection: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype
@@ -31,15 +29,13 @@ class ImageTower(nn.Module):
         super().__init__()
         self.transformer, self.projection = transformer.to(dtype), projection.to(dtype)
         self.preprocessing, self.dtype = preprocessing, dtype
-        scale = [value / preprocessing.rescale for value in (*preprocessing.mean, *preprocessing.std)]
-        self.register_buffer("mean", torch.tensor(scale[:3])[:, None, None])
-        self.register_buffer("std", torch.tensor(scale[3:])[:, None, None])
+        self.normalise = Normalise(preprocessing)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W) -> float32 (N, D), L2-normalised."""
-        images = (pixels.float() - self.mean) / self.std
+        """Encode uint8 (N, 3, H, W) as float32 (N, D), L2-normalised."""
         transformer = self.transformer
-        tokens = transformer.pre_layrnorm(transformer.embeddings(images.to(self.dtype)))  # the class token first
+        images = self.normalise(pixels).to(self.dtype)
+        tokens = transformer.pre_layrnorm(transformer.embeddings(images))  # the class token first
         *layers, last = transformer.encoder.layers
         for layer in layers:
             tokens = _layer(layer, tokens, tokens.shape[1])
@@ -47,20 +43,20 @@ class ImageTower(nn.Module):
         return F.normalize(self.projection(pooled).float(), dim=1)
 
     def in_dtype(self, dtype: torch.dtype) -> ImageTower:
-        """A copy that computes in another type, from normalised pixels to the projection."""
+        """Return a copy that computes in another type, from normalised pixels to the projection."""
         transformer, projection = copy.deepcopy((self.transformer, self.projection))
-        return ImageTower(transformer, projection, self.preprocessing, dtype).to(self.mean.device)
+        return ImageTower(transformer, projection, self.preprocessing, dtype).to(self.normalise.mean.device)
 
 
 def _layer(layer: Transformers, tokens: Tensor, wanted: int) -> Tensor:
-    """One layer's output (N, wanted, D) for the first of its tokens (N, T, D)."""
+    """Return a layer's output (N, wanted, D) for the first `wanted` of its tokens (N, T, D)."""
     attention, normalised = layer.self_attn, layer.layer_norm1(tokens)
 
     def heads(projected: Tensor) -> Tensor:
         return projected.view(*projected.shape[:2], -1, attention.head_dim).transpose(1, 2)
 
     queries, keys, values = (heads(part(normalised)) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
-    # All of them attend: with one query an image, the result would depend on its place in the batch, in the last bits.
+    # All tokens are queries: with one query an image, the last bits would depend on the image's place in the batch.
     attended = F.scaled_dot_product_attention(queries, keys, values, scale=attention.scale)
     attended = attended[:, :, :wanted].transpose(1, 2).flatten(2)
     tokens = tokens[:, :wanted] + attention.out_proj(attended)

@@ -1,37 +1,43 @@
-"""What encoding an image costs: operations and weights, told from a configuration, and a short measurement of the machine.
+"""What encoding an image costs: operations and weights, counted without memory, and a short measurement of the machine.
 
-No weight is read. The figures are estimates: see tests/benchmarks/README.md for how far off they were.
+No weight is read: the models are built of shapes alone. The figures
+are estimates: see tests/benchmarks/README.md for how far off they were.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet18
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from tagger.core.errors import ModelError
 from tagger.core.text import first_line
 from tagger.core.types import Preprocessing
 from tagger.encoders.clip import read_preprocessing
-from tagger.encoders.clip_checkpoint import INDEX, WEIGHTS, open_checkpoint
-from tagger.encoders.resnet18_checkpoint import read_trained
+from tagger.encoders.clip_checkpoint import open_checkpoint
+from tagger.encoders.clip_files import INDEX, WEIGHTS
+from tagger.encoders.clip_tower import ImageTower
+from tagger.encoders.resnet18_checkpoint import read_description
 
-RESNET18_OPERATIONS = 3.6e9  # of an image of 224 x 224: 1.8e9 multiplications and additions (He et al. 2015, table 1)
-RESNET18_WEIGHTS = 11_689_512
-RESNET18_PRODUCT = (28 * 28, 9 * 128, 128)  # the third of its stages, a convolution as a product
+RESNET18_PRODUCT = (28 * 28, 9 * 128, 128)  # a convolution of its third stage, as a product
 MEASURED_SECONDS = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one model costs.
+    """Count what one model costs.
 
-    operations: floating-point, for one image. product: rows (of one image), inner and outer side of the matrix product that most
-    of them are in. prompt_operations: for one token of a prompt. weights, image_weights: numbers, in all and of the image tower.
-    activations: numbers that are in memory for one image.
+    operations: floating-point operations for one image, two for a multiplication and an addition. product: rows (of one image),
+    inner and outer side of the matrix product that most of them are in. prompt_operations: those for one token of a prompt.
+    weights, image_weights: how many numbers they are, in all and in the image tower. activations: how many numbers are in memory
+    for one image.
     """
 
     preprocessing: Preprocessing
@@ -44,41 +50,45 @@ class Cost:
 
 
 def cost_of_clip(name: str, revision: str | None, exact: bool) -> tuple[Cost, bool]:
-    """A CLIP's cost, and whether it is on this machine: if not, it is ViT-B/32's. Nothing is asked of the hub.
+    """Return a CLIP's cost, and whether it is on this machine: if not, the cost is ViT-B/32's. The hub is not asked.
 
     ModelError for a folder that is not there, or is no CLIP that may be loaded, as far as it can be seen without loading.
     """
-    folder = _find(name, revision)
+    folder = _find_clip(name, revision)
     try:
         config = CLIPConfig() if folder is None else open_checkpoint(str(folder), None).config  # the default is ViT-B/32
         processor = CLIPImageProcessor() if folder is None else CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+        preprocessing = replace(read_preprocessing(processor, name), exact=exact)
+        return _cost_of_clip(config, preprocessing), folder is not None
     except (ModelError, KeyboardInterrupt):
         raise
     except BaseException as error:  # as in clip.py
-        found = first_line(error)
         raise ModelError(
-            f"model {name}: expected a CLIP checkpoint in transformers' format, found: {found}; get it again"
+            f"model {name}: expected a CLIP checkpoint in transformers' format, found: {first_line(error)}; get it again"
         ) from error
-    return _cost(config, replace(read_preprocessing(processor, name), exact=exact)), folder is not None
 
 
 def cost_of_trained(name: str, exact: bool) -> Cost:
-    """The cost of a checkpoint of `tagger train`. ModelError."""
-    preprocessing = replace(read_trained(name).preprocessing, exact=exact)
+    """Return the cost of a checkpoint of `tagger train`. ModelError."""
+    description = read_description(name)
+    preprocessing = replace(description.preprocessing, exact=exact)
     height, width = preprocessing.size
-    scale = height * width / 224**2
+    with torch.device("meta"):
+        network = resnet18(num_classes=len(description.labels)).eval()
+        pixels = torch.empty((1, 3, height, width))
+    weights = _count_weights(network)
     return Cost(
         preprocessing=preprocessing,
-        operations=RESNET18_OPERATIONS * scale,
+        operations=_count_operations(lambda: network(pixels)),
         product=RESNET18_PRODUCT,
-        weights=RESNET18_WEIGHTS,
-        image_weights=RESNET18_WEIGHTS,
-        activations=int(2 * 64 * 112 * 112 * scale),
+        weights=weights,
+        image_weights=weights,
+        activations=2 * 64 * height * width // 4,  # what goes into its first normalisation, at half the size, and comes out
     )
 
 
-def _find(name: str, revision: str | None) -> Path | None:
-    """The folder of a model, a hub id's in the local cache; None if it is not there. ModelError for a path that leads nowhere."""
+def _find_clip(name: str, revision: str | None) -> Path | None:
+    """Return the folder of a model, a hub id's in the local cache; None if it is not there. ModelError for a wrong path."""
     if Path(name).is_dir():
         return Path(name)
     if name.startswith((".", "/", "~")):
@@ -94,48 +104,51 @@ def _find(name: str, revision: str | None) -> Path | None:
         ) from error
     except LocalEntryNotFoundError:
         return None
-    # The weights of older models may be in the snapshot of a pull request (checkpoint.py).
+    # The weights of older models may be in the snapshot of a pull request (clip_checkpoint.py).
     snapshots = (folder, *sorted(folder.parent.iterdir()))
     return next((one for one in snapshots if (one / WEIGHTS).exists() or (one / INDEX).exists()), None)
 
 
-def _cost(config: CLIPConfig, preprocessing: Preprocessing) -> Cost:
-    vision, text = config.vision_config, config.text_config
-    patches = (vision.image_size // vision.patch_size) ** 2
-    tokens, patch = patches + 1, vision.num_channels * vision.patch_size**2
+def _cost_of_clip(config: CLIPConfig, preprocessing: Preprocessing) -> Cost:
+    vision = config.vision_config
+    tokens = (vision.image_size // vision.patch_size) ** 2 + 1
     with torch.device("meta"):  # shapes without memory
-        model = CLIPModel(config)
-    ends = 2 * vision.hidden_size * (patches * patch + config.projection_dim)
-    spared = (tokens - 1) * 2 * vision.hidden_size * (vision.hidden_size + 2 * vision.intermediate_size)  # see tower.py
+        model = CLIPModel(config).eval()
+        pixels = torch.empty((1, 3, *preprocessing.size), dtype=torch.uint8)
+        token = torch.empty((1, 1, config.text_config.hidden_size))
+        tower = ImageTower(model.vision_model, model.visual_projection, preprocessing, torch.float32)
     return Cost(
         preprocessing=preprocessing,
-        operations=tower_operations(vision, tokens) + ends - spared,
+        operations=_count_operations(lambda: tower(pixels)),
         product=(tokens, vision.hidden_size, vision.intermediate_size),
-        weights=sum(weight.numel() for weight in model.parameters()),
-        image_weights=sum(weight.numel() for weight in model.vision_model.parameters()),
+        weights=_count_weights(model),
+        image_weights=_count_weights(model.vision_model),
         activations=tokens * (6 * vision.hidden_size + 2 * vision.intermediate_size),
-        prompt_operations=tower_operations(text, 1),
+        prompt_operations=_count_operations(lambda: model.text_model.encoder(inputs_embeds=token)),
     )
 
 
-def tower_operations(config: CLIPTextConfig | CLIPVisionConfig, tokens: int) -> float:
-    """Floating-point operations of a transformer's layers on one sequence.
+def _count_operations(forward: Callable[[], object]) -> float:
+    """Return the floating-point operations of a forward pass on meta tensors, where attention too is made of products."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        forward()
+    return float(counter.get_total_flops())
 
-    A token is multiplied with every weight of the layer's matrices, two operations each: 4 d² weights around attention, 2 d f
-    of the feed-forward part; attention itself is two products with all n tokens, 4 n d (Kaplan et al. 2020, table 1, where
-    the second of them is left out).
-    """
-    d, f = config.hidden_size, config.intermediate_size
-    return float(config.num_hidden_layers * tokens * (8 * d * d + 4 * d * f + 4 * tokens * d))
+
+def _count_weights(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
 
 
 @torch.inference_mode()
 def measure_speed(cost: Cost, at_once: int, device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of the matrix product that an image tower consists of, on this device, as of now."""
+    """Measure how many floating-point operations a second this device does now, in the product that an image tower consists of.
+
+    at_once: images that are encoded at once.
+    """
     rows, inner, outer = cost.product
     left = torch.randn(at_once * rows, inner, device=device).to(dtype)
     right = torch.randn(inner, outer, device=device).to(dtype)
-    (left @ right).sum().item()  # the first one is slow, and the sum waits for it
+    (left @ right).sum().item()  # the first one is slow; the sum waits for it
     began, times = time.perf_counter(), 0
     while (seconds := time.perf_counter() - began) < MEASURED_SECONDS:
         for _ in range(4):

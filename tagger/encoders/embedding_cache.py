@@ -1,8 +1,8 @@
-"""The embedding cache: what an image's bytes became in an encoder, so that the same image is not encoded twice.
+"""The embedding cache: an image's bytes -> the embedding that an encoder gave them, so that no image is encoded twice.
 
-One SQLite file in WAL mode: readers never wait, one writer at a time, and a process that dies leaves what it has committed.
-Every vector carries a checksum of itself and of the bytes that it stands for. A file that is damaged is made anew; a disk that
-is full or a lock that is not let go costs the cache, never the run.
+One SQLite file in WAL mode: readers never wait, one process writes at a time, and a process that dies leaves what it has
+committed. Every vector carries a checksum of itself and of its image's digest. A damaged file is made anew; a full disk or a
+lock that another process does not release costs the cache, never the run.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tagger.core.text import first_line
+
 log = logging.getLogger(__name__)
 
 FILE = "embeddings.sqlite"
 APPLICATION = 0x74616772  # "tagr", how the file says whose it is
 VERSION = 1  # of the tables
-BUSY_SECONDS = 30.0  # how long another run's commit is waited for
+BUSY_SECONDS = 30.0  # how long to wait for another run's commit
 USE_DAYS = 7  # the day of a vector's last use is noted this coarsely: noting it every night would rewrite the file
 KEEP = 0.9  # share of the size limit that eviction leaves
 
-# SQLite's codes for what is wrong with the disk, its rights or other processes, not with the file; any other means damage.
+# SQLite's codes for faults of the disk, of permissions or of other processes; any other code means that the file is damaged.
 ELSEWHERE = {
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
     *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL),
@@ -48,10 +50,10 @@ _T = TypeVar("_T")
 
 
 class EmbeddingCache:
-    """The vectors of one encoder; `identity` names all that they depend on beside the image's bytes.
+    """Keep the vectors of one encoder; `identity` names all that they depend on beside the image's bytes.
 
-    folder: where the file is, or will be. dimension, dtype: of a vector. limit: bytes that the file may have after `trim`.
-    No method raises: without a usable file nothing is known and nothing is kept, and one line says so.
+    folder: where the file is, or will be. dimension, dtype: those of a vector. limit: bytes that the file may have after `trim`.
+    No method raises: without a usable file nothing is known and nothing is kept, and one warning says so.
     """
 
     def __init__(self, folder: Path, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> None:
@@ -61,22 +63,22 @@ class EmbeddingCache:
         self._used: list[int] = []
         self._db: sqlite3.Connection | None = None
         self._made_anew = False
-        self._guarded(self._open, None)
+        self._guard(self._open, None)
 
     def known_files(self, references: Collection[bytes]) -> list[tuple[bytes, bytes]]:
-        """The version and the digest that each reference was last put with; b"" and b"" of those that were not."""
+        """Return the version and the digest that each reference was last put with; b"" and b"" for an unknown one."""
         unknown = (b"", b"")
 
         def find() -> list[tuple[bytes, bytes]]:
-            # Cast, for one flipped bit makes text or a number of what was put.
+            # Cast, because one flipped bit of a damaged file turns a blob into text or a number.
             query = "SELECT CAST(version AS BLOB), CAST(digest AS BLOB) FROM files WHERE reference = ?"
             with transaction(self._connection(), "BEGIN") as db:
                 return [db.execute(query, (reference,)).fetchone() or unknown for reference in references]
 
-        return self._guarded(find, [unknown] * len(references))
+        return self._guard(find, [unknown] * len(references))
 
     def get(self, digests: Iterable[bytes]) -> dict[bytes, NDArray[Any]]:
-        """The vectors of those images that are here."""
+        """Return the vectors of those images that are in the cache, by digest."""
 
         def find() -> dict[bytes, NDArray[Any]]:
             query, found = "SELECT id, vector FROM embeddings WHERE encoder = ? AND digest = ?", {}
@@ -88,7 +90,7 @@ class EmbeddingCache:
                             self._used.append(number)
             return found
 
-        return self._guarded(find, {})
+        return self._guard(find, {})
 
     def put(self, vectors: Mapping[bytes, NDArray[Any]], files: Mapping[bytes, tuple[bytes, bytes]]) -> None:
         """Keep vectors by the image's digest, and files as reference -> (version, digest), in one commit."""
@@ -96,7 +98,7 @@ class EmbeddingCache:
         def write() -> None:
             with transaction(self._connection()) as db:
                 rows = [(self._encoder, digest, seal(digest, vector)) for digest, vector in vectors.items()]
-                # One that is there already is damaged, or another run was first.
+                # A vector that is there already is damaged, or another run put it first.
                 there = "SELECT id FROM embeddings WHERE encoder = ? AND digest = ?"
                 for table in ("uses", "embeddings"):
                     db.executemany(f"DELETE FROM {table} WHERE id = ({there})", (row[:2] for row in rows))
@@ -111,14 +113,14 @@ class EmbeddingCache:
             self._used.clear()
 
         if vectors or files or self._used:
-            self._guarded(write, None)
+            self._guard(write, None)
 
     def trim(self) -> None:
         """Evict what was not used for longest, if the file has grown over its limit."""
-        self._guarded(lambda: evict(self._connection(), self._limit), None)
+        self._guard(lambda: evict(self._connection(), self._limit), None)
 
     def known(self) -> Container[bytes]:
-        """The digests of the images that are here, for another process to ask."""
+        """Return the digests of the images that are in the cache, as a container that another process can ask."""
         return KnownImages(self.path, self._encoder) if self._db is not None else ()
 
     def close(self) -> None:
@@ -138,7 +140,7 @@ class EmbeddingCache:
         assert self._db is not None
         return self._db
 
-    def _guarded(self, action: Callable[[], _T], otherwise: _T) -> _T:
+    def _guard(self, action: Callable[[], _T], otherwise: _T) -> _T:
         if self._db is None and action != self._open:
             return otherwise
         try:
@@ -148,16 +150,16 @@ class EmbeddingCache:
             code = getattr(error, "sqlite_errorcode", None)
             if code is not None and code & 0xFF not in ELSEWHERE and not self._made_anew:
                 self._made_anew = True
-                log.warning("%s: damaged (%s); the embedding cache is made anew", self.path, error)
-                remove(self.path)
-                self._guarded(self._open, None)
+                log.warning("%s: damaged (%s); the embedding cache is made anew", self.path, first_line(error))
+                remove_files(self.path)
+                self._guard(self._open, None)
             else:
-                log.warning("%s: cannot be used (%s); going on without the embedding cache", self.path, error)
+                log.warning("%s: cannot be used (%s); going on without the embedding cache", self.path, first_line(error))
             return otherwise
 
 
 class KnownImages:
-    """Asks, in another process, whether an image's vector is in a cache; opened there, at the first question."""
+    """Tell, in another process, whether an image's vector is in a cache, which is opened there at the first question."""
 
     def __init__(self, path: Path, encoder: int) -> None:
         self._path, self._encoder = path, encoder
@@ -170,13 +172,13 @@ class KnownImages:
             assert isinstance(digest, bytes)
             query = "SELECT vector FROM embeddings WHERE encoder = ? AND digest = ?"
             return any(is_whole(digest, stored) for (stored,) in self._db.execute(query, (self._encoder, digest)))
-        except sqlite3.Error:  # then it is decoded; whose cache it is says what is wrong with it
+        except sqlite3.Error:  # the image is decoded then; the process that owns the cache reports what is wrong with it
             return False
 
 
 @contextmanager
 def open_cache(folder: Path | None, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> Iterator[EmbeddingCache]:
-    """The cache in a folder; without one, a file for this run: an image that comes twice in it is encoded once all the same."""
+    """Open the cache in a folder; None: a temporary one, so that an image that comes twice in a run is encoded once."""
     with ExitStack() as stack:
         place = folder or Path(stack.enter_context(TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True)))
         cache = EmbeddingCache(place, identity, dimension=dimension, dtype=dtype, limit=limit)
@@ -185,7 +187,7 @@ def open_cache(folder: Path | None, identity: str, *, dimension: int, dtype: DTy
 
 
 def cache_folder(named: str | Path | None = None) -> Path | None:
-    """The folder that was named, or the user's own; None where the user has no home."""
+    """Return the folder that was named, or the user's own; None where the user has no home."""
     if named is not None:
         return Path(named)
     if base := os.environ.get("XDG_CACHE_HOME"):
@@ -197,13 +199,13 @@ def cache_folder(named: str | Path | None = None) -> Path | None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a cache's file, or make it. Raises sqlite3.Error; OSError for a database of another program or version."""
+    """Open a cache's file, or make it. sqlite3.Error; OSError for a database of another program or version."""
     db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         found = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("schema_version", "application_id", "user_version")]
         if found not in ([0, 0, 0], [found[0], APPLICATION, VERSION]):
             raise OSError("expected an embedding cache of this version of tagger, found another database")
-        db.execute("PRAGMA page_size = 16384")  # this and the next are heeded while there are no tables
+        db.execute("PRAGMA page_size = 16384")  # this and the next take effect only before there are tables
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA cache_size = -65536")  # KiB
         db.execute("PRAGMA journal_mode = WAL")
@@ -222,7 +224,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
-    """All or nothing of what is written, and one state of what is read ("BEGIN")."""
+    """Write all or nothing; with "BEGIN", read everything from one state of the file."""
     db.execute(begin)
     try:
         yield db
@@ -234,20 +236,20 @@ def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Itera
 
 
 def seal(digest: bytes, vector: NDArray[Any]) -> bytes:
-    """A vector as it is stored: a checksum of the image's digest and of the vector, then the vector."""
+    """Return a vector as it is stored: a checksum of the image's digest and of the vector, then the vector."""
     data = vector.tobytes()
     return zlib.crc32(data, zlib.crc32(digest)).to_bytes(4, "little") + data
 
 
 def is_whole(digest: bytes, stored: object, size: int | None = None) -> bool:
-    """Whether a stored vector is this image's, and undamaged."""
+    """Return whether a stored vector is this image's, and undamaged; `size`: bytes that it must have."""
     if not isinstance(stored, bytes) or size not in (None, len(stored)):
         return False
     return zlib.crc32(memoryview(stored)[4:], zlib.crc32(digest)) == int.from_bytes(stored[:4], "little")
 
 
 def evict(db: sqlite3.Connection, limit: int) -> int:
-    """Bring the file under `limit` bytes by removing the vectors that were not used for longest; returns their number."""
+    """Bring the file under `limit` bytes by removing the vectors that were not used for longest; return how many."""
     evicted = 0
     while (size := used_bytes(db)) > limit and (count := db.execute("SELECT count(*) FROM uses").fetchone()[0]):
         surplus = min(count, int(count * (1 - KEEP * limit / size)) + 1)
@@ -265,12 +267,13 @@ def evict(db: sqlite3.Connection, limit: int) -> int:
 
 
 def used_bytes(db: sqlite3.Connection) -> int:
-    """Bytes of the file that hold something."""
+    """Return the bytes of the file that hold something."""
     pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
     return int((pages - free) * size)
 
 
-def remove(path: Path) -> None:
+def remove_files(path: Path) -> None:
+    """Remove a cache's file and SQLite's files beside it, as far as that is possible."""
     for end in ("", "-wal", "-shm"):
         with suppress(OSError):
             path.with_name(path.name + end).unlink()

@@ -7,7 +7,6 @@ import logging
 import re
 import shutil
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,8 @@ from tagger.core.errors import ModelError, StoppedError, TaggerError, UsageError
 from tagger.core.files import flush, reason, write_text
 from tagger.core.lock import hold
 from tagger.core.text import first_line
-from tagger.encoders.pinned import NAME, Pinned, PinnedFile, problems, read_pinned, sha256
+from tagger.encoders.clip_files import PICKLES, is_clip_file, select_files
+from tagger.encoders.pinned import PIN_FILE, Pinned, PinnedFile, find_problems, read_pinned, sha256
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -24,33 +24,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-UNFINISHED = ".unfinished"  # what an interrupted pull has of files, by their hashes
-SECONDS = 30.0  # for the hub to answer
+UNFINISHED = ".unfinished"  # the folder in which an interrupted pull keeps partial files, named by their hashes
+TIMEOUT = 30.0  # seconds for the hub to answer
 HASH = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
 CONVERTER = "SFconvertbot"  # the hub's own account that offers safetensors, as pull requests
-
-# All that encoders/clip.py reads beside the weights.
-TEXTS = {
-    *("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
-    *("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
-}
 
 
 def pull(name: str, folder: Path, revision: str = "main") -> Pinned:
     """Copy the checkpoint `name` of the hub, at the commit that `revision` (a branch, tag or commit) is now, to `folder`.
 
-    Only what a CLIP consists of, safetensors among it and never a pickle; every file is compared with the hub's own hash. What
-    the folder holds already, whole, is not fetched again, and a file that was cut off goes on where it ended. The copy is
-    opened as a run would open it; then tagger-model.json is written. UsageError where the folder holds something else,
-    ModelError where there is no such CLIP, or no hub, StoppedError where it cannot be written.
+    Only the files of a CLIP are copied (clip_files.py), safetensors among them and never a pickle; every file is compared with
+    the hub's own hash. A file that the folder holds already, whole, is not fetched again, and one that was cut off is continued
+    where it ended. The copy is opened as a run would open it; then tagger-model.json is written. UsageError where the folder
+    holds something else, ModelError where there is no such CLIP, or no hub, StoppedError where it cannot be written.
     """
     try:
-        there = _look(name, folder)
-        if there and there.commit == revision and not problems(folder, there):
-            return there  # without a word to the hub
+        copy = _read_copy(name, folder)
+        if copy and copy.commit == revision and not find_problems(folder, copy):
+            return copy  # without asking the hub
         (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
         with hold(folder / UNFINISHED):
-            pinned = _pull(name, folder, revision, there)
+            pinned = _update_copy(name, folder, revision, copy)
         shutil.rmtree(folder / UNFINISHED)
     except OSError as error:
         raise StoppedError(
@@ -64,119 +58,112 @@ def verify(folder: Path) -> Pinned:
     """Read a pinned copy whole; ModelError, with a line for each file that is not as it was pulled."""
     pinned = read_pinned(folder)
     if pinned is None:
-        raise ModelError(f"{folder}: expected a copy that `tagger models pull` has completed, found no {NAME} in it; pull it")
-    if found := problems(folder, pinned):
-        raise ModelError(*(f"{folder}/{problem}; pull it again" for problem in found))
+        raise ModelError(f"{folder}: expected a copy that `tagger models pull` has completed, found no {PIN_FILE} in it; pull it")
+    if problems := find_problems(folder, pinned):
+        raise ModelError(*(f"{folder}/{problem}" for problem in problems))
     return pinned
 
 
-def _look(name: str, folder: Path) -> Pinned | None:
-    """What is complete in the folder; UsageError where it is not this checkpoint's."""
+def _read_copy(name: str, folder: Path) -> Pinned | None:
+    """Return the description of a complete copy in the folder; UsageError where the folder holds anything but this checkpoint."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--to {folder}: expected a folder, or nothing, found a file; choose another")
-    there = read_pinned(folder)
-    if there is not None and there.repository != name:
-        raise UsageError(f"--to {folder}: expected a copy of {name}, or nothing, found one of {there.repository}; choose another")
-    if there is None and folder.exists() and not (folder / UNFINISHED).is_dir():
+    copy = read_pinned(folder)
+    if copy is not None and copy.repository != name:
+        raise UsageError(f"--to {folder}: expected a copy of {name}, or nothing, found one of {copy.repository}; choose another")
+    if copy is None and folder.exists() and not (folder / UNFINISHED).is_dir():
         other = next(iter(sorted(folder.iterdir())), None)
         if other is not None:
             raise UsageError(f"--to {folder}: expected a folder with nothing else in it, found {other.name}; choose another")
-    return there
+    return copy
 
 
-def _pull(name: str, folder: Path, revision: str, there: Pinned | None) -> Pinned:
-    commit, files = _resolve(name, revision)
-    wanted = {file.rfilename: file for file in files}
-    lacking = [file for file in files if not _is_whole(folder / file.rfilename, file)]
-    strangers = [path for path in folder.iterdir() if path.name not in wanted and _belongs(path.name)]
-    if there and there.commit == commit and not lacking and not strangers:
-        return there
-    (folder / NAME).unlink(missing_ok=True)
-    for path in strangers:  # of another commit
+def _update_copy(name: str, folder: Path, revision: str, copy: Pinned | None) -> Pinned:
+    commit, files = _list_files(name, revision)
+    wanted = {file.rfilename for file in files}
+    missing = [file for file in files if not _is_whole(folder / file.rfilename, file)]
+    leftovers = [path for path in folder.iterdir() if path.name not in wanted and is_clip_file(path.name)]
+    if copy and copy.commit == commit and not missing and not leftovers:
+        return copy
+    (folder / PIN_FILE).unlink(missing_ok=True)
+    for path in leftovers:  # of another commit
         path.unlink()
-    for file in lacking:
+    for file in missing:
         shutdown.check()
-        _fetch(name, commit, file, folder)
-    _open(folder)
+        _fetch_file(name, commit, file, folder)
+    _load_once(folder)
     described = {file: PinnedFile(size=(folder / file).stat().st_size, sha256=sha256(folder / file)) for file in sorted(wanted)}
     pinned = Pinned(repository=name, commit=commit, files=described)
     flush(folder)
-    write_text(folder / NAME, pinned.model_dump_json(indent=2) + "\n")
-    log.info("%d of %d files fetched", len(lacking), len(files))
+    write_text(folder / PIN_FILE, pinned.model_dump_json(indent=2) + "\n")
+    log.info("%d of %d files fetched", len(missing), len(files))
     return pinned
 
 
-def _resolve(name: str, revision: str) -> tuple[str, list[RepoSibling]]:
-    """The commit that a revision is, and those of its files that make a CLIP."""
+def _list_files(name: str, revision: str) -> tuple[str, list[RepoSibling]]:
+    """Return the commit that a revision is, and those of its files that a run reads."""
     from huggingface_hub import HfApi
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what ends a pull, its one line says
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # the one line of a ModelError says what ended a pull
     api = HfApi()
     try:
-        found = api.model_info(name, revision=revision, files_metadata=True, timeout=SECONDS)
+        found = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT)
         siblings = found.siblings or []
-        files = [file for file in siblings if _belongs(file.rfilename)]
+        names = [file.rfilename for file in siblings]
+        files = [file for file in siblings if file.rfilename in select_files(names)]
         if not any(file.rfilename.endswith(".safetensors") for file in files):
-            raise ModelError(_without_safetensors(name, [file.rfilename for file in siblings], _conversions(api, name)))
+            raise ModelError(_describe_missing_safetensors(name, names, _find_conversions(api, name)))
     except TaggerError:
         raise
     except Exception as error:
-        raise ModelError(_explain(name, revision, error)) from error
-    if any(file.rfilename == "model.safetensors" for file in files):  # which is what a run takes, then
-        files = [file for file in files if not fnmatchcase(file.rfilename, "model[-.]*") or file.rfilename == "model.safetensors"]
-    hashes = [found.sha, *map(_hash_of, files)]  # some of which will be names of files
+        raise ModelError(_describe_hub_error(name, revision, error)) from error
+    hashes = [found.sha, *map(_expected_hash, files)]  # some of which will be names of files
     if not all(one and HASH.fullmatch(one) for one in hashes) or any(file.size is None for file in files):
         raise ModelError(f"model {name}: expected a hub that tells the hashes of files, found none; correct HF_ENDPOINT")
     return str(found.sha), files
 
 
-def _belongs(name: str) -> bool:
-    """Whether a file of a repository is one of a CLIP's."""
-    weights = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
-    return name in TEXTS or ("/" not in name and any(fnmatchcase(name, pattern) for pattern in weights))
-
-
-def _conversions(api: HfApi, name: str) -> list[str]:
-    """Revisions with the hub's own conversion to safetensors, newest first."""
+def _find_conversions(api: HfApi, name: str) -> list[str]:
+    """Return the revisions with the hub's own conversion to safetensors, newest first."""
     offers = api.get_repo_discussions(name, author=CONVERTER, discussion_type="pull_request", discussion_status="open")
     return [offer.git_reference for offer in offers if offer.author == CONVERTER and offer.git_reference]
 
 
-def _without_safetensors(name: str, files: Sequence[str], conversions: Sequence[str]) -> str:
+def _describe_missing_safetensors(name: str, files: Sequence[str], conversions: Sequence[str]) -> str:
     remedy = "name another, or convert it where you trust it"
     if conversions:
         remedy = f"the hub's own conversion is --revision {conversions[0]}"
-    pickle = next((file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))), None)
+    pickle = next((file for file in files if file.endswith(PICKLES)), None)
     found = f"only {pickle}, a pickle, which can run any code when it is loaded" if pickle else "none"
     return f"model {name}: expected safetensors weights, found {found}; {remedy}"
 
 
-def _hash_of(file: RepoSibling) -> str | None:
-    """SHA-256 of a file in LFS, of others SHA-1 as git computes it."""
+def _expected_hash(file: RepoSibling) -> str | None:
+    """Return the hub's hash of a file: SHA-256 for one in LFS, for others SHA-1 as git computes it."""
     return file.lfs.sha256 if file.lfs else file.blob_id
 
 
-def _is_whole(path: Path, file: RepoSibling) -> bool:
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
-        return False
-    return _hash(path, file) == _hash_of(file)
-
-
-def _hash(path: Path, file: RepoSibling) -> str:
+def _actual_hash(path: Path, file: RepoSibling) -> str:
     if file.lfs:
         return sha256(path)
     return hashlib.sha1(b"blob %d\0" % path.stat().st_size + path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def _fetch(name: str, commit: str, file: RepoSibling, folder: Path) -> None:
-    """Fetch a file, or the rest of it, and put it into the folder if it is what the hub says that it is."""
+def _is_whole(path: Path, file: RepoSibling) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
+        return False
+    return _actual_hash(path, file) == _expected_hash(file)
+
+
+def _fetch_file(name: str, commit: str, file: RepoSibling, folder: Path) -> None:
+    """Fetch a file, or the rest of it, and put it into the folder if it has the hub's hash."""
     from huggingface_hub import get_token, hf_hub_url
     from huggingface_hub.file_download import http_get
 
     token = get_token()
     headers = {"Accept-Encoding": "identity", **({"authorization": f"Bearer {token}"} if token else {})}
-    # hf_hub_download would throw away what it has of a file when it is interrupted (huggingface_hub 2).
-    partial = folder / UNFINISHED / str(_hash_of(file))
+    # hf_hub_download would throw away the part of a file that it has when it is interrupted (huggingface_hub 2).
+    partial = folder / UNFINISHED / str(_expected_hash(file))
     with partial.open("ab") as target:
         if target.tell() > (file.size or 0):
             target.truncate(0)
@@ -191,20 +178,20 @@ def _fetch(name: str, commit: str, file: RepoSibling, folder: Path) -> None:
             )
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's: those of the network have no number
-            raise ModelError(_explain(name, commit, error)) from error
+                raise  # an error of the disk: those of the network have no number
+            raise ModelError(_describe_hub_error(name, commit, error)) from error
     flush(partial)
-    if (found := _hash(partial, file)) != _hash_of(file):
+    if (found := _actual_hash(partial, file)) != _expected_hash(file):
         partial.unlink()
         raise ModelError(
-            f"model {name}: expected {file.rfilename} with the hash {_hash_of(file)}, as the hub says, found {found}; pull "
+            f"model {name}: expected {file.rfilename} with the hash {_expected_hash(file)}, as the hub says, found {found}; pull "
             "again, and if that does not help, ask who runs the hub or the proxy"
         )
     partial.replace(folder / file.rfilename)
 
 
-def _open(folder: Path) -> None:
-    """Open the copy as a run would: what is broken is found today. ModelError."""
+def _load_once(folder: Path) -> None:
+    """Load the copy as a run would, so that a broken one is found today; ModelError."""
     import torch
 
     from tagger.encoders.clip import load_clip
@@ -212,7 +199,7 @@ def _open(folder: Path) -> None:
     load_clip(str(folder), None, torch.device("cpu")).encode_prompts(["A photo of a shirt."])
 
 
-def _explain(name: str, revision: str, error: Exception) -> str:
+def _describe_hub_error(name: str, revision: str, error: Exception) -> str:
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -224,8 +211,7 @@ def _explain(name: str, revision: str, error: Exception) -> str:
         return f"model {name}: expected a revision {revision}, found no such branch, tag or commit; correct --revision"
     if isinstance(error, errors.HFValidationError):
         return f"model {name}: expected the name of a model on the hub, such as openai/clip-vit-large-patch14, found another text"
-    found = first_line(error)
     return (
-        f"model {name}: expected it from {constants.ENDPOINT}, found: {found}; pull again where there is a connection: what "
-        "has come is kept"
+        f"model {name}: expected it from {constants.ENDPOINT}, found: {first_line(error)}; pull again where there is a "
+        "connection: what has come is kept"
     )

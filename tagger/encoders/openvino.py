@@ -15,29 +15,29 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tagger.core.errors import ConfigError, ModelError
+from tagger.core.files import write_bytes
 
 if TYPE_CHECKING:
     import openvino
 
 log = logging.getLogger(__name__)
 
-Images = Callable[[], Iterator[Tensor]]  # uint8 (B, 3, H, W), of the manifest, to calibrate int8 with
+Images = Callable[[], Iterator[Tensor]]  # batches of the manifest's images, uint8 (B, 3, H, W), to quantise with
 
 
 class OpenVinoTower:
-    """uint8 (at_once, 3, H, W) -> float32 (at_once, D), as the tower of fp32 that it is made from.
+    """Compute what the fp32 tower that it is made from computes: uint8 (at_once, 3, H, W) -> float32 (at_once, D).
 
-    precision: auto (bf16 where the CPU has it, else fp32), fp32, bf16 or int8. int8 is post-training quantisation with `images`
-    (NNCF; Jacob et al. 2018, SmoothQuant: Xiao et al. 2023), done once: it is kept in `folder`, if there is one, by
-    `fingerprint`, the tower's. `version` tells one tower from others of its name. Raises ConfigError on a CPU without the
-    precision, ModelError when there is no image to quantise with.
+    shape: that of its input, (at_once, 3, H, W). precision: auto (bf16 where the CPU has it, else fp32), fp32, bf16 or int8. int8
+    is post-training quantisation with `images` (NNCF; Jacob et al. 2018, SmoothQuant: Xiao et al. 2023), done once: the model is
+    kept in `folder`, if there is one, under the tower's `fingerprint`. `version` tells towers of the same precision apart. Raises
+    ConfigError on a CPU without the precision, ModelError when there is no image to quantise with.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class OpenVinoTower:
         self.version = f"{version('openvino')} {shape}"
         if precision == "int8":
             name = f"{fingerprint} {self.version} nncf {version('nncf')} vnni {torch.cpu._is_vnni_supported()}"
-            description, weights = _quantised(tower, shape, folder, name, images)
-            # A tensor is a copy, which lives as long as the model does.
+            description, weights = _load_int8(tower, shape, folder, name, images)
+            # The tensor is a copy that lives as long as the model.
             model = core.read_model(description, openvino.Tensor(np.frombuffer(weights, np.uint8)))
-            # Other images would have made other weights. The description has made-up names in it.
+            # Other images would have made other weights. The description is left out: its names differ from run to run.
             self.version += f" {hashlib.sha256(weights).hexdigest()}"
         else:
             model = _convert(tower, shape)
@@ -79,7 +79,7 @@ class OpenVinoTower:
 
 
 def _import(name: str) -> Any:
-    # Both libraries would send statistics about their use to their maker. Without this package, which does it, they cannot.
+    # Both libraries would send statistics about their use to their maker. Without this package they cannot.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how to say so
     with _quietly():
         return __import__(name)
@@ -92,10 +92,10 @@ def _convert(tower: nn.Module, shape: tuple[int, ...]) -> openvino.Model:
     return model
 
 
-def _quantised(tower: nn.Module, shape: tuple[int, ...], folder: Path | None, name: str, images: Images) -> tuple[bytes, bytes]:
-    """Description and weights of the int8 model, OpenVINO's two files; made now where no whole one is kept by this name."""
+def _load_int8(tower: nn.Module, shape: tuple[int, ...], folder: Path | None, name: str, images: Images) -> tuple[bytes, bytes]:
+    """Return the int8 model's description and weights, OpenVINO's two files; quantise now where none is kept by this name."""
     file = folder / "int8" / hashlib.sha256(name.encode()).hexdigest() if folder else None
-    if file and (kept := _read(file)):
+    if file and (kept := _read_kept(file)):
         return kept
     model = _quantise(tower, shape, images)
     with TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True) as temporary:
@@ -103,12 +103,12 @@ def _quantised(tower: nn.Module, shape: tuple[int, ...], folder: Path | None, na
         _import("openvino").save_model(model, path, compress_to_fp16=False)
         files = path.read_bytes(), path.with_suffix(".bin").read_bytes()
     if file:
-        _write(file, *files)
+        _write_kept(file, *files)
     return files
 
 
-def _read(file: Path) -> tuple[bytes, bytes] | None:
-    """What `_write` wrote, if it is there and whole."""
+def _read_kept(file: Path) -> tuple[bytes, bytes] | None:
+    """Return the description and weights that `_write_kept` wrote, None if they are not there or damaged."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:
@@ -123,24 +123,19 @@ def _read(file: Path) -> tuple[bytes, bytes] | None:
     return both[:size], both[size:]
 
 
-def _write(file: Path, description: bytes, weights: bytes) -> None:
+def _write_kept(file: Path, description: bytes, weights: bytes) -> None:
     content = len(description).to_bytes(8, "little") + description + weights
-    temporary = file.with_name(f"{file.name}.{uuid4().hex}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            temporary.write_bytes(hashlib.sha256(content).digest() + content)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(file, hashlib.sha256(content).digest() + content)
     except OSError as error:
         log.warning("%s: expected to keep the quantised model, found: %s; the next run makes it anew", file, error.strerror)
 
 
 def _quantise(tower: nn.Module, shape: tuple[int, ...], images: Images) -> openvino.Model:
     nncf = _import("nncf")
-    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function for this would quieten others, too
-    # Sums of two products overflow 16 bits on a CPU without VNNI, unless weights have seven bits.
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function for this would silence other loggers, too
+    # On a CPU without VNNI the sum of two products overflows 16 bits, unless weights have seven bits.
     overflow_fix = nncf.OverflowFix.DISABLE if torch.cpu._is_vnni_supported() else nncf.OverflowFix.ENABLE
     batches = _whole_batches(images(), shape[0])
     log.info("quantising the model to int8 with %d images of the manifest", sum(map(len, batches)))
@@ -150,14 +145,14 @@ def _quantise(tower: nn.Module, shape: tuple[int, ...], images: Images) -> openv
             nncf.Dataset([batch.numpy() for batch in batches]),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(batches),
-            # The first layer and the last, 3 % of the work: three labels of 938 change instead of five (tests/benchmarks).
+            # The first and the last layer, 3 % of the work: of 938 labels three change instead of five (tests/benchmarks).
             ignored_scope=nncf.IgnoredScope(types=["Convolution"], patterns=[".*projection.*"]),
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow_fix),
         )
 
 
 def _whole_batches(images: Iterator[Tensor], at_once: int) -> list[Tensor]:
-    """Batches of the one size that the model takes; fewer images than that are repeated."""
+    """Return batches uint8 (at_once, 3, H, W), the one shape that the model takes; too few images are repeated."""
     pixels = [batch for batch in images if len(batch)]
     if not pixels:
         raise ModelError("--precision int8: expected images that can be read, to quantise with, found none; use fp32")
@@ -169,11 +164,11 @@ def _whole_batches(images: Iterator[Tensor], at_once: int) -> list[Tensor]:
 
 @contextmanager
 def _keeping_signal_stack() -> Iterator[None]:
-    """Each OpenVINO core sets a stack for the thread's signals (its pull request 11894), and brings back the one before when it
-    goes.
+    """Restore the thread's signal stack, so that each OpenVINO core finds the thread's own one.
 
-    Cores that go in another order leave a stack that is gone, and the next signal, a worker's end for example, ends the process.
-    Hence only this thread's own stack is ever the one before. Linux, x86: elsewhere cores do not do this.
+    A core sets a stack for the thread's signals (its pull request 11894), and restores the previous one when it is freed. Cores
+    freed in another order would restore a stack that is freed already, and the next signal, such as a worker's end, would end
+    the process. Only cores on Linux, x86, do this.
     """
     if sys.platform != "linux":
         yield
@@ -184,14 +179,14 @@ def _keeping_signal_stack() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.collect()  # cores that NNCF made
+        gc.collect()  # frees the cores that NNCF made
         libc.sigaltstack(before, None)
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the remarks of tracers and the progress bars of libraries."""
-    logger = logging.getLogger("torch.utils.cpp_extension")  # NNCF asks it for CUDA, and it complains
+    """Suppress the warnings of tracers and the progress bars of libraries."""
+    logger = logging.getLogger("torch.utils.cpp_extension")  # NNCF makes it look for CUDA, and it complains
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     with warnings.catch_warnings(), redirect_stdout(StringIO()):

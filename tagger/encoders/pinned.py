@@ -1,4 +1,4 @@
-"""What a pinned copy of a checkpoint says of itself: where it is from, and what each of its files was. Imports nothing heavy."""
+"""The description that a pinned copy of a checkpoint carries: where it is from, and each of its files. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pydantic import Field, ValidationError
 
 from tagger.core.errors import ModelError
 from tagger.core.frozen import Frozen
+from tagger.encoders.clip_files import readable_files
 
-NAME = "tagger-model.json"  # written last: where it is, the copy is complete
-READ = (".json", ".txt", ".jinja", ".safetensors")  # suffixes of what may be read with a checkpoint (checkpoint.py)
+PIN_FILE = "tagger-model.json"  # written last: where it exists, the copy is complete
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # of the folder itself
 
 
 class PinnedFile(Frozen):
-    """size: bytes. sha256: of its content."""
+    """Describe one file: `size` in bytes, and the SHA-256 of its content."""
 
     size: int
     sha256: str
 
 
 class Pinned(Frozen):
-    """repository, commit: on the hub. files: all that the copy consists of."""
+    """Describe a copy: the repository and the commit on the hub, and every file that it consists of, by name."""
 
     schema_version: Literal[1] = 1
     repository: str
@@ -34,50 +34,54 @@ class Pinned(Frozen):
 
 
 def read_pinned(folder: Path) -> Pinned | None:
-    """What the folder says of itself, None if it is no pinned copy. ModelError if it says nothing that can be understood."""
+    """Return the description in a folder, None if it is no pinned copy. ModelError for a description that cannot be read."""
     try:
-        return Pinned.model_validate_json((folder / NAME).read_bytes())
+        return Pinned.model_validate_json((folder / PIN_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ModelError(
-            f"{folder / NAME}: expected a readable file, found: {error.strerror}; correct its permissions"
+            f"{folder / PIN_FILE}: expected a readable file, found: {error.strerror}; correct its permissions"
         ) from error
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         raise ModelError(
-            f"{folder / NAME}: expected what `tagger models pull` writes, found {where}: {problem['msg']}; remove that file and "
-            "pull again"
+            f"{folder / PIN_FILE}: expected what `tagger models pull` writes, found {where}: {problem['msg']}; remove that file "
+            "and pull again"
         ) from error
 
 
 def commit_of(name: str) -> str | None:
-    """The commit that a model's folder was pulled from, None if it is no pinned copy, or says so no more."""
+    """Return the commit that a model's folder was pulled from, None if it is no pinned copy or its description is damaged."""
     try:
         pinned = read_pinned(Path(name)) if Path(name).is_dir() else None
     except ModelError:
-        return None  # whether it can be loaded, the rest of the folder decides
+        return None  # loading the model will tell whether the rest of the folder is good
     return pinned.commit if pinned else None
 
 
-def problems(folder: Path, pinned: Pinned) -> list[str]:
-    """What is not as it was pulled, every byte read: one text a file, expected and found."""
-    found = []
+def find_problems(folder: Path, pinned: Pinned) -> list[str]:
+    """Read every byte and describe what is not as it was pulled: for each such file what was expected, found, and helps."""
+    problems = []
     for name, file in pinned.files.items():
         path = folder / name
         try:
             size = path.stat().st_size
             if size != file.size:
-                found.append(f"{name}: expected {file.size:,} bytes, found {size:,}")
+                problems.append(f"{name}: expected {file.size:,} bytes, found {size:,}; pull it again")
             elif (digest := sha256(path)) != file.sha256:
-                found.append(f"{name}: expected SHA-256 {file.sha256}, found {digest}")
+                problems.append(f"{name}: expected SHA-256 {file.sha256}, found {digest}; pull it again")
         except OSError as error:
-            found.append(f"{name}: expected a readable file, found: {error.strerror}")
-    strangers = {path.name for path in folder.iterdir() if path.suffix in READ} - {*pinned.files, NAME}
-    return found + [f"{name}: expected no such file, which a run might read, found one" for name in sorted(strangers)]
+            problems.append(f"{name}: expected a readable file, found: {error.strerror}; pull it again")
+    for path in readable_files(folder):
+        name = path.relative_to(folder).as_posix()
+        if name not in pinned.files and name != PIN_FILE:
+            problems.append(f"{name}: expected no such file, which a run might read, found one; remove it")
+    return problems
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""A fine-tuned ResNet18 (He et al. 2015): pixels -> the features before its last layer, and that layer."""
+"""A fine-tuned ResNet18 (He et al. 2015) as an encoder: pixels -> the features before its last layer; and that layer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from tagger.core.errors import ModelError
+from tagger.core.text import first_line
 from tagger.core.types import Preprocessing
 from tagger.encoders.base import fingerprint_of
-from tagger.encoders.resnet18_checkpoint import Trained, read_trained
+from tagger.encoders.normalise import Normalise
+from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
 
 DIMENSION = 512
 
 
 class ResNet18Encoder:
-    """pixels -> embeddings: what the last layer gets. It computes in fp32."""
+    """Encode pixels as the features that the network's last layer gets, in fp32."""
 
-    source = "resnet18"
+    source, reads_prompts = "resnet18", False
     backend, precision = "torch", "fp32"
     dimension = DIMENSION
 
@@ -32,49 +34,36 @@ class ResNet18Encoder:
         self._network = network.eval().requires_grad_(False).to(device)
         if device.type == "cuda":
             self._network.to(memory_format=torch.channels_last)
-        self._normalise = Normalise(preprocessing).to(device)
+        self._normalise = Normalise(preprocessing, torch.float32).to(device)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W), on any device -> float32 (N, 512) on the encoder's."""
+        """Encode uint8 (N, 3, H, W), on any device, as float32 (N, 512) on the encoder's."""
         features: Tensor = self._network(self._normalise(pixels.to(self.device, non_blocking=True)))
         return features
 
 
-class Normalise(nn.Module):
-    """uint8 or float (N, 3, H, W), 0 to 255 -> float32, as the network was trained to see it."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(preprocessing.mean)[:, None, None] / preprocessing.rescale)
-        self.register_buffer("std", torch.tensor(preprocessing.std)[:, None, None] / preprocessing.rescale)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels.float() - self.mean) / self.std
-
-
-class Loaded(NamedTuple):
-    """weight: float32 (K, 512), bias: float32 (K,), of the last layer."""
+class LoadedResNet18(NamedTuple):
+    """Hold an encoder, its last layer (weight float32 (K, 512), bias float32 (K,)), and what its checkpoint says of it."""
 
     encoder: ResNet18Encoder
     weight: Tensor
     bias: Tensor
-    trained: Trained
+    description: ResNet18Description
 
 
-def load_resnet18(path: str, device: torch.device, exact_preprocessing: bool = False) -> Loaded:
-    """Load a checkpoint of `tagger train`; ModelError where it is none, is damaged, or holds no numbers."""
-    trained = read_trained(path)
-    preprocessing = replace(trained.preprocessing, exact=exact_preprocessing)
+def load_resnet18(path: str, device: torch.device, exact_preprocessing: bool = False) -> LoadedResNet18:
+    """Load a checkpoint of `tagger train`; ModelError where it is none, is damaged, or holds weights that are not finite."""
+    description = read_description(path)
+    preprocessing = replace(description.preprocessing, exact=exact_preprocessing)
     try:
         weights = load_file(path)
-    except Exception as error:  # whatever a damaged file makes of it
-        raise ModelError(f"model {path}: expected a whole safetensors file, found: {error}; train it again") from error
+    except Exception as error:  # a damaged file can raise anything
+        raise ModelError(
+            f"model {path}: expected a whole safetensors file, found: {first_line(error)}; train it again"
+        ) from error
     with torch.device("meta"):
-        network = resnet18(num_classes=len(trained.labels))
+        network = resnet18(num_classes=len(description.labels))
     expected = {key: (weight.shape, weight.dtype) for key, weight in network.state_dict().items()}
     for key, found in {key: (weight.shape, weight.dtype) for key, weight in weights.items()}.items():
         if expected.get(key) != found:
@@ -86,4 +75,4 @@ def load_resnet18(path: str, device: torch.device, exact_preprocessing: bool = F
     fingerprint = fingerprint_of(weights, preprocessing)
     network.load_state_dict(weights, assign=True)
     weight, bias = (weights[f"fc.{part}"].to(device) for part in ("weight", "bias"))
-    return Loaded(ResNet18Encoder(network, preprocessing, fingerprint, device), weight, bias, trained)
+    return LoadedResNet18(ResNet18Encoder(network, preprocessing, fingerprint, device), weight, bias, description)

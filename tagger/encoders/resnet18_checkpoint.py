@@ -1,6 +1,7 @@
-"""What a checkpoint that `tagger train` wrote says of itself, read without loading it.
+"""The description in a checkpoint that `tagger train` wrote, read without loading the weights.
 
-One safetensors file: the weights of torchvision's ResNet18, and in its metadata, under "tagger", the JSON of `Trained`.
+One safetensors file: the weights of torchvision's ResNet18, and in its metadata, under "tagger", a
+`ResNet18Description` as JSON.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from safetensors import SafetensorError, safe_open
 
 from tagger.core.errors import ModelError
 from tagger.core.frozen import Frozen
+from tagger.core.text import first_line
 from tagger.core.types import Preprocessing
 
-SUFFIX = ".safetensors"
 METADATA_KEY = "tagger"
 
 
 class Ensemble(Frozen):
-    """How its probabilities are averaged with CLIP's, as chosen on validation rows.
+    """Say how its probabilities are averaged with CLIP's, as chosen on validation rows.
 
-    weight: of this model; CLIP has the rest. temperatures: of CLIP and of this model, before they are averaged. clip, prompts:
-    what CLIP that was, and what it was asked.
+    weight: this model's share; CLIP has the rest. clip_temperature, temperature: those of CLIP and of this model, applied before
+    averaging. clip, prompts: the hashes of CLIP's weights and of the attribute's prompts. rows: how many it was chosen on.
     """
 
     weight: float = Field(ge=0, le=1)
@@ -34,8 +35,8 @@ class Ensemble(Frozen):
     rows: int
 
 
-class Trained(Frozen):
-    """labels: in the order of the last layer's outputs. manifest: SHA-256 of the one it was trained on."""
+class ResNet18Description(Frozen):
+    """Describe a trained ResNet18. labels: in the order of its outputs. manifest: SHA-256 of the manifest it was trained on."""
 
     schema_version: Literal[1] = 1
     architecture: Literal["resnet18"] = "resnet18"
@@ -49,13 +50,8 @@ class Trained(Frozen):
     ensemble: Ensemble | None = None
 
 
-def is_trained(name: str) -> bool:
-    """Whether a model's name is that of a file such as these, and not of a CLIP: a folder or a hub id."""
-    return name.endswith(SUFFIX) and not Path(name).is_dir()
-
-
-def read_trained(path: str) -> Trained:
-    """ModelError where there is no such file, or another kind of file."""
+def read_description(path: str) -> ResNet18Description:
+    """Read a checkpoint's description; ModelError where there is no such file, or another kind of file."""
     if not Path(path).is_file():
         raise ModelError(
             f"model {path}: expected a checkpoint of `tagger train`, found no such file; train one, or correct the path"
@@ -67,9 +63,11 @@ def read_trained(path: str) -> Trained:
             raise ModelError(
                 f"model {path}: expected a checkpoint of `tagger train`, found other weights; train one from them (--init)"
             )
-        return Trained.model_validate_json(metadata[METADATA_KEY])
+        return ResNet18Description.model_validate_json(metadata[METADATA_KEY])
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"model {path}: expected a whole safetensors file, found: {error}; train it again") from error
+        raise ModelError(
+            f"model {path}: expected a whole safetensors file, found: {first_line(error)}; train it again"
+        ) from error
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))

@@ -1,4 +1,4 @@
-"""An earlier result and this one -> how many labels differ. Rows may have come, gone and moved in between."""
+"""Count the labels that differ from an earlier result; rows may have come, gone and moved in between."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tagger.catalog.schemas import is_bytes, tagger_metadata
 from tagger.core.errors import ManifestError, StoppedError
 from tagger.core.files import reason
 
-BATCH = 1 << 16  # rows of a key and labels
+BATCH = 1 << 16  # rows that are read together: a key and a label for each attribute
 
 
 @dataclass(frozen=True)
 class Changed:
-    """`rows` have a label in both results; in `changed` of them it differs."""
+    """How many rows have a label in both results, and in how many of them it differs."""
 
     rows: int = 0
     changed: int = 0
 
 
 def compare_with(previous: Path, schema: pa.Schema, key: str, attributes: Sequence[str]) -> LabelChanges | str:
-    """The labels of an earlier result, or why rows of a manifest with this schema cannot be matched with its rows.
+    """Read the labels of an earlier result; return them, or why rows of this schema cannot be matched with its rows.
 
     key: the column that says which row is which: an id, or the image reference. Raises StoppedError where the result cannot
     be read.
@@ -51,9 +51,10 @@ def compare_with(previous: Path, schema: pa.Schema, key: str, attributes: Sequen
 
 
 class LabelChanges:
-    """The labels of an earlier result, at 8 bytes a row for the hash of its key and 4 for each attribute, to compare others with.
+    """Compares rows with the labels of an earlier result, kept at 8 bytes a row for its key's hash and 4 for each attribute.
 
-    key: a column of texts, numbers or structs with a path; rows without one are not compared. counts: what was found.
+    key: a column of texts, numbers or structs with a path; rows without one are not compared. counts: attribute -> what was
+    found so far.
     """
 
     def __init__(self, previous: Path, key: str, attributes: Sequence[str]) -> None:
@@ -66,7 +67,7 @@ class LabelChanges:
             keys = np.empty(rows, np.uint64)
             codes = {name: np.empty(rows, np.int32) for name in self._labels}
             start = 0
-            # Of a struct only the path: not the images beside it.
+            # Of a struct only the path is read, not the images beside it.
             leaf = f"{key}.path" if pa.types.is_struct(file.schema_arrow.field(key).type) else key
             for batch in file.iter_batches(BATCH, columns=[leaf, *(f"{name}_label" for name in codes)]):
                 stop = start + len(batch)
@@ -80,7 +81,7 @@ class LabelChanges:
         self._codes = {name: values[order] for name, values in codes.items()}
 
     def update(self, table: pa.Table) -> None:
-        """Compare rows of a result."""
+        """Compare more rows of a result, and add them to the counts."""
         if not len(self._keys):
             return
         keys, known = _hashes(table[self._key].combine_chunks())
@@ -97,7 +98,7 @@ class LabelChanges:
 
 
 def _hashes(column: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """A hash for each value, and where there is one."""
+    """Return a hash for each value, uint64 (N,), and whether there is a value, bool (N,)."""
     import pandas as pd  # half a second to import, for those who have an earlier result
 
     if pa.types.is_struct(column.type):

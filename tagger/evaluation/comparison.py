@@ -1,4 +1,4 @@
-"""Systems that were tested on the same draws -> how good each is, and how sure that is."""
+"""Compare systems that were tested on the same draws: how good each is, and how certain that is."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from sklearn.metrics import confusion_matrix, f1_score
 from tagger.core.frozen import Frozen
 
 RESAMPLES = 9_999
-WORSE = 0.01  # of accuracy, by which a hybrid may lie below the better of its parts before that is said
+WORSE = 0.01  # a hybrid that lies further than that below the accuracy of the better of its parts deserves a note
 
 
 class Spread(Frozen):
-    """Of one figure over the draws: mean, standard deviation (of a sample), and the 95 % interval of the mean by bootstrap over
-    the draws (percentiles); the latter two are null for a single draw. It tells about other draws of these pictures."""
+    """One figure over the draws: mean, standard deviation of a sample, and the 95 % interval of the mean.
+
+    The interval is by bootstrap over the draws (percentiles), so it tells about other draws of these pictures. For a single draw
+    it and the standard deviation are null.
+    """
 
     mean: float
     standard_deviation: float | None
@@ -28,8 +31,11 @@ class Spread(Frozen):
 
 
 class Score(Frozen):
-    """Of one system with so many shots. difference: its accuracy less the first system's, draw by draw; null for the first.
-    confusion_matrix: rows are true labels, columns found ones, added up over the draws."""
+    """The figures of one system that learned from this many shots.
+
+    difference: its accuracy less the first system's, draw by draw; null for the first. confusion_matrix: rows are true labels,
+    columns predicted ones, added up over the draws.
+    """
 
     system: str
     shots: int
@@ -40,8 +46,11 @@ class Score(Frozen):
 
 
 class Comparison(Frozen):
-    """test: rows of each label, null for all. manifests: name -> SHA-256 of its content, the one to learn from first. said: what
-    a reader should know."""
+    """The result of `tagger compare`.
+
+    manifests: name -> SHA-256 of its content, the one to learn from first. test: rows of each label, null for all. notes: what a
+    reader should know.
+    """
 
     schema_version: Literal[1] = 1
     manifests: dict[str, str]
@@ -52,11 +61,11 @@ class Comparison(Frozen):
     test: int | None
     seeds: int
     scores: tuple[Score, ...]
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
     versions: dict[str, str]
 
     def to_text(self) -> str:
-        """A Markdown table, and what should be known."""
+        """Return a Markdown table, and the notes below it."""
         head = ("system", "shots", "accuracy", "95 % interval", "sd", "macro F1", "difference to the first, 95 % interval")
         lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for score in self.scores:
@@ -66,43 +75,47 @@ class Comparison(Frozen):
             cells += [f"{score.macro_f1.mean:.3f}"]
             cells += ["" if difference is None else f"{difference.mean:+.1%} {_interval(difference, '+')}".rstrip()]
             lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join([*lines, *(["", *self.said] if self.said else [])])
+        return "\n".join([*lines, *(["", *self.notes] if self.notes else [])])
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of one value a draw."""
-    known = np.asarray(values, np.float64)
-    if len(known) < 2:
-        return Spread(mean=float(known.mean()), standard_deviation=None, low=None, high=None, of_draws=tuple(known.tolist()))
-    chance = np.random.default_rng(0)
-    between = bootstrap((known,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=chance).confidence_interval
+    """Return mean, standard deviation and interval of a figure's values, one a draw."""
+    drawn = np.asarray(values, np.float64)
+    if len(drawn) < 2:
+        return Spread(mean=float(drawn.mean()), standard_deviation=None, low=None, high=None, of_draws=tuple(drawn.tolist()))
+    rng = np.random.default_rng(0)
+    between = bootstrap((drawn,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
     return Spread(
-        mean=float(known.mean()),
-        standard_deviation=float(known.std(ddof=1)),
+        mean=float(drawn.mean()),
+        standard_deviation=float(drawn.std(ddof=1)),
         low=float(between.low),
         high=float(between.high),
-        of_draws=tuple(known.tolist()),
+        of_draws=tuple(drawn.tolist()),
     )
 
 
 def score(
-    truths: Sequence[NDArray[np.int64]], found: Mapping[str, Sequence[NDArray[np.int64]]], labels: int, shots: int
+    truths: Sequence[NDArray[np.int64]], predictions: Mapping[str, Sequence[NDArray[np.int64]]], labels: int, shots: int
 ) -> list[Score]:
-    """For each system, its answers int64 (M,) draw by draw; `truths`: the right ones."""
-    known = list(range(labels))
+    """Return the figures of each system.
+
+    truths: for each draw the true labels, int64 (M,). predictions: system -> for each draw its labels, int64 (M,). labels: how
+    many there are.
+    """
+    numbers = list(range(labels))
     accuracies = {
-        system: [float((truth == given).mean()) for truth, given in zip(truths, answers, strict=True)]
-        for system, answers in found.items()
+        system: [float((truth == one).mean()) for truth, one in zip(truths, predicted, strict=True)]
+        for system, predicted in predictions.items()
     }
     first = next(iter(accuracies.values()))
     scores: list[Score] = []
-    for system, answers in found.items():
+    for system, predicted in predictions.items():
         f1 = [
-            float(f1_score(truth, given, labels=known, average="macro", zero_division=0))
-            for truth, given in zip(truths, answers, strict=True)
+            float(f1_score(truth, one, labels=numbers, average="macro", zero_division=0))
+            for truth, one in zip(truths, predicted, strict=True)
         ]
         differences = [own - other for own, other in zip(accuracies[system], first, strict=True)]
-        matrix = confusion_matrix(np.concatenate(truths), np.concatenate(answers), labels=known)
+        matrix = confusion_matrix(np.concatenate(truths), np.concatenate(predicted), labels=numbers)
         scores.append(
             Score(
                 system=system,
@@ -117,7 +130,7 @@ def score(
 
 
 def worse_hybrids(scores: Sequence[Score], hybrid: str) -> list[str]:
-    """A line for each number of shots with which the hybrid is more than WORSE below the better of its parts."""
+    """Return a note for each number of shots with which the hybrid is more than WORSE below the better of its parts."""
     lines = []
     for one in (score for score in scores if score.system == hybrid):
         others = [score for score in scores if score.shots == one.shots and score.system != hybrid]

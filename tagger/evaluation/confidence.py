@@ -1,4 +1,4 @@
-"""How well confidences say how often a label is right."""
+"""Measure how well a confidence tells how often a label is correct."""
 
 from __future__ import annotations
 
@@ -7,31 +7,38 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
 BINS = 15
-POINTS = 20  # of a risk-coverage curve
+POINTS = 20  # that a risk-coverage curve has
 
 
 def confidence_metrics(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> dict[str, float]:
-    """Of probabilities (N, K) with truth int64 (N,): accuracy; expected calibration error over BINS bins of equal width (Guo et
-    al. 2017, equation 5); log loss; Brier score, of all labels (Brier 1950: 0 to 2)."""
+    """Return accuracy, expected calibration error, log loss and Brier score.
+
+    probabilities: float32 (N, K). truth: int64 (N,). The calibration error is over BINS bins of equal width (Guo et al. 2017,
+    equation 5), the Brier score over all labels (Brier 1950: 0 to 2).
+    """
     exact = probabilities.astype(np.float64)
     exact /= exact.sum(1, keepdims=True)
-    confidence, right = exact.max(1), exact.argmax(1) == truth
+    confidence, correct = exact.max(1), exact.argmax(1) == truth
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     gaps = [
-        abs(right[bins == number].mean() - confidence[bins == number].mean()) * (bins == number).mean()
+        abs(correct[bins == number].mean() - confidence[bins == number].mean()) * (bins == number).mean()
         for number in np.unique(bins)
     ]
-    wanted = np.eye(exact.shape[1])[truth]
+    target = np.eye(exact.shape[1])[truth]
     return {
-        "accuracy": float(right.mean()),
+        "accuracy": float(correct.mean()),
         "ece": float(sum(gaps)),
         "log_loss": float(log_loss(truth, exact, labels=np.arange(exact.shape[1]))),
-        "brier": float(((exact - wanted) ** 2).sum(1).mean()),
+        "brier": float(((exact - target) ** 2).sum(1).mean()),
     }
 
 
 def risk_coverage(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> list[dict[str, float]]:
-    """For each share of the rows, the most confident first (coverage): how many are wrong (risk), and the lowest confidence."""
+    """Return up to POINTS points of the risk-coverage curve.
+
+    coverage: the share of the rows that is looked at, the most confident ones first. risk: the share of those that is wrong.
+    confidence: the lowest among them. probabilities, truth: as in `confidence_metrics`.
+    """
     confidence = probabilities.max(1)
     order = np.argsort(-confidence, kind="stable")
     wrong = np.cumsum(probabilities.argmax(1)[order] != truth[order])
@@ -47,10 +54,10 @@ def risk_coverage(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) 
 
 
 def threshold_for(probabilities: NDArray[np.float32], truth: NDArray[np.int64], precision: float) -> float | None:
-    """The lowest confidence from which on so large a share of the rows is right; None where no confidence reaches that."""
+    """Return the lowest confidence from which on this share of the rows is correct; None where no confidence reaches it."""
     confidence = probabilities.max(1)
     order = np.argsort(-confidence, kind="stable")
-    right = np.cumsum(probabilities.argmax(1)[order] == truth[order]) / np.arange(1, len(truth) + 1)
+    precisions = np.cumsum(probabilities.argmax(1)[order] == truth[order]) / np.arange(1, len(truth) + 1)
     last = np.append(np.diff(confidence[order]) != 0, True)  # rows of one confidence pass together
-    enough = np.flatnonzero((right >= precision) & last)
+    enough = np.flatnonzero((precisions >= precision) & last)
     return float(confidence[order[enough[-1]]]) if len(enough) else None

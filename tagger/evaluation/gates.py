@@ -1,8 +1,8 @@
-"""What a run has measured, and what is wanted -> which gates it passes, and whether enough rows say so."""
+"""Judge a run's figures by the thresholds of [gates]: which ones it passes, and whether enough rows say so."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
@@ -13,20 +13,23 @@ from scipy.stats import binomtest
 
 from tagger.core.errors import ConfigError, UsageError
 from tagger.evaluation.changes import Changed
-from tagger.evaluation.metrics import Evaluation
+from tagger.evaluation.metrics import AttributeEvaluation, Evaluation
 from tagger.settings.attributes import Attribute
 from tagger.settings.schema import GateSettings
 
 RESAMPLES = 2_000
 TOO_FEW = "rests on too few rows to tell"
+NO_TRUTH, NO_ROWS = "no row with ground truth was tagged", "there are no rows"
+NEED_TRUTH = ("min_accuracy", "min_macro_f1", "min_labelled_rows")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """One gate, of one attribute or (None) of the whole result. A min_ gate passes at or above `wanted`, a max_ gate at or below.
+    """The outcome of one gate, for one attribute or (None) the whole result.
 
-    found: the figure, over `rows` rows; None where there was nothing to judge: then a min_ gate fails and a max_ gate passes.
-    interval: its 95 % interval, None for a count that is no sample. note: what a reader should know, or None.
+    A min_ gate passes at or above the threshold `wanted`, a max_ gate at or below. found: the figure, over `rows` rows; None
+    where there was nothing to judge: then a min_ gate fails and a max_ gate passes. interval: the figure's 95 % interval, None
+    for a count that is no sample. note: what a reader should know, or None.
     """
 
     gate: str
@@ -39,33 +42,27 @@ class GateResult:
     note: str | None
 
     def to_text(self) -> str:
-        """One line: wanted, found, on how many rows."""
+        """Return one line: the threshold, the figure, and on how many rows it rests."""
+        show = GATES[self.gate].show
         of = f", {self.attribute}" if self.attribute else ""
-        bound = f"at least {self._show(self.wanted)}" if self.gate.startswith("min_") else f"at most {self._show(self.wanted)}"
-        found = "nothing to judge" if self.found is None else f"{self._show(self.found)} on {self.rows} rows"
+        bound = f"at least {show(self.wanted)}" if self.gate.startswith("min_") else f"at most {show(self.wanted)}"
+        found = "nothing to judge" if self.found is None else f"{show(self.found)} on {self.rows} rows"
         line = f"gate {self.gate}{of}: expected {bound}, found {found}"
         if self.note:
             line += f"; {self.note}"
         if self.note == TOO_FEW and self.interval:
-            line += f" (95 % interval {self._show(self.interval[0])} to {self._show(self.interval[1])})"
+            line += f" (95 % interval {show(self.interval[0])} to {show(self.interval[1])})"
         return line
-
-    def _show(self, value: float) -> str:
-        if self.gate in ("min_labelled_rows", "max_errors"):
-            return f"{value:.0f}"
-        return f"{value:.4g}" if self.gate == "min_macro_f1" else f"{100 * value:.4g}%"
-
-
-class _Figure(NamedTuple):
-    found: float | None
-    rows: int
-    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What gates are judged by: of a result's `rows`, those with `errors` and those to `review`; its evaluation, attribute by
-    attribute; what has changed since an earlier result, or as text why that cannot be told."""
+    """What a run has measured, for its gates to be judged by.
+
+    rows: all rows of the result; `errors` of them have an error, `review` go to review. evaluation: None where no attribute has
+    a truth column. changed: by attribute, the labels that differ from an earlier result's, or a text that says why that is not
+    known.
+    """
 
     rows: int
     errors: int
@@ -73,18 +70,30 @@ class Figures:
     evaluation: Evaluation | None
     changed: Mapping[str, Changed] | str
 
+    @property
+    def evaluated(self) -> Mapping[str, AttributeEvaluation]:
+        return self.evaluation.attributes if self.evaluation else {}
 
-def judge(wanted: Mapping[str, float], figures: Figures) -> list[GateResult]:
-    """Judge the gates of [gates], and max_errors, a number of rows; `wanted`: gate -> its threshold.
+
+class _Figure(NamedTuple):
+    """A figure over `rows` rows with its 95 % interval; where there is nothing to judge None, and `missing` says why."""
+
+    found: float | None
+    rows: int
+    interval: tuple[float, float] | None = None
+    missing: str | None = None
+
+
+def judge(thresholds: Mapping[str, float], figures: Figures) -> list[GateResult]:
+    """Judge each gate by its own figures; thresholds: gate, one of GATES, -> threshold.
 
     The point estimate decides; where the threshold lies within its interval, the note says so.
     """
     results = []
-    for gate, threshold in wanted.items():
-        measured, nothing = _measure(gate, figures)
-        for attribute, (found, rows, interval) in measured.items():
+    for gate, threshold in thresholds.items():
+        for attribute, (found, rows, interval, missing) in GATES[gate].measure(figures).items():
             if found is None:
-                passed, note = gate.startswith("max_"), nothing
+                passed, note = gate.startswith("max_"), missing
             else:
                 passed = found >= threshold if gate.startswith("min_") else found <= threshold
                 note = TOO_FEW if interval and interval[0] < threshold < interval[1] else None
@@ -102,70 +111,107 @@ def judge(wanted: Mapping[str, float], figures: Figures) -> list[GateResult]:
     return results
 
 
-def _measure(gate: str, figures: Figures) -> tuple[Mapping[str | None, _Figure], str | None]:
-    """The gate's figures, by attribute, and what to say where there is nothing to judge."""
-    evaluated = figures.evaluation.attributes if figures.evaluation else {}
-    no_truth = "no row with ground truth was tagged"
-    match gate:
-        case "min_accuracy":
-            right = {name: int(np.trace(one.confusion_matrix)) for name, one in evaluated.items()}
-            return {name: _share(right[name], one.labelled_rows) for name, one in evaluated.items()}, no_truth
-        case "min_macro_f1":
-            return {name: _macro_f1(one.confusion_matrix, one.macro_f1) for name, one in evaluated.items()}, no_truth
-        case "min_labelled_rows":
-            return {name: _Figure(one.labelled_rows, figures.rows) for name, one in evaluated.items()}, None
-        case "max_changed_labels":
-            if isinstance(figures.changed, str):
-                return {None: _Figure(None, 0)}, figures.changed
-            changed = figures.changed.items()
-            return {name: _share(one.changed, one.rows) for name, one in changed}, "no row has a label in both results"
-        case "max_review_rate":
-            return {None: _share(figures.review, figures.rows - figures.errors)}, "no row was tagged"
-    share = _share(figures.errors, figures.rows)
-    if gate == "max_errors" and share.interval:
-        share = _Figure(figures.errors, figures.rows, (share.interval[0] * figures.rows, share.interval[1] * figures.rows))
-    return {None: share}, "there are no rows"
+# What a gate is judged by: attribute -> figure; the attribute None is the whole result.
+_Measures = Mapping[str | None, _Figure]
 
 
-def _share(count: int, rows: int) -> _Figure:
-    """With the interval of Wilson 1927."""
+def _accuracy(figures: Figures) -> _Measures:
+    return {
+        name: _share(int(np.trace(one.confusion_matrix)), one.labelled_rows, NO_TRUTH) for name, one in figures.evaluated.items()
+    }
+
+
+def _macro_f1(figures: Figures) -> _Measures:
+    return {name: _resampled_f1(one.confusion_matrix, one.macro_f1) for name, one in figures.evaluated.items()}
+
+
+def _labelled_rows(figures: Figures) -> _Measures:
+    return {name: _Figure(one.labelled_rows, figures.rows) for name, one in figures.evaluated.items()}
+
+
+def _error_rate(figures: Figures) -> _Measures:
+    return {None: _share(figures.errors, figures.rows, NO_ROWS)}
+
+
+def _errors(figures: Figures) -> _Measures:
+    rows, share = figures.rows, _share(figures.errors, figures.rows, NO_ROWS)
+    if share.interval is None:
+        return {None: share}
+    return {None: _Figure(figures.errors, rows, (share.interval[0] * rows, share.interval[1] * rows))}
+
+
+def _review_rate(figures: Figures) -> _Measures:
+    return {None: _share(figures.review, figures.rows - figures.errors, "no row was tagged")}
+
+
+def _changed_labels(figures: Figures) -> _Measures:
+    if isinstance(figures.changed, str):
+        return {None: _Figure(None, 0, missing=figures.changed)}
+    missing = "no row has a label in both results"
+    return {name: _share(one.changed, one.rows, missing) for name, one in figures.changed.items()}
+
+
+def _as_percentage(value: float) -> str:
+    return f"{100 * value:.4g}%"
+
+
+class _Gate(NamedTuple):
+    """How a gate is measured, and how its figures are shown."""
+
+    measure: Callable[[Figures], _Measures]
+    show: Callable[[float], str]
+
+
+# The gates of [gates], and max_errors, which is a number of rows and takes the place of max_error_rate.
+GATES = {
+    "min_accuracy": _Gate(_accuracy, _as_percentage),
+    "min_macro_f1": _Gate(_macro_f1, "{:.4g}".format),
+    "min_labelled_rows": _Gate(_labelled_rows, "{:.0f}".format),
+    "max_error_rate": _Gate(_error_rate, _as_percentage),
+    "max_errors": _Gate(_errors, "{:.0f}".format),
+    "max_review_rate": _Gate(_review_rate, _as_percentage),
+    "max_changed_labels": _Gate(_changed_labels, _as_percentage),
+}
+
+
+def _share(count: int, rows: int, missing: str) -> _Figure:
+    """Return the share of the rows with its interval of Wilson 1927."""
     if not rows:
-        return _Figure(None, 0)
+        return _Figure(None, 0, missing=missing)
     interval = binomtest(count, rows).proportion_ci(method="wilson")
     return _Figure(count / rows, rows, (float(interval.low), float(interval.high)))
 
 
-def _macro_f1(matrix: Sequence[Sequence[int]], macro_f1: float | None) -> _Figure:
-    """With the percentiles of a bootstrap: as many rows, drawn from the cells of the matrix.
+def _resampled_f1(matrix: Sequence[Sequence[int]], macro_f1: float | None) -> _Figure:
+    """Return macro F1 with the percentiles of a bootstrap: as many rows, drawn from the cells of the confusion matrix.
 
-    Where all rows are right, or none, it draws the same again and again; but there macro F1 is the accuracy, whose interval
-    then is its own.
+    Where all rows are correct, or none, every draw is the same; but there macro F1 is the accuracy, and so is its interval.
     """
     counts = np.asarray(matrix, np.int64)
-    rows, right = int(counts.sum()), int(np.trace(counts))
-    if right in (0, rows):
-        return _share(right, rows)
+    rows, correct = int(counts.sum()), int(np.trace(counts))
+    if correct in (0, rows):
+        return _share(correct, rows, NO_TRUTH)
     truth, tag = np.nonzero(counts)
     shares = counts[truth, tag] / rows
-    chance = np.random.default_rng(0)
-    low, high = np.percentile([_f1(truth, tag, chance.multinomial(rows, shares)) for _ in range(RESAMPLES)], (2.5, 97.5))
+    rng = np.random.default_rng(0)
+    low, high = np.percentile([_f1(truth, tag, rng.multinomial(rows, shares)) for _ in range(RESAMPLES)], (2.5, 97.5))
     return _Figure(macro_f1, rows, (float(low), float(high)))
 
 
 def _f1(truth: NDArray[np.int64], tag: NDArray[np.int64], counts: NDArray[np.int64]) -> float:
-    """Mean F1 of the labels that occur, as truth or as tag (as evaluation/metrics.py has it)."""
+    """Return the mean F1 of the labels that occur, as truth or as tag (as evaluation/metrics.py has it)."""
     labels = int(max(truth.max(), tag.max())) + 1
     both = np.bincount(truth, counts, labels) + np.bincount(tag, counts, labels)
-    right = np.bincount(truth, counts * (truth == tag), labels)
-    return float(np.mean(2 * right[both > 0] / both[both > 0]))
-
-
-NEED_TRUTH = ("min_accuracy", "min_macro_f1", "min_labelled_rows")
+    correct = np.bincount(truth, counts * (truth == tag), labels)
+    return float(np.mean(2 * correct[both > 0] / both[both > 0]))
 
 
 def gate_thresholds(settings: GateSettings, attributes: Sequence[Attribute], rows: int) -> dict[str, float]:
-    """Gate -> threshold, of those that are set; max_errors, in rows, beats max_error_rate. UsageError for what is no number,
-    ConfigError for what these attributes can never reach."""
+    """Return gate -> threshold for the gates that are set.
+
+    max_errors becomes a number of rows and takes the place of max_error_rate. Raises UsageError for a max_errors that is
+    neither a number nor a percentage, ConfigError for a gate that these attributes can never reach.
+    """
     gates: dict[str, float] = settings.model_dump(exclude_none=True, exclude={"max_errors"})
     hopeless = [gate for gate in NEED_TRUTH if gate in gates]
     if hopeless and not any(attribute.truth_column for attribute in attributes):
@@ -180,7 +226,7 @@ def gate_thresholds(settings: GateSettings, attributes: Sequence[Attribute], row
 
 
 def error_limit(text: str, rows: int) -> int:
-    """Rows that may fail, given as a number or as a percentage of all."""
+    """Return how many rows may fail, of a text with a number or a percentage of `rows`. Raises UsageError."""
     try:
         limit = Decimal(text.removesuffix("%"))  # 0.57 % of 10,000 are 57, and not 56.99
         if not limit.is_finite() or limit < 0 or not (text.endswith("%") or text.isdecimal()):

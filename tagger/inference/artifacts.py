@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tagger.core.errors import ConfigError
-from tagger.encoders.resnet18_checkpoint import Trained, read_trained
+from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
 from tagger.settings.attributes import Attribute, order_of
 from tagger.settings.schema import FallbackSettings, Settings
 from tagger.tagging.calibration import Calibration, read_calibration
@@ -20,8 +20,8 @@ Mode = Literal["none", "low-confidence", "ensemble"]  # of a fallback
 class Artifacts:
     """The descriptions of the model, if it is a ResNet18, and of the fallback; which attribute the fallback decides, from 0."""
 
-    model: Trained | None = None
-    fallback: Trained | None = None
+    model: ResNet18Description | None = None
+    fallback: ResNet18Description | None = None
     fallback_index: int | None = None
 
 
@@ -29,8 +29,8 @@ def read_artifacts(settings: Settings) -> Artifacts:
     """Read what the checkpoints of `tagger train` say of themselves; ModelError for a file that is none."""
     model, fallback = settings.model, settings.fallback
     return Artifacts(
-        model=read_trained(model.name) if model.is_resnet18 else None,
-        fallback=read_trained(fallback.checkpoint) if fallback else None,
+        model=read_description(model.name) if model.is_resnet18 else None,
+        fallback=read_description(fallback.checkpoint) if fallback else None,
     )
 
 
@@ -56,7 +56,7 @@ def check_artifacts(artifacts: Artifacts, settings: Settings, attributes: Sequen
     return replace(artifacts, fallback_index=index)
 
 
-def _fallback_index(settings: FallbackSettings, fallback: Trained, attributes: Sequence[Attribute]) -> int:
+def _fallback_index(settings: FallbackSettings, fallback: ResNet18Description, attributes: Sequence[Attribute]) -> int:
     names = [attribute.name for attribute in attributes]
     if len(names) == 1:
         return 0

@@ -55,24 +55,26 @@ class Hybrid:
         seconds: the second encoder's embeddings of those images that are `wanted`, which `shown` marks, in order.
         """
         probabilities = self.first.probabilities(embeddings)
-        sources = [np.full(len(embeddings), self.first.encoder.source, "<U8") for _ in probabilities]
+        sources = [np.full(len(embeddings), self.first.encoder.source) for _ in probabilities]
         [of_second] = self.second.probabilities(seconds)
         probabilities[self._index], sources[self._index] = self.join(probabilities[self._index], of_second, shown)
-        return [decide(*parts) for parts in zip(probabilities, self.first.attributes, sources, strict=True)]
+        return [
+            decide(found, source, attribute.name, attribute.review_below)
+            for found, source, attribute in zip(probabilities, sources, self.first.attributes, strict=True)
+        ]
 
     def join(
         self, first: Probabilities, second: Probabilities, shown: NDArray[np.bool_]
     ) -> tuple[Probabilities, NDArray[np.str_]]:
         """Return the attribute's probabilities, float32 (N, K), and who decided. second: (M, K), of the M that were shown."""
-        joined, sources = first.copy(), np.full(len(first), self.first.encoder.source, "<U8")
+        joined = first.copy()
         if self._below is None:
             joined[shown] = average(first[shown], second, self._weight, self._temperature)
-            sources[shown] = HYBRID
-            return joined, sources
-        better = more_confident(first[shown], second)
-        rows = np.flatnonzero(shown)[better]
-        joined[rows], sources[rows] = second[better], self.second.encoder.source
-        return joined, sources
+            return joined, np.where(shown, HYBRID, self.first.encoder.source)
+        decided = shown.copy()
+        decided[shown] = better = more_confident(first[shown], second)
+        joined[decided] = second[better]
+        return joined, np.where(decided, self.second.encoder.source, self.first.encoder.source)
 
 
 def hybrid_weights(clip: str, second: str) -> str:

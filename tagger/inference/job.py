@@ -10,7 +10,7 @@ from typing import Any
 
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.object_storage import Workspace
-from tagger.catalog.sandbox import check
+from tagger.catalog.sandbox import read_elsewhere
 from tagger.catalog.schemas import TRUTH_COLUMNS, is_text
 from tagger.core.errors import ConfigError, UsageError
 from tagger.core.types import ImagePolicy
@@ -52,7 +52,7 @@ def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     Raises ManifestError, ConfigError, UsageError, ModelError.
     """
     files = space.fetch(name) if is_object_url(name) else None
-    check(str(space.folder) if files else name)
+    read_elsewhere(space.folder if files else name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
     artifacts = read_artifacts(settings)
     attributes = choose_attributes(manifest, settings, artifacts)

@@ -20,11 +20,11 @@ from tagger.core.errors import ConfigError, ModelError
 from tagger.core.memory import keep_freed_memory
 from tagger.core.text import first_line
 from tagger.core.types import Preprocessing
-from tagger.encoders.backends import check, in_precision
+from tagger.encoders.backends import check_backend, in_precision
 from tagger.encoders.clip import ClipEncoder, load_clip
 from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder, open_cache
 from tagger.encoders.resnet18 import load_resnet18
-from tagger.encoders.resnet18_checkpoint import Trained
+from tagger.encoders.resnet18_checkpoint import ResNet18Description
 from tagger.images.decode import decoded_for
 from tagger.images.loader import Reading
 from tagger.images.workers import choose_workers, fit_shared_memory
@@ -174,7 +174,7 @@ def load_predictor(
     if model.is_resnet18:
         return Loaded(load_trained(model, device, attributes, calibrations))
     chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
-    check(model.backend, model.precision, chosen)
+    check_backend(model.backend, model.precision, chosen)
     encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
     temperatures = [
         temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts_hash(attribute))
@@ -207,7 +207,7 @@ def load_trained(
         )
     loaded = load_resnet18(model.name, choose_device(device), model.exact_preprocessing)
     [attribute] = attributes
-    order = order_of(attribute, loaded.trained.labels, model.name)
+    order = order_of(attribute, loaded.description.labels, model.name)
     encoder = loaded.encoder
     temperature = temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts="")
     dtype = np.float32 if model.precision == "fp32" else np.float16
@@ -245,7 +245,7 @@ def load_system(
     return load_fallback(job, loaded, device, index, description)
 
 
-def load_fallback(job: Job, loaded: Loaded, device: str | None, index: int, description: Trained) -> Loaded:
+def load_fallback(job: Job, loaded: Loaded, device: str | None, index: int, description: ResNet18Description) -> Loaded:
     """Load the checkpoint behind a predictor that is loaded, for its attribute number `index`. ModelError, ConfigError."""
     settings, calibrations, first = job.settings.fallback, job.calibrations, loaded.predictor
     assert settings is not None

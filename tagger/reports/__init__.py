@@ -1,1 +1,11 @@
-"""."""
+"""Report a run, to people and to machines.
+
+event_log.py         log.jsonl: what a run says and does, while it does it
+history.py           the runs below a folder, one a night, as a table
+inspection.py        what `tagger inspect` found
+plots.py             a comparison as pictures
+prometheus.py        metrics.prom: how a run ended
+run_record.py        what a run leaves however it ends: its log and its metrics
+summary.py           summary.json: what a run did
+summary.schema.json  the JSON Schema of summary.json
+"""

@@ -1,4 +1,4 @@
-"""The nights below a folder, as their run folders tell them: which ran, how they ended, what came of them."""
+"""Read the nights below a folder from their run folders: which ran, how they ended, what came of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tagger.core.text import one_line, to_json
+from tagger.core.tables import plain_table
+from tagger.core.text import to_json
 from tagger.reports.event_log import LOG, is_live
 
 HEAD = ("date", "night", "rows", "encoded", "errors", "accuracy", "changed", "duration", "exit")
@@ -18,10 +19,10 @@ HEAD = ("date", "night", "rows", "encoded", "errors", "accuracy", "changed", "du
 
 @dataclass(frozen=True, kw_only=True)
 class Night:
-    """The last run in one run folder; None for what is not known.
+    """The last run in one run folder; None stands for what is not known.
 
     started: ISO 8601. accuracy, changed_labels: attribute -> share. exit: the exit code, "running", "killed" or "unknown". note:
-    what is wrong with what the run has left, or None.
+    what is wrong with the files that the run has left, or None.
     """
 
     started: str | None = None
@@ -38,7 +39,7 @@ class Night:
 
 
 def read_history(folder: Path) -> list[Night]:
-    """The nights of every *.run folder in `folder` or one level below, oldest first; each once, whatever links lead to it."""
+    """Return the night of every *.run folder in `folder` or one level below, oldest first; each once, whatever links to it."""
     found: dict[Path, Path] = {}
     paths = [path for pattern in ("*.run", "*/*.run") for path in folder.glob(pattern) if path.is_dir()]
     for path in sorted(paths, key=lambda path: (path.parent.is_symlink() or path.is_symlink(), path)):
@@ -66,8 +67,8 @@ def _read(folder: Path, night: str) -> Night:
         figures = {"run_id": None}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         figures = {"run_id": None, "note": "damaged summary"}
-    of = figures.pop("run_id")
-    if not run or of == run_id or "note" in figures:
+    summarised = figures.pop("run_id")
+    if not run or summarised == run_id or "note" in figures:
         known = {**figures, **{name: value for name, value in known.items() if value is not None}}
     elif known["exit"] in (0, 3):  # else a run before it has written what is there
         known["note"] = "no summary of this run"
@@ -75,7 +76,10 @@ def _read(folder: Path, night: str) -> Night:
 
 
 def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What a summary tells, and of which run; LookupError, TypeError, ValueError or AttributeError where it is none."""
+    """Return the figures of a summary, and the run's id.
+
+    Raises LookupError, TypeError, ValueError or AttributeError where it is no summary.
+    """
     began, ended = datetime.fromisoformat(summary["started"]), datetime.fromisoformat(summary["ended"])
     return {
         "run_id": str(summary["run_id"]),
@@ -93,7 +97,7 @@ def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lines(log: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The lines of a log that are whole, and whether a run is writing it."""
+    """Return the whole lines of a log, and whether a run is writing it."""
     try:
         live = is_live(log)
         texts = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -107,7 +111,10 @@ def _lines(log: Path) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _last_run(lines: Iterable[Mapping[str, Any]], live: bool) -> str | None:
-    """Of the run that wrote last; while one is writing, of that: a second one on the same result ends at once."""
+    """Return the id of the run that wrote last; of one that is still running if there is one.
+
+    A second run on the same result ends at once, and has then written after the one that goes on.
+    """
     last: dict[str | None, bool] = {}  # run -> whether it has ended; the run that wrote last comes last
     for line in lines:
         run = line.get("run_id")
@@ -119,10 +126,8 @@ def _last_run(lines: Iterable[Mapping[str, Any]], live: bool) -> str | None:
 
 
 def to_table(nights: Iterable[Night]) -> str:
-    """The nights as a table for a terminal."""
-    rows = [HEAD, *map(_cells, nights)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    """Return the nights as a table for a terminal."""
+    return plain_table(HEAD, map(_cells, nights), left=len(HEAD))
 
 
 def nights_to_json(nights: Iterable[Night]) -> str:
@@ -138,8 +143,7 @@ def _cells(night: Night) -> tuple[str, ...]:
         duration = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
     end = f"{night.exit}, {night.note}" if night.note else str(night.exit)
     started = (night.started or "-")[:16].replace("T", " ")
-    cells = (started, night.night, *counts, _shares(night.accuracy), _shares(night.changed_labels), duration, end)
-    return tuple(map(one_line, cells))
+    return started, night.night, *counts, _shares(night.accuracy), _shares(night.changed_labels), duration, end
 
 
 def _shares(shares: Mapping[str, float]) -> str:

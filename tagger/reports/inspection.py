@@ -1,4 +1,4 @@
-"""What `tagger inspect` found, as it is shown on a terminal and as JSON."""
+"""Show what `tagger inspect` found, on a terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from tagger.catalog.profile import Balance, References
 from tagger.core.text import one_line, to_json
 from tagger.inference.estimate import Estimate
 
-SHOWN = 12  # labels, or values, of a line
+SHOWN = 12  # labels or values that a line lists
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """labels: each with the number of its prompts. balance: None without a truth column."""
+    """One attribute, as it will be asked.
+
+    labels: label -> number of its prompts. balance: None without a truth column.
+    """
 
     labels: dict[str, int]
     truth_column: str | None
@@ -24,8 +27,10 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """drawn: images, of which `readable` decoded. formats: of those. width, height, size: median and largest, in pixels and
-    bytes. errors: code -> images. examples: code -> the first of them, and its row.
+    """The images that were drawn from the manifest and read.
+
+    drawn: how many, of which `readable` decoded. formats: format -> images that decoded. width, height, size: median and largest,
+    in pixels and bytes. errors: code -> images. examples: code -> the first of them, with its row.
     """
 
     drawn: int
@@ -40,8 +45,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """columns: name -> type. questions: by attribute. model: name, revision, whether it is here, on this machine; device and
-    precision, as the estimate takes them. warnings: what will not end a run, and may not be meant.
+    """What a run with the same options would find and take.
+
+    columns: name -> type. questions: by attribute. model: name, revision, whether it is `here` on this machine, and the device
+    and precision that the estimate assumes. warnings: what will not end a run, but may not be meant.
     """
 
     schema_version: int = 1
@@ -62,7 +69,7 @@ class Inspection:
         return to_json(asdict(self))
 
     def to_text(self) -> str:
-        """For a terminal."""
+        """Return what was found as lines for a terminal."""
         columns = ", ".join(
             f"{name} ({kind}{', images' if name == self.image_column else ''})" for name, kind in self.columns.items()
         )
@@ -134,7 +141,7 @@ def _sample(sample: Sample) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """As a person says it."""
+    """Return a duration as a person says it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""A comparison as pictures: confusion matrices, sample predictions, learning curves. PNG, through matplotlib."""
+"""Draw a comparison: confusion matrices, sample predictions, learning curves. PNG, by matplotlib."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from tagger.evaluation.comparison import Score
 
-RIGHT, WRONG = "#1a7f37", "#cf222e"
-NUMBERED = 20  # labels, up to which the cells of a confusion matrix can hold a number
+CORRECT, WRONG = "#1a7f37", "#cf222e"
+NUMBERED = 20  # labels of the largest confusion matrix whose cells can hold a number
 DPI = 100
 
 
 class Sample(NamedTuple):
-    """pixels: uint8 (H, W, 3). answers: system, label, confidence."""
+    """A picture and what each system answered; pixels: uint8 (H, W, 3). answers: (system, label, confidence)."""
 
     pixels: NDArray[np.uint8]
     truth: str
@@ -29,7 +29,7 @@ class Sample(NamedTuple):
 
 
 def draw_confusion(scores: Sequence[Score], labels: Sequence[str]) -> bytes:
-    """A matrix for each score, its rows (true labels) in percent."""
+    """Draw a confusion matrix for each score, its rows (true labels) in percent."""
     side = min(2.5 + 0.45 * len(labels), 20.0)
     figure = Figure(figsize=(side * len(scores), side), layout="constrained")
     for axes, score in zip(_grid(figure, 1, len(scores))[0], scores, strict=True):
@@ -50,7 +50,7 @@ def draw_confusion(scores: Sequence[Score], labels: Sequence[str]) -> bytes:
 
 
 def draw_samples(samples: Sequence[Sample], columns: int) -> bytes:
-    """A sheet: each picture under its true label, with what each system answered, how sure it was, and whether it was right."""
+    """Draw each picture under its true label, with each system's answer, its confidence, and whether it is correct."""
     rows = -(-len(samples) // columns)
     lines = max(len(sample.answers) for sample in samples)
     figure = Figure(figsize=(2.1 * columns, (2.2 + 0.2 * lines) * rows))
@@ -62,23 +62,23 @@ def draw_samples(samples: Sequence[Sample], columns: int) -> bytes:
         axes.imshow(sample.pixels)
         _text(axes.set_title, sample.truth, fontsize=10)
         for number, (system, label, confidence) in enumerate(sample.answers):
-            right = label == sample.truth
+            correct = label == sample.truth
             axes.text(
                 0.5,
                 -0.04 - 0.1 * number,
-                f"{'✓' if right else '✗'} {system}: {label} {confidence:.0%}",
+                f"{'✓' if correct else '✗'} {system}: {label} {confidence:.0%}",
                 transform=axes.transAxes,
                 ha="center",
                 va="top",
                 fontsize=8,
-                color=RIGHT if right else WRONG,
+                color=CORRECT if correct else WRONG,
                 parse_math=False,
             )
     return _png(figure)
 
 
 def draw_curves(scores: Sequence[Score]) -> bytes:
-    """Accuracy by the number of shots, a line for each system, with its interval."""
+    """Draw the accuracy by the number of shots, a line for each system, with its interval."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     [[axes]] = _grid(figure, 1, 1)
     for system in dict.fromkeys(score.system for score in scores):
@@ -112,6 +112,6 @@ def _text(write: Any, text: str, **style: Any) -> None:
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks
+        warnings.simplefilter("ignore", UserWarning)  # about letters that the font lacks
         figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""How a run ended, for Prometheus: metrics.prom in its run folder, in the text format."""
+"""Write how a run ended for Prometheus: metrics.prom in its run folder, in the text format."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LAST_SUCCESS = "tagger_last_success_timestamp_seconds"
 def write_metrics(folder: Path, exit_code: int, ended: float, last_success: float, summary: RunSummary | None) -> None:
     """Write metrics.prom, whole or not at all. Raises OSError.
 
-    ended, last_success: seconds since 1970; the latter is 0 where no run has succeeded. summary: of a run that has written
-    results, published or not.
+    ended, last_success: seconds since 1970; the latter is 0 where no run has succeeded. summary: the one of a run that has
+    written results, published or not; else None.
     """
     registry = CollectorRegistry()
 
@@ -38,21 +38,23 @@ def write_metrics(folder: Path, exit_code: int, ended: float, last_success: floa
     if summary is not None:
         rows = {"tagged": summary.tagged, "review": summary.review, "error": summary.errors.total()}
         evaluated = summary.evaluation.attributes if summary.evaluation else {}
+        accuracy = {name: one.accuracy for name, one in evaluated.items()}
+        macro_f1 = {name: one.macro_f1 for name, one in evaluated.items()}
         changed = {name: one.changed / one.rows if one.rows else None for name, one in summary.changed_labels.items()}
         gauge("tagger_rows", "Rows of the results.", rows, "status")
         gauge("tagger_errors", "Rows with an error.", summary.errors, "code")
-        gauge("tagger_accuracy", "Of the labelled rows.", {name: one.accuracy for name, one in evaluated.items()}, "attribute")
-        gauge("tagger_macro_f1", "Of the labelled rows.", {name: one.macro_f1 for name, one in evaluated.items()}, "attribute")
-        gauge("tagger_changed_labels_ratio", "Of the rows labelled in the earlier result, too.", changed, "attribute")
+        gauge("tagger_accuracy", "Accuracy on the labelled rows.", accuracy, "attribute")
+        gauge("tagger_macro_f1", "Macro F1 on the labelled rows.", macro_f1, "attribute")
+        gauge("tagger_changed_labels_ratio", "Share of the labels that differ from the earlier result.", changed, "attribute")
         gauge("tagger_encoded_images", "Images that went through the encoder.", summary.encoded_images)
-        gauge("tagger_images_per_second", "Rows of the results, by the run's seconds.", summary.images_per_second)
-        gauge("tagger_stage_seconds", "What the run's time went into.", summary.stage_seconds, "stage")
-        gauge("tagger_peak_memory_bytes", "Of the process that encodes.", summary.peak_memory_bytes)
+        gauge("tagger_images_per_second", "Rows of the results, divided by the run's seconds.", summary.images_per_second)
+        gauge("tagger_stage_seconds", "Seconds that each stage took.", summary.stage_seconds, "stage")
+        gauge("tagger_peak_memory_bytes", "Peak memory of the process that encodes.", summary.peak_memory_bytes)
     write_bytes(folder / METRICS, generate_latest(registry))
 
 
 def read_last_success(folder: Path) -> float:
-    """When a run last published results, as this run folder's metrics.prom has it; 0 where it does not say."""
+    """Return when a run last published results, in seconds since 1970, by this run folder's metrics.prom; 0 if not known."""
     try:
         families = text_string_to_metric_families((folder / METRICS).read_text(encoding="utf-8"))
         return max((sample.value for family in families for sample in family.samples if sample.name == LAST_SUCCESS), default=0.0)

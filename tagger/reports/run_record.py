@@ -1,4 +1,4 @@
-"""What a run leaves for others to read, however it ends: its lines in log.jsonl, and metrics.prom."""
+"""Record a run for others to read, however it ends: its lines in log.jsonl, and metrics.prom."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Record:
 def recorded(manifest: str, output: Path | None, previous: Path | None) -> Iterator[Record]:
     """Record a run that tags `manifest`, in the run folder of `output`; nowhere where this is None.
 
-    previous: the earlier result that its labels are compared with; when it was published is the last success of a run that
+    previous: the earlier result that its labels are compared with, whose time of success counts as the last one where this run
     fails.
     """
     began, code = time.monotonic(), 0

@@ -1,4 +1,4 @@
-"""What a run did, as it is written to summary.json and shown on a terminal."""
+"""Summarise what a run did, for summary.json and for a terminal."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tagger.evaluation.metrics import Evaluation
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What summary.json holds (summary.schema.json); `errors` is code -> rows, `evaluation` is None where no attribute has a
-    truth column.
+    """The summary of a run; its fields are those of summary.json (summary.schema.json).
 
-    `output` is where the results are: at the place that was asked for if they are `published`, else aside; a URL on an object
-    store. `exit_code` is 0, or 3 where one of the `gates` failed. `previous`: the earlier result that `changed_labels` are
-    counted against, by attribute; empty without one, or where rows cannot be matched. `busy` is each stage's share of the time
-    that it had. `confidence`: of each attribute, "calibrated" or "uncalibrated". `fallback_images`: what the fallback's encoder
-    has seen.
+    output: where the results are, at the place that was asked for if they are `published`, else aside; a URL on an object
+    store. exit_code: 0, or 3 where one of the `gates` failed. errors: code -> rows. confidence: attribute -> "calibrated" or
+    "uncalibrated". encoded_images, fallback_images: images that went through the encoder, and through the fallback's. busy: stage
+    -> the share of its time in which it was at work. evaluation: None where no attribute has a truth column. previous: the
+    earlier result that `changed_labels` (by attribute) are counted against; those are empty without one, or where its rows
+    cannot be matched.
     """
 
     schema_version: int = 2
@@ -56,12 +56,12 @@ class RunSummary:
     gates: Sequence[GateResult] = ()
 
     def read(self) -> pa.Table:
-        """The results, whole."""
+        """Read the whole results. Raises ManifestError."""
         with Workspace() as space, open_results(space.local(self.output)) as file:
             return file.read()
 
     def to_text(self) -> str:
-        """The evaluation and the counts, for a terminal."""
+        """Return the evaluation and the counts, for a terminal."""
         errors = ", ".join(f"{count} {code}" for code, count in self.errors.most_common())
         counts = (
             f"{self.rows} rows: {self.tagged} tagged, {self.review} to review, {self.errors.total()} errors"
@@ -71,8 +71,8 @@ class RunSummary:
             stage, share = max(self.busy.items(), key=lambda item: item[1])
             fallback = f", {self.fallback_images} by the fallback" if self.fallback_images else ""
             counts += f"; {self.encoded_images} encoded{fallback}; limited by: {stage} ({share:.0%} busy)"
-        if loose := [name for name, kind in self.confidence.items() if kind == "uncalibrated"]:
-            counts += f"\nconfidence: uncalibrated ({', '.join(loose)}); see `tagger calibrate`"
+        if uncalibrated := [name for name, kind in self.confidence.items() if kind == "uncalibrated"]:
+            counts += f"\nconfidence: uncalibrated ({', '.join(uncalibrated)}); see `tagger calibrate`"
         if self.changed_labels:
             shares = (f"{name} {one.changed} of {one.rows} rows" for name, one in self.changed_labels.items())
             counts += f"\nlabels changed since {one_line(self.previous or '')}: {', '.join(shares)}"

@@ -10,10 +10,14 @@ from pydantic import Field, ValidationError
 
 from tagger.core.errors import ConfigError
 from tagger.core.frozen import Frozen
+from tagger.core.text import first_line
 
 
 class Source(Frozen):
-    """A system's temperature, and what it was fitted for. before, after: metrics on held-out rows."""
+    """Hold a system's temperature, and the hashes of the weights and prompts that it was fitted for.
+
+    before, after: metrics on held-out rows, without and with the temperature.
+    """
 
     temperature: float = Field(gt=0)
     weights: str
@@ -23,7 +27,9 @@ class Source(Frozen):
 
 
 class Calibration(Frozen):
-    """One attribute's calibration. mode, below: those of the fallback, "none" without. review: how `review_below` was chosen."""
+    """Hold one attribute's calibration. mode, below: those of the fallback, "none" and None without one. review: how
+    `review_below` was chosen.
+    """
 
     labels: tuple[str, ...]
     mode: Literal["none", "low-confidence", "ensemble"]
@@ -37,7 +43,7 @@ class Calibration(Frozen):
 
 
 class CalibrationFile(Frozen):
-    """What calibration.json holds; `manifest` is the SHA-256 of the one whose labelled rows it was fitted on."""
+    """Hold what calibration.json does; `manifest` is the SHA-256 of the manifest whose labelled rows it was fitted on."""
 
     schema_version: Literal[1] = 1
     manifest: str
@@ -46,7 +52,7 @@ class CalibrationFile(Frozen):
 
 
 def read_calibration(path: Path, attribute: str, labels: tuple[str, ...]) -> Calibration:
-    """An attribute's calibration from the file of `tagger calibrate`; ConfigError where it has none, or one of other labels."""
+    """Read an attribute's calibration from the file of `tagger calibrate`; ConfigError for none, or one of other labels."""
     where = f'attribute "{attribute}": calibration {path}'
     try:
         content = CalibrationFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -59,7 +65,7 @@ def read_calibration(path: Path, attribute: str, labels: tuple[str, ...]) -> Cal
             f"{where}: expected what `tagger calibrate` writes, found {named}: {problem['msg']}; run it again"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: expected JSON, found: {error}; run `tagger calibrate` again") from error
+        raise ConfigError(f"{where}: expected JSON, found: {first_line(error)}; run `tagger calibrate` again") from error
     if attribute not in content.attributes:
         found = ", ".join(content.attributes)
         raise ConfigError(f"{where}: expected one of this attribute, found {found}; run `tagger calibrate` again")
@@ -73,7 +79,7 @@ def read_calibration(path: Path, attribute: str, labels: tuple[str, ...]) -> Cal
 
 
 def temperature_of(calibration: Calibration | None, source: str, weights: str, prompts: str) -> float:
-    """The temperature of a system, 1 without a calibration; ConfigError for a calibration of other weights or prompts."""
+    """Return a system's temperature, 1 without a calibration; ConfigError for a calibration of other weights or prompts."""
     if calibration is None:
         return 1.0
     if (found := calibration.sources.get(source)) is None:

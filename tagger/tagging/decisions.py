@@ -1,4 +1,4 @@
-"""Probabilities -> decisions: whose they are, the best labels, and whether a person should look."""
+"""Probabilities -> decisions: which system made them, the best labels, and whether a person should look."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ import torch
 from numpy.typing import NDArray
 
 from tagger.core.types import Decision
-from tagger.settings.attributes import Attribute
 
 TOP_K = 5
 TINY = float(np.finfo(np.float32).tiny)
 
 
-def decide(probabilities: NDArray[np.float32], attribute: Attribute, source: NDArray[np.str_]) -> Decision:
-    """The TOP_K best labels of each image (all K where there are fewer) by its probabilities (N, K); `source` is str (N,)."""
-    # A stable sort: labels that tie keep the order they were given in.
+def decide(probabilities: NDArray[np.float32], source: NDArray[np.str_], name: str, review_below: float | None) -> Decision:
+    """Decide about N images by an attribute's probabilities (N, K): the TOP_K best labels, all K where there are fewer.
+
+    source: str (N,), which system each image's probabilities are from. name: the attribute's. review_below: a person should look
+    at a less confident decision; None: at none.
+    """
+    # A stable sort: labels that tie keep their order.
     confidence, top = (part[:, :TOP_K] for part in torch.from_numpy(probabilities).sort(dim=1, descending=True, stable=True))
-    below = attribute.review_below or 0.0
+    below = review_below or 0.0
     review = tuple(
-        f"low-confidence: {attribute.name} {value:.3f} is below {below:g}" if value < below else None
-        for value in confidence[:, 0].tolist()
+        f"low-confidence: {name} {value:.3f} is below {below:g}" if value < below else None for value in confidence[:, 0].tolist()
     )
     return Decision(top=top.numpy(), confidence=confidence.numpy(), review=review, source=source)
 
 
 def more_confident(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """bool (N,): where the second's largest probability is above the first's; both float32 (N, K)."""
+    """Return bool (N,): whether the second's largest probability is above the first's; both are float32 (N, K)."""
     better: NDArray[np.bool_] = second.max(1) > first.max(1)
     return better
 
 
 def average(first: NDArray[np.float32], second: NDArray[np.float32], weight: float, temperature: float) -> NDArray[np.float32]:
-    """The mean of probabilities (N, K), the second's with `weight`, at a temperature of its own: softmax(log(mean) / T)."""
+    """Average two systems' probabilities (N, K), the second's with `weight`, and apply a temperature: softmax(log(mean) / T)."""
     mean = (1 - weight) * first + weight * second
     if temperature == 1:
         return mean

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class ZeroShotHead:
-    """Scores an image against the prompts of every label (Radford et al. 2021, figure 3 and section 3.1.4).
+    """Score an image against the prompts of every label (Radford et al. 2021, figure 3 and section 3.1.4).
 
     prompt_embeddings: for each of K labels float32 (P, D), its prompts' L2-normalised embeddings; a label is their mean,
     normalised again. logit_scale: the model's own.
@@ -21,16 +21,16 @@ class ZeroShotHead:
         self.logit_scale = logit_scale
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        """float32 (N, D), L2-normalised -> float32 (N, K)."""
+        """Score embeddings float32 (N, D), L2-normalised, as logits float32 (N, K)."""
         return self.logit_scale * embeddings @ self.label_embeddings.T
 
 
 class LinearHead:
-    """The last layer of a classifier: weight float32 (K, D), bias float32 (K,)."""
+    """Apply the last layer of a classifier: weight float32 (K, D), bias float32 (K,)."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight, self.bias = weight, bias
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        """float32 (N, D) -> float32 (N, K)."""
+        """Score embeddings float32 (N, D) as logits float32 (N, K)."""
         return F.linear(embeddings, self.weight, self.bias)

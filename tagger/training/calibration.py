@@ -54,7 +54,7 @@ def sources_of(
     first, second: float32 (N, K), the probabilities of the predictor and, where the rule has a fallback, of the hybrid's second.
     """
     encoder = predictor.encoder
-    prompts = prompts_hash(attribute) if encoder.source == "clip" else ""
+    prompts = prompts_hash(attribute) if encoder.reads_prompts else ""
     alone = {encoder.source: Uncalibrated(log_probabilities(first), 1.0, encoder.weights, prompts)}
     if hybrid is None or second is None:
         return alone

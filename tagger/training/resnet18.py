@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 
 from tagger.core.errors import ConfigError, ModelError
 from tagger.core.files import write_bytes
-from tagger.encoders.resnet18 import Normalise
+from tagger.encoders.normalise import Normalise
 from tagger.settings.options import Recipe
 from tagger.training.split import split
 
@@ -79,7 +79,7 @@ def train(
     """
     rows, held_out = split(truth, recipe.validation, recipe.seed)
     network = initial_network(recipe.init, labels, recipe.seed).to(device)
-    normalise = Normalise(recipe.preprocessing).to(device)
+    normalise = Normalise(recipe.preprocessing, torch.float32).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     target = torch.from_numpy(truth)
     identity = _identity(recipe, pixels, truth) if state else ""
@@ -125,7 +125,7 @@ def predict(
     network.load_state_dict(weights, assign=True)
     if not len(rows):
         return np.empty((0, labels), np.float32)
-    return logits_of(network.to(device), Normalise(recipe.preprocessing).to(device), pixels, rows, device).numpy()
+    return logits_of(network.to(device), Normalise(recipe.preprocessing, torch.float32).to(device), pixels, rows, device).numpy()
 
 
 @torch.inference_mode()

@@ -213,7 +213,7 @@ def _score(
         test=study.test,
         seeds=study.seeds,
         scores=tuple(scores),
-        said=tuple(worse_hybrids(scores, HYBRID)),
+        notes=tuple(worse_hybrids(scores, HYBRID)),
         versions={library: version(library) for library in VERSIONS},
     )
 

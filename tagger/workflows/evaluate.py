@@ -10,7 +10,7 @@ import pyarrow as pa
 from tagger.catalog.manifest import bytes_per_row, rows_per_shard
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.results import open_results
-from tagger.catalog.sandbox import check
+from tagger.catalog.sandbox import read_elsewhere
 from tagger.catalog.schemas import tagger_metadata
 from tagger.core.errors import UsageError
 from tagger.evaluation.metrics import Evaluation, Evaluator
@@ -23,7 +23,7 @@ def evaluate(results: str | Path, attributes: Sequence[str] = ()) -> Evaluation:
     """
     with Workspace() as space:
         file = space.local(results)
-        check(str(file))
+        read_elsewhere(file)
         return _evaluate(results, file, attributes)
 
 

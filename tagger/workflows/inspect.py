@@ -73,12 +73,12 @@ def inspect(
         }
         shutdown.check()
         # torch and transformers take seconds to import: only now that everything else is known to be right.
-        from tagger.encoders.backends import check
+        from tagger.encoders.backends import check_backend
         from tagger.inference.load import choose_device
 
         chosen = job.settings.model
         where = choose_device("cpu" if machine.device is None and chosen.backend == "openvino" else machine.device)
-        check(chosen.backend, chosen.precision, where)
+        check_backend(chosen.backend, chosen.precision, where)
         costs, missing = _costs(job)
         workers = choose_workers(where.type) if machine.workers is None else machine.workers
         workers = fit_shared_memory(workers, 3 * machine.batch_size * sum(_pixels(cost) for cost in costs))
@@ -174,7 +174,7 @@ def _estimate(
     """The precision that the estimate takes, and the estimate."""
     from joblib import cpu_count
 
-    from tagger.encoders.backends import DTYPES, choose
+    from tagger.encoders.backends import DTYPES, choose_precision
     from tagger.encoders.cost import measure_speed
     from tagger.inference.estimate import START_SECONDS, TOWER_SHARE, Estimate, estimate_memory, estimate_seconds
     from tagger.inference.precision_trial import TRIED
@@ -185,7 +185,7 @@ def _estimate(
     at_once = ENCODED_AT_ONCE.get(device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
     used: str = settings.model.precision
     if used == "auto":
-        used = "fp32" if settings.model.is_resnet18 else choose(device)
+        used = "fp32" if settings.model.is_resnet18 else choose_precision(device)
     speed = TOWER_SHARE * measure_speed(first, at_once, device, DTYPES.get(used, DTYPES["fp32"]))
     encode = first.operations / speed
     if len(costs) > 1 and settings.fallback and settings.fallback.mode == "ensemble":  # else only some rows see it

@@ -11,7 +11,7 @@ from tagger.catalog.object_storage import Workspace, kind
 from tagger.catalog.outputs import choose_output, run_folder
 from tagger.catalog.results import open_results
 from tagger.catalog.retry import open_earlier
-from tagger.catalog.sandbox import check
+from tagger.catalog.sandbox import read_elsewhere
 from tagger.catalog.schemas import require_no_tags
 from tagger.core.errors import ManifestError, UsageError
 from tagger.core.urls import is_object_url
@@ -59,7 +59,7 @@ def make_plan(job: Job, space: Workspace, output: Output) -> Plan:
         if rows != manifest.rows:
             raise UsageError("--retry-errors: expected it without --limit; leave one out")
         result = space.local(output.retry_errors)
-        check(str(result))
+        read_elsewhere(result)
         earlier = open_earlier(result, manifest)
     objects = [space.urls[file] for file in manifest.files if file in space.urls]
     target = choose_output(manifest, objects, output.path, output.overwrite, output.in_place)
@@ -84,7 +84,7 @@ def _open_previous(place: Path | str, space: Workspace, manifest: Manifest, requ
             return None
         path = space.local(place)
         if path.resolve() not in {file.resolve() for file in manifest.files}:  # in place: it has been checked
-            check(str(path.absolute()))
+            read_elsewhere(path)
         open_results(path).close()
     except (ManifestError, OSError):
         if required:

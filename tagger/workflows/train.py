@@ -20,7 +20,7 @@ from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes
-from tagger.encoders.resnet18_checkpoint import METADATA_KEY, Trained
+from tagger.encoders.resnet18_checkpoint import METADATA_KEY, ResNet18Description
 from tagger.images.workers import choose_workers, start_early
 from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.attributes import Attribute
@@ -47,7 +47,7 @@ def train_resnet18(
     overwrite: bool = False,
     machine: Machine = Machine(),  # noqa: B008  # frozen
     **overrides: Unpack[Overrides],
-) -> Trained:
+) -> ResNet18Description:
     """Fine-tune torchvision's ResNet18 on the labelled rows of `manifest` and write a checkpoint to `output`.
 
     attribute: which one of the settings', where there are several. An interrupted training is continued when it is asked for
@@ -91,7 +91,7 @@ def train_resnet18(
                     state=state,
                     advance=partial(_advance, bar),
                 )
-            trained = Trained(
+            trained = ResNet18Description(
                 attribute=chosen.name,
                 labels=chosen.label_names,
                 preprocessing=recipe.preprocessing,

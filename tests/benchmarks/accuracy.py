@@ -1,9 +1,9 @@
-"""What speed costs in accuracy: our job in each precision beside transformers' own processor and model in fp32.
+"""Measure what speed costs in accuracy: our job in each precision beside transformers' own processor and model in fp32.
 
 python tests/benchmarks/accuracy.py --jobs torch:fp32 torch:bf16 openvino:bf16 openvino:int8
 
-Over photos and the sample catalogue's pictures, with the sample model. Rows with another label, those among them whose two
-labels are further apart than 0.02 for the reference, and by how much the confidence differs.
+The sample model tags photos and the sample catalogue's pictures. The table has the rows that get another label, those among
+them whose two labels are further apart than 0.02 for the reference, and by how much the confidence differs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TIE = 0.02
 
 
 def reference(paths: Sequence[Path], labels: Sequence[str]) -> torch.Tensor:
-    """Probabilities (N, K) by transformers alone."""
+    """Return the probabilities (N, K) that transformers alone gives."""
     clip, processor = CLIPModel.from_pretrained(SAMPLE, dtype=torch.float32).eval(), CLIPProcessor.from_pretrained(SAMPLE)
     prompts = [f"A photo of a {label}." for label in labels]
 

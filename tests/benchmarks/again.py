@@ -1,9 +1,9 @@
-"""The usual night: how long a catalogue takes when nothing, its labels, or one image in a hundred has changed.
+"""Time the usual night: a catalogue in which nothing, its labels, or one image in a hundred has changed.
 
 python tests/benchmarks/again.py --rows 20000
 
-Pictures of noise in files of their own, the sample catalogue's model. Rows per second are those of summary.json: from the
-first read to the published result, without the start of Python and the loading of the model.
+The catalogue consists of files of noise, tagged by the sample catalogue's model. Rows per second are taken from summary.json:
+they cover the time from the first read to the published result, without the start of Python and the loading of the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def picture(number: int, side: int) -> bytes:
 
 
 def run(folder: Path, labels: str, *options: str) -> dict[str, float]:
-    """One run of the command line; what its summary says, and the seconds of the whole process."""
+    """Run the command line once; return what its summary says, and the seconds of the whole process."""
     command = [
         sys.executable,
         "-m",

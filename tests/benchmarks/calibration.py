@@ -1,5 +1,6 @@
-"""How far calibrated confidences can be believed: fitted on one half of Fashion-MNIST's test rows, judged on the other, with
-many splits into halves.
+"""Measure how far calibrated confidences can be believed.
+
+They are fitted on one half of Fashion-MNIST's test rows and evaluated on the other half, for many splits into halves.
 
 python tests/benchmarks/calibration.py --fashion-mnist FOLDER --precisions 0.95 0.98
 """
@@ -25,7 +26,7 @@ import fashion_mnist  # noqa: E402  # beside the scripts that made the sample ca
 
 
 def write_manifest(source: Path, path: Path) -> None:
-    """The test split's 10,000 pictures, embedded, with their classes."""
+    """Write the test split's 10,000 pictures, embedded, with their classes."""
     images, classes = fashion_mnist.read(source, "t10k")
     pictures = []
     for image in images:
@@ -65,7 +66,7 @@ def main() -> None:
             ]
             rows.append([precision, *(spread(values, 4) for values in figures)])
     heads = ["ECE before", "ECE after", "temperature", "precision found", "share to review"]
-    print_table(["wished precision", *heads], rows)
+    print_table(["target precision", *heads], rows)
 
 
 if __name__ == "__main__":  # workers are separate processes

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a catalogue made of real photos, a run of the command line, and words about the machine."""
+"""Give the benchmarks what they share: a catalogue of real photos, a run of the command line, a description of the machine."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ Size = tuple[int, int]
 
 
 def size(text: str) -> Size:
-    """An argument such as 400x533."""
+    """Parse an argument such as 400x533."""
     width, height = map(int, text.split("x"))
     return width, height
 
 
 def add_arguments(parser: argparse.ArgumentParser, count: int) -> None:
-    """Those of every benchmark on photos."""
+    """Add the arguments of every benchmark on photos."""
     parser.add_argument("--photos", type=Path, default=DATA / "clothing", help="folder of JPEGs; default: in TAGGER_TEST_DATA")
     parser.add_argument("--count", type=int, default=count, help="images in the catalogue")
     parser.add_argument("--model", type=Path, default=CACHE / "vit-b-32", help="checkpoint; made by make_model.py if absent")
 
 
 def make_catalogue(folder: Path, photos: Path, count: int, picture_size: Size) -> Path:
-    """JPEGs of this size and a manifest of them, whose path is returned; the same ones every time."""
+    """Make JPEGs of this size and a manifest of them, the same ones every time; return the manifest's path."""
     sources = sorted(photos.rglob("*.jpg"))
     if not sources:
         sys.exit(f"{photos}: expected JPEGs, found none; name a folder of photos with --photos")
@@ -60,7 +60,7 @@ def make_catalogue(folder: Path, photos: Path, count: int, picture_size: Size) -
 
 
 def _picture(place: tuple[int, Path, Path], picture_size: Size) -> None:
-    """One photo, cut and perhaps mirrored as no other is, so that no two files are the same."""
+    """Save one photo, cropped and perhaps mirrored as no other is, so that no two files are the same."""
     number, source, target = place
     dice = random.Random(number)
     with Image.open(source) as photo:
@@ -72,7 +72,7 @@ def _picture(place: tuple[int, Path, Path], picture_size: Size) -> None:
 
 
 def describe(manifest: Path) -> str:
-    """The catalogue in words."""
+    """Describe the catalogue in words."""
     files = sorted((manifest.parent / "images").iterdir())
     with Image.open(files[0]) as first:
         width, height = first.size
@@ -81,7 +81,7 @@ def describe(manifest: Path) -> str:
 
 
 def tag(manifest: Path, model: Path, *options: object) -> dict[str, Any]:
-    """One run of the command line as a process of its own: its summary, and `process_seconds`."""
+    """Run the command line once as a process of its own; return its summary, and `process_seconds`."""
     command = [sys.executable, "-m", "tagger", "run", str(manifest), "--quiet", "--overwrite"]
     command += ["--model", str(model), "--labels", ",".join(LABELS), *map(str, options)]
     began = time.perf_counter()
@@ -94,20 +94,20 @@ def tag(manifest: Path, model: Path, *options: object) -> dict[str, Any]:
 
 
 def last_json(command: Sequence[object], **options: Any) -> dict[str, Any]:
-    """What a program of the benchmarks says: the last line of its stdout, and `process_seconds`."""
+    """Run a program of the benchmarks; return the JSON on the last line of its stdout, and `process_seconds`."""
     began = time.perf_counter()
     done = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True, **options)
     return {**json.loads(done.stdout.splitlines()[-1]), "process_seconds": time.perf_counter() - began}
 
 
 def model_alone(manifest: Path, model: Path, *options: object) -> float:
-    """Images per second of the very encoder that a run with these options uses, in a process of its own."""
+    """Measure the encoder of a run with these options alone, in a process of its own; return images per second."""
     names = ["--model", model, "--labels", ",".join(LABELS), *options]
     return float(last_json([sys.executable, HERE / "model_alone.py", manifest, *names])["images_per_second"])
 
 
 def machine(*packages: str) -> str:
-    """Date, processor, cores and versions, for the line above a table."""
+    """Return date, processor, cores and versions, for the line above a table."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", *packages))
     return f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores ({_processor()}), Python {platform.python_version()}, {versions}."
@@ -122,13 +122,13 @@ def _processor() -> str:
 
 
 def spread(values: Iterable[float], digits: int = 1) -> str:
-    """Median, lowest and highest."""
+    """Format median, lowest and highest."""
     found = list(values)
     return f"{statistics.median(found):,.{digits}f} ({min(found):,.{digits}f} to {max(found):,.{digits}f})"
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """As Markdown."""
+    """Print a table as Markdown."""
     print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for row in rows:
         print(f"| {' | '.join(map(str, row))} |", flush=True)

@@ -1,9 +1,9 @@
-"""Decoding alone: the job's processes, as many threads around the same function, and SPDL's threads where it is installed.
+"""Time decoding alone: by the job's processes, as many threads around the same function, and SPDL's threads if it is installed.
 
 python tests/benchmarks/decoders.py --sizes 400x533 1600x2132
 
-Images per second from files to uint8 pixels of 224x224, with 2 processes or threads, medians of several rounds in turn. SPDL
-(`pip install spdl`, and FFmpeg's libraries) decodes and resizes with FFmpeg, in its own way: its pixels are others.
+Prints images per second from files to uint8 pixels of 224x224, with 2 processes or threads, as medians of several rounds in
+turn. SPDL (`pip install spdl`, and FFmpeg's libraries) decodes and resizes in FFmpeg's own way, so its pixels differ.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLIP = Preprocessing(resize=224, crop=(224, 224), resample=3, rescale=1 / 255, m
 
 
 def processes(files: list[Path]) -> float:
-    """Timed once every process has handed over a batch."""
+    """Return images per second, timed once every process has handed over a batch."""
     refs = [ImageRef(row, str(file)) for row, file in enumerate(files)]
     batches = [refs[start : start + TOGETHER] for start in range(0, len(refs), TOGETHER)]
     policy = ImagePolicy(roots=(files[0].parent,))

@@ -1,9 +1,9 @@
-"""What `tagger inspect` expects of a run, beside what the run takes: process seconds, and memory at the highest.
+"""Compare what `tagger inspect` expects of a run with what the run takes: seconds of the process, and peak memory.
 
 python tests/benchmarks/estimates.py --count 256
 
-The sample catalogue, and JPEGs of two sizes with a checkpoint of ViT-B/32's size, each in the precision that is chosen and in
-fp32, from nothing. Memory is that of the whole tree of processes (rows.py); Linux only.
+The runs tag the sample catalogue, and JPEGs of two sizes with a checkpoint of ViT-B/32's size, each in the precision that
+`auto` chooses and in fp32, without a cache. Memory is that of the whole process tree (rows.py). Linux only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rows import Sampler
 
 
 def inspect(manifest: Path, model: Path, *options: str) -> tuple[dict[str, float], float]:
-    """What it says, and the seconds that it took to say so."""
+    """Return the estimate of `tagger inspect`, and the seconds that it took."""
     command = [
         sys.executable,
         "-m",
@@ -43,7 +43,7 @@ def inspect(manifest: Path, model: Path, *options: str) -> tuple[dict[str, float
 
 
 def copy_sample(folder: Path) -> Path:
-    """The sample catalogue without its bad images."""
+    """Copy the sample catalogue without its bad images; return the manifest's path."""
     shutil.copytree(SAMPLE.parent / "images", folder)
     table = pq.read_table(SAMPLE.parent / "manifest.parquet")
     whole = []
@@ -56,7 +56,7 @@ def copy_sample(folder: Path) -> Path:
 
 
 def measure(name: str, manifest: Path, model: Path, precision: str, folder: Path) -> list[object]:
-    """One row of the table."""
+    """Measure one row of the table."""
     expected, took = inspect(manifest, model, "--precision", precision)
     with Sampler(folder) as sampler:
         done = tag(manifest, model, "--no-cache", "--precision", precision)

@@ -1,8 +1,9 @@
-"""What a fallback costs: runs of one manifest by CLIP alone, by the checkpoint alone, and by both, for several thresholds.
+"""Measure what a fallback costs: tag one manifest by CLIP alone, by the checkpoint alone, and by both at several thresholds.
 
 python tests/benchmarks/fallback.py labelled.parquet --checkpoint resnet18.safetensors --below 0.5 0.7 0.9
 
-In turn, several rounds, without the cache; seconds from the first read to the result, without the loading of models.
+They run in turn for several rounds, without the cache. Seconds run from the first read to the result, without the loading of
+models.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def _decided(result: Path) -> float:
-    """The share of rows that the checkpoint decided."""
+    """Return the share of rows that the checkpoint decided."""
     [column] = [name for name in pq.read_schema(result).names if name.endswith("_source")]
     sources = pq.read_table(result, columns=[column])[column].to_pylist()
     return sources.count("resnet18") / len(sources)

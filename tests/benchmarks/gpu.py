@@ -1,11 +1,12 @@
-"""The sheet of an accelerator: what each part of a run reaches alone, and what the whole job reaches beside it.
+"""Measure an accelerator: what each part of a run reaches alone, and what the whole job reaches.
 
 python tests/benchmarks/gpu.py --photos FOLDER --precisions fp16 bf16
 
-Model alone: the run's encoder over pixels that are on the device. Decode alone: a run's decoding processes with no encoder
-behind them, once all of them are at work. Copy alone: batches from the host's locked pages to the device. Whole job:
-`tagger run` without a cache, from the first read to the published result. The lower of model and decode alone is the most
-that a whole job could reach. Without an accelerator, `--device cpu --precisions fp32 --count 64` shows that it works.
+Model alone is the run's encoder over pixels that are on the device already. Decode alone is a run's decoding processes without
+an encoder behind them, once all of them are at work. Copy alone is batches from the host's page-locked memory to the device.
+Whole job is `tagger run` without a cache, from the first read to the published result. The lower of model and decode alone is
+the most that a whole job could reach. Without an accelerator, `--device cpu --precisions fp32 --count 64` shows that the
+script works.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Rates = dict[str, list[float]]
 
 
 def decode_alone(manifest: Path, model: Path, workers: int) -> float:
-    """Images per second of the decoding processes, timed once each has handed over what it had prepared."""
+    """Return images per second of the decoding processes, timed once each has handed over what it had prepared."""
     refs = [ImageRef(row, f"images/{file.name}") for row, file in enumerate(sorted((manifest.parent / "images").iterdir()))]
     batches = [refs[start : start + READ_TOGETHER] for start in range(0, len(refs), READ_TOGETHER)]
     preprocessing = read_preprocessing(CLIPImageProcessor.from_pretrained(model), str(model))
@@ -54,7 +55,7 @@ def decode_alone(manifest: Path, model: Path, workers: int) -> float:
 
 
 def copy_alone(device: str, side: int = 224, seconds: float = 3.0) -> float:
-    """Images per second from the host to the device."""
+    """Return images per second from the host to the device."""
     on_cuda = device.startswith("cuda")
     pixels = torch.zeros((PIECE, 3, side, side), dtype=torch.uint8, pin_memory=on_cuda)
     there = torch.empty_like(pixels, device=device)
@@ -70,7 +71,10 @@ def copy_alone(device: str, side: int = 224, seconds: float = 3.0) -> float:
 
 @contextmanager
 def utilisation() -> Iterator[list[tuple[float, float]]]:
-    """(moment, percent) of the first NVIDIA GPU, several times a second, there when the block has ended; nothing without one."""
+    """Yield a list that holds (moment, percent) of the first NVIDIA GPU, several times a second, once the block has ended.
+
+    It stays empty without such a GPU.
+    """
     samples: list[tuple[float, float]] = []
     if shutil.which("nvidia-smi") is None or not torch.cuda.is_available():
         yield samples
@@ -91,7 +95,7 @@ def utilisation() -> Iterator[list[tuple[float, float]]]:
 
 
 def whole_job(manifest: Path, options: argparse.Namespace, precision: str) -> tuple[float, float | None]:
-    """Images per second, and how busy the GPU was from the first read on, in percent."""
+    """Return images per second, and how busy the GPU was from the first read on, in percent."""
     with utilisation() as samples:
         done = tag(manifest, options.model, "--no-cache", "--device", options.device, "--precision", precision)
     last = samples[-1][0] - done["stage_seconds"]["total"] if samples else 0.0

@@ -1,4 +1,4 @@
-"""A checkpoint of CLIP ViT-B/32's full size with random weights of a fixed seed: for speed, trained ones are not needed.
+"""Make a checkpoint of CLIP ViT-B/32's full size with random weights of a fixed seed: speed does not need trained ones.
 
 python tests/benchmarks/make_model.py FOLDER
 """
@@ -13,7 +13,7 @@ SAMPLE = Path(__file__).parents[2] / "sample_catalog" / "model"
 
 
 def make(folder: Path) -> Path:
-    """Write it, with the sample's tokenizer; does nothing where it is."""
+    """Write the checkpoint, with the sample's tokenizer, unless it is there; return its folder."""
     if (folder / "model.safetensors").exists():
         return folder
     import torch

@@ -1,9 +1,9 @@
-"""The encoder of a run, alone: images per second over random pixels. Prints JSON; the other benchmarks start it.
+"""Time the encoder of a run alone, over random pixels. Prints images per second as JSON, for the benchmarks that start it.
 
 python tests/benchmarks/model_alone.py manifest.parquet --model FOLDER --labels shirt,dress
 
-A short run without a cache makes the encoder as such a run does, whatever its options; then it is timed in the same pieces,
-with pixels that are on its device already.
+A short run without a cache makes the encoder, so that it is the same as in a run with these options. It is then timed in the
+same pieces, with pixels that are on its device already.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WARM_UP = 3  # pieces
 
 
 def find_predictor(arguments: list[str], results: str) -> Predictor:
-    """The predictor of a run with these arguments."""
+    """Return the predictor of a run with these arguments."""
     found: list[Predictor] = []
     encode = Predictor.encode
 
@@ -39,7 +39,7 @@ def find_predictor(arguments: list[str], results: str) -> Predictor:
 
 
 def time_encoder(predictor: Predictor, seconds: float) -> float:
-    """Images per second; a piece is begun before the one ahead of it is waited for, as in a run."""
+    """Return images per second; a piece is begun before the previous one is waited for, as in a run."""
     size = (predictor.at_once, 3, *predictor.encoder.preprocessing.size)
     pixels = torch.randint(0, 256, size, dtype=torch.uint8).to(predictor.encoder.device)
     for _ in range(WARM_UP):

@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made when it is first wanted, with the running interpreter's torch."""
+"""Make a virtual environment for each peer when it is first needed, with the version of torch that is running."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT = CACHE / "peers"
 
 
 def make_environment(folder: Path, requirements: tuple[str, ...]) -> Path:
-    """Its Python. One that was made with other requirements, or only half, is made anew."""
+    """Return its Python. An environment made with other requirements, or only partly, is made anew."""
     python, done = folder / "bin" / "python", folder / "requirements.txt"
     wanted = "\n".join((*(f"{name}=={version(name)}" for name in ("torch", "torchvision")), *requirements))
     if not done.exists() or done.read_text() != wanted:
@@ -36,7 +36,7 @@ def make_environment(folder: Path, requirements: tuple[str, ...]) -> Path:
 
 
 def run_peer(name: str, environments: Path, *arguments: object, python: Path | None = None) -> dict[str, Any]:
-    """What peer_loops.py says; `failure` instead where it could not be installed or run. python: one that has the peer."""
+    """Return what peer_loops.py prints, or `failure` if it could not be installed or run. `python` has the peer already."""
     try:
         where = ENVIRONMENTS[name]
         python = python or make_environment(environments / where, REQUIREMENTS[where])

@@ -1,8 +1,8 @@
-"""What other people would run over a folder of JPEGs; in an environment of its own each, made by peer_environment.py.
+"""Run what other people would run over a folder of JPEGs, each in an environment of its own (peer_environment.py).
 
 python tests/benchmarks/peer_loops.py transformers FOLDER --model CHECKPOINT
 
-Prints JSON: images, and how many a second from the first read to the last result, without the loading of the model.
+Prints JSON: the number of images, and images per second from the first read to the last result, without the loading of the model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 class Images:
-    """A dataset for open_clip's loop, decoded by Pillow."""
+    """Let Pillow decode images for open_clip's loop, as a dataset."""
 
     def __init__(self, paths: list[Path], transform: Any) -> None:
         self.paths, self.transform = paths, transform
@@ -46,7 +46,7 @@ class Images:
 
 
 def transformers(folder: Path, model: str, labels: list[str]) -> tuple[int, float]:
-    """The zero-shot-image-classification pipeline, which opens the files itself."""
+    """Run the zero-shot-image-classification pipeline, which opens the files itself; return images and seconds."""
     from transformers import pipeline
 
     classify = pipeline("zero-shot-image-classification", model=model, batch_size=BATCH)
@@ -57,7 +57,7 @@ def transformers(folder: Path, model: str, labels: list[str]) -> tuple[int, floa
 
 
 def open_clip(folder: Path, labels: list[str], device: str, dtype: str, batch: int, workers: int) -> tuple[int, float]:
-    """open_clip behind a torch DataLoader, whose processes decode."""
+    """Run open_clip behind a torch DataLoader, whose processes decode; return images and seconds."""
     import torch
     from open_clip import create_model_and_transforms, get_tokenizer
     from torch.utils.data import DataLoader
@@ -79,7 +79,7 @@ def open_clip(folder: Path, labels: list[str], device: str, dtype: str, batch: i
 
 
 def clip_retrieval(folder: Path) -> tuple[int, float]:
-    """Its inference, with open_clip's architecture; the seconds are those that it counts itself, batch by batch."""
+    """Run its inference with open_clip's architecture; the seconds are those that it counts itself, batch by batch."""
     import torch
     from clip_retrieval.clip_inference.main import main
     from open_clip import create_model

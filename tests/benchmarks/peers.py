@@ -1,11 +1,11 @@
-"""Our job beside what other people would run over the same JPEGs: in turn, several rounds, medians and ratios.
+"""Compare our job with what other people would run over the same JPEGs: in turn, for several rounds, with medians and ratios.
 
 python tests/benchmarks/peers.py --photos FOLDER --ours torch:auto openvino:auto openvino:int8
 
-The peers: transformers' zero-shot-image-classification pipeline, an open_clip loop behind a torch DataLoader and
-clip-retrieval's inference, in virtual environments that are made when first wanted. Images per second from the first read
-to the last result, without the loading of the model; the seconds of the whole process include it. "Model alone" is the
-encoder of the same run over random pixels, timed in the same round. All models are ViT-B/32 with random weights.
+The peers are transformers' zero-shot-image-classification pipeline, an open_clip loop behind a torch DataLoader and
+clip-retrieval's inference, in virtual environments that are made when first needed. Images per second run from the first read
+to the last result, without the loading of the model; the seconds of the whole process include it. "Model alone" is the encoder
+of the same run over random pixels, timed in the same round. All models are ViT-B/32 with random weights.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Rounds = dict[str, list[dict[str, Any]]]
 
 
 def job_options(job: str) -> list[str]:
-    """torch:bf16 -> options of the command line."""
+    """Turn a job such as torch:bf16 into options of the command line."""
     backend, precision = job.split(":")
     return ["--precision", precision, *(["--backend", backend] if backend != "torch" else [])]
 
 
 def run_round(rounds: Rounds, manifest: Path, options: argparse.Namespace) -> None:
-    """Everything once; a peer that has failed is not tried again."""
+    """Run everything once; a peer that has failed is not tried again."""
     for job in options.ours:
         rounds.setdefault(job, []).append(tag(manifest, options.model, "--no-cache", *job_options(job)))
         alone = model_alone(manifest, options.model, *job_options(job))
@@ -46,7 +46,7 @@ def rates(rounds: Rounds, name: str) -> list[float]:
 
 
 def show(rounds: Rounds, options: argparse.Namespace) -> None:
-    """The two tables: what each did, and our job over each of the others."""
+    """Print two tables: the figures of each, and our job divided by each of the others."""
     rows = []
     for name, done in rounds.items():
         if failure := done[-1].get("failure"):

@@ -1,11 +1,11 @@
-"""What a run costs, in time and in memory, as the number of its rows grows.
+"""Measure the time and the memory of a run as the number of its rows grows.
 
 python tests/benchmarks/rows.py --rows 1000 10000 100000 1000000 --distinct 20000
 
-Manifests of small PNGs, embedded; after --distinct of them they repeat, and come from the cache of the same run: that bounds
-the encoder's work, not what rows cost in memory. Memory is that of the whole tree of processes, as the sum of proportional
-set sizes (pages that are shared count once); Linux only. After 50,000 rows: the median while the next 50,000 are done; at the
-end: that of the last tenth of the rows and of the publishing of the results.
+The manifests hold small PNGs, embedded. After --distinct of them they repeat, and come from the cache of the same run: that
+bounds the encoder's work, but not what rows cost in memory. Memory is that of the whole process tree, as the sum of
+proportional set sizes (shared pages count once); Linux only. "After 50,000 rows" is the median while the next 50,000 are
+tagged; "at the end" is the median over the last tenth of the rows and the publishing of the results.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ INTERVAL = 0.2  # seconds between two samples of memory
 
 @functools.lru_cache(maxsize=100_000)
 def picture(number: int, side: int) -> bytes:
-    """A few random pixels enlarged: quick to make, and different for every number."""
+    """Enlarge a few random pixels: quick to make, and different for every number."""
     pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).resize((side, side)).save(buffer, "PNG", compress_level=1)
@@ -55,7 +55,7 @@ def write_manifest(path: Path, rows: int, distinct: int, side: int) -> None:
 
 
 def memory_of(pid: int) -> int:
-    """Bytes of a process's descendants and, unless it is this one, its own."""
+    """Return the bytes of a process's descendants and, unless it is this one, its own."""
     total = 0
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -67,7 +67,7 @@ def memory_of(pid: int) -> int:
 
 
 class Sampler:
-    """Rows done and bytes in use, of the run that writes its parts into a folder, while the block lasts."""
+    """Sample the rows done and the bytes in use of the run that writes its parts into a folder, while the block lasts."""
 
     def __init__(self, parts: Path) -> None:
         self.parts, self.samples = parts, list[tuple[int, int]]()
@@ -84,7 +84,7 @@ class Sampler:
         self._thread.join()
 
     def between(self, low: float, high: float) -> float:
-        """The median of the bytes while so many rows were done; NaN if there is no sample."""
+        """Return the median of the bytes while between `low` and `high` rows were done; NaN if there is no sample."""
         found = [memory for rows, memory in self.samples if low <= rows <= high]
         return statistics.median(found) if found else float("nan")
 
@@ -99,7 +99,7 @@ class Sampler:
 
 
 def measure(folder: Path, rows: int, options: argparse.Namespace) -> list[object]:
-    """One row of the table."""
+    """Measure one row of the table."""
     manifest, distinct = folder / "manifest.parquet", min(rows, options.distinct or rows)
     write_manifest(manifest, rows, distinct, options.side)
     with Sampler(folder / "manifest.tagged.run" / "parts") as sampler:

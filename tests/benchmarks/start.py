@@ -1,9 +1,9 @@
-"""How long a run takes to its first batch, beside what importing torch and loading the weights alone take.
+"""Time a run up to its first batch, beside importing torch and loading the weights alone.
 
 python tests/benchmarks/start.py --rounds 5
 
-Two processes in turn, each until it could encode: one imports torch and transformers and loads the checkpoint; the other is
-`tagger run` with nothing cached, until the encoder is given its first images.
+Two processes run in turn, each until it could encode. One imports torch and transformers and loads the checkpoint; the other is
+`tagger run` with an empty cache, until the encoder is given its first images.
 """
 
 from __future__ import annotations

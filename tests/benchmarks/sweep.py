@@ -1,9 +1,9 @@
-"""Our job over image sizes, decoding processes and batch sizes, whole processes without a cache.
+"""Time our job over image sizes, decoding processes and batch sizes, as whole processes without a cache.
 
 python tests/benchmarks/sweep.py --sizes 400x533 1600x2132 --workers 1 2 --batch-sizes 8 32
 
-The batch size is how many images one decoding process hands over at once; the encoder takes pieces of its own size, the same
-whatever this is.
+The batch size is how many images one decoding process hands over at once. The encoder takes pieces of its own size, whatever
+this is.
 """
 
 from __future__ import annotations

@@ -138,6 +138,15 @@ def test_a_folder_and_a_glob_of_objects_become_one_result(server, bucket, pictur
     assert matched.read()["number"].to_pylist() == [1, 2]
 
 
+def test_a_scheme_may_be_written_in_upper_case(server, bucket, night, expected):
+    summary = run(f"{night}/manifest.parquet".replace("s3:", "S3:"), output=f"S3://{bucket}/night/out.parquet")
+    assert summary.output == f"{night}/out.parquet"
+    assert summary.read().num_rows == 130
+    assert server.read(bucket, "night/out.parquet") == expected
+    assert run(f"{night}/manifest.parquet".replace("s3:", "S3:"), in_place=True).output == f"{night}/manifest.parquet"
+    assert run(f"S3://{bucket}/night", output=f"s3://{bucket}/out.parquet", previous=f"S3://{bucket}/night/out.parquet").published
+
+
 def test_error_rows_of_a_result_on_a_store_are_tried_again_and_the_result_replaced(server, bucket, night, expected):
     earlier = run(f"{night}/manifest.parquet").output
     again = run(f"{night}/manifest.parquet", retry_errors=earlier)
@@ -386,6 +395,8 @@ MISTAKES = {
     "output is a folder of objects": (["{local}", "--output", "{night}"], 2, "expected a file, found a folder"),
     "output is a pattern": (["{local}", "--output", "{night}/*.parquet"], 2, "expected one object in a bucket"),
     "output is the manifest": (["{night}/manifest.parquet", "--output", "{night}/manifest.parquet"], 2, "use --in-place"),
+    "output is the manifest, in capitals": (["{night}/manifest.parquet", "--output", "{NIGHT}/manifest.parquet"], 2, "in-place"),
+    "output among the inputs, in capitals": (["{NIGHT}", "--output", "{night}/out.parquet"], 2, "would be read as input"),
     "output among the inputs": (["{night}", "--output", "{night}/out.parquet"], 2, "would be read as input next time"),
     "output in the glob": (["{night}/*.parquet", "--output", "{night}/o.parquet"], 2, "would be read as input next time"),
     "glob without output": (["{night}/*.parquet"], 2, "name a file"),
@@ -414,7 +425,8 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def test_a_mistake_is_one_line_and_an_exit_code(mistake, server, bucket, night, catalogue, said):
     arguments, code, words = MISTAKES[mistake]
     before = server.names(bucket)
-    ended, line = said("run", "--quiet", *(argument.format(night=night, local=catalogue) for argument in arguments))
+    names = {"night": night, "NIGHT": night.replace("s3:", "S3:"), "local": catalogue}
+    ended, line = said("run", "--quiet", *(argument.format(**names) for argument in arguments))
     assert (ended, words in line) == (code, True), line
     assert "hunter2" not in line
     assert server.names(bucket) == before

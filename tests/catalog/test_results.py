@@ -16,7 +16,6 @@ from tagger.catalog.results import Results, open_results
 from tagger.catalog.schemas import result_schema, tag_fields
 from tagger.catalog.tags import status_counts, tag_columns
 from tagger.core.errors import ImageError, ManifestError, StoppedError
-from tagger.core.files import write_text
 from tagger.core.types import Decision
 
 SCHEMA = pa.schema([("row", pa.int64())])
@@ -176,14 +175,6 @@ def test_the_permissions_of_the_replaced_file_are_kept(tmp_path: Path):
     list(results(tmp_path).publish([]))
     assert (tmp_path / "out.parquet").stat().st_mode & 0o777 == 0o640
     assert published(tmp_path) == []
-
-
-def test_small_files_are_replaced_whole(tmp_path: Path):
-    path = tmp_path / "summary.json"
-    write_text(path, "one")
-    write_text(path, "two")
-    assert path.read_text() == "two"
-    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
 def test_only_results_are_opened_as_results(tmp_path: Path):

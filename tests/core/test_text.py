@@ -80,6 +80,21 @@ def test_urls_lose_users_passwords_queries_and_fragments(text: str, shown: str):
     assert one_line(text) == shown
 
 
+def test_keys_that_differ_only_in_their_secrets_lose_no_count():
+    counts = {"https://a/?k=5ec2e7": 1, "https://a/?…": 2, "https://a/?k=5ec2e8": {"https://u:5ec2e9@b": 4, "https://b": 5}}
+    assert json.loads(to_json(counts)) == {
+        "https://a/?…": 1,
+        "https://a/?… (2)": 2,
+        "https://a/?… (3)": {"https://b": 4, "https://b (2)": 5},
+    }
+
+
+@given(st.dictionaries(st.tuples(st.sampled_from(["a", "https://a/1", "https://u@a/1"]), st.text(max_size=2)), st.integers()))
+def test_json_keeps_every_value_of_a_mapping(values: dict[tuple[str, str], int]):
+    joined = {f"{url}?{secret}": value for (url, secret), value in values.items()}
+    assert list(json.loads(to_json(joined)).values()) == list(joined.values())
+
+
 def test_a_line_has_an_end():
     assert one_line("x" * 10_000_000) == "x" * 2000 + " … (10,000,000 characters)"
 

@@ -1,14 +1,38 @@
-"""What encoding costs, from a configuration: as many operations as the real tower does."""
+"""What encoding costs, counted without weights: as many operations as the real towers do."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tagger.core.errors import ModelError
-from tagger.encoders.cost import cost_of_clip
+from tagger.core.types import Preprocessing
+from tagger.encoders.cost import cost_of_clip, cost_of_trained
+from tagger.encoders.resnet18_checkpoint import METADATA_KEY, ResNet18Description
+from tests.encoders.test_clip import broken
+
+
+def write_resnet18(path: Path, side: int) -> Path:
+    """Write a checkpoint's description, without its weights, which are not read."""
+    numbers = (0.5, 0.5, 0.5)
+    preprocessing = Preprocessing(resize=side, crop=(side, side), resample=3, rescale=1 / 255, mean=numbers, std=numbers)
+    described = ResNet18Description(
+        attribute="kind",
+        labels=("hat", "bag"),
+        preprocessing=preprocessing,
+        recipe={},
+        metrics={},
+        manifest="",
+        versions={},
+    )
+    save_file({"none": torch.zeros(1)}, path, metadata={METADATA_KEY: described.model_dump_json()})
+    return path
 
 
 def test_the_operations_are_those_of_the_tower(encoder, small_clip):
@@ -17,6 +41,32 @@ def test_the_operations_are_those_of_the_tower(encoder, small_clip):
         encoder.encode(torch.zeros((1, 3, 64, 64), dtype=torch.uint8))
     assert here
     assert cost.operations == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_the_operations_of_a_prompt_are_those_of_every_layers_weights(small_clip):
+    """Kaplan et al. 2020, table 1: two operations a weight and token; the attention of one token to itself adds 4 d a layer."""
+    cost, _ = cost_of_clip(str(small_clip), None, False)
+    text = json.loads((small_clip / "config.json").read_text())["text_config"]
+    d, f = text["hidden_size"], text["intermediate_size"]
+    assert cost.prompt_operations == text["num_hidden_layers"] * (2 * (4 * d * d + 2 * d * f) + 4 * d)
+
+
+@pytest.mark.parametrize("side", [224, 160])
+def test_the_operations_of_a_resnet18_are_those_of_its_authors(tmp_path, side):
+    """He et al. 2015, table 1: 1.8e9 multiplications and additions for an image of 224 x 224."""
+    path = write_resnet18(tmp_path / "resnet18.safetensors", side)
+    cost = cost_of_trained(str(path), exact=False)
+    assert cost.operations == pytest.approx(2 * 1.8e9 * (side / 224) ** 2, rel=0.02)
+    assert cost.weights == cost.image_weights == 11_689_512 - 998 * 513  # two labels in place of a thousand classes
+    assert cost.activations == 2 * 64 * (side // 2) ** 2
+    assert cost.preprocessing.size == (side, side)
+
+
+def test_a_model_that_cannot_encode_its_own_images_is_refused_as_by_a_run(small_clip, tmp_path):
+    sizes = {"size": {"shortest_edge": 96}, "crop_size": {"height": 96, "width": 96}}
+    resized = broken(small_clip, tmp_path, preprocessing=sizes)
+    with pytest.raises(ModelError, match=f"model {resized}: expected a CLIP checkpoint in transformers' format, found: "):
+        cost_of_clip(str(resized), None, False)
 
 
 def test_the_weights_are_those_of_the_model(encoder, small_clip):

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save
 
 import tagger
 from tagger.core.errors import ModelError
-from tagger.encoders import clip_checkpoint as checkpoint
-from tagger.encoders import pinned
+from tagger.encoders.clip import load_clip
 from tagger.encoders.hub import verify
+from tagger.encoders.pinned import read_pinned
 from tests.helpers.hub_server import HubServer
 
 NAME = "acme/clip"
@@ -261,12 +262,15 @@ def test_verify_names_every_file_that_is_not_as_it_was(copy):
     (copy / "config.json").unlink()
     (copy / "tokenizer.json").write_text("{}")
     (copy / "vocab.json").write_text("{}")
+    (copy / "additional_chat_templates").mkdir()
+    (copy / "additional_chat_templates" / "tools.jinja").touch()
     with pytest.raises(ModelError) as caught:
         verify(copy)
     assert str(caught.value).split("\n") == [
         f"{copy}/config.json: expected a readable file, found: No such file or directory; pull it again",
         f"{copy}/tokenizer.json: expected 23,874 bytes, found 2; pull it again",
-        f"{copy}/vocab.json: expected no such file, which a run might read, found one; pull it again",
+        f"{copy}/additional_chat_templates/tools.jinja: expected no such file, which a run might read, found one; remove it",
+        f"{copy}/vocab.json: expected no such file, which a run might read, found one; remove it",
     ]
     (copy / "tagger-model.json").write_text('{"files": {"../config.json": {}}}')
     with pytest.raises(ModelError, match="expected what `tagger models pull` writes, found repository: Field required"):
@@ -278,5 +282,61 @@ def test_a_run_with_a_copy_says_its_commit(copy, pictures, write_manifest):
     assert summary.model["revision"] == verify(copy).commit
 
 
-def test_what_is_read_with_a_checkpoint_is_what_is_verified():
-    assert set(pinned.READ) == checkpoint.READ
+def in_parts(model: Path) -> dict[str, bytes]:
+    """A model's files, its weights in two parts."""
+    tensors = load_file(model / "model.safetensors")
+    names = {key: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, key in enumerate(sorted(tensors))}
+    parts = {part: save({key: tensors[key] for key in names if names[key] == part}) for part in set(names.values())}
+    index = {"model.safetensors.index.json": json.dumps({"weight_map": names}).encode()}
+    return {**files_of(model), **parts, **index}
+
+
+def with_others(model: Path, legacy: dict[str, bytes]) -> dict[str, bytes]:
+    """A repository of all files that a CLIP may consist of (legacy: of an older tokenizer), and of others like them."""
+    processor = json.loads((model / "processor_config.json").read_text())["image_processor"]
+    content = in_parts(model) | {"preprocessor_config.json": json.dumps(processor).encode()} | legacy
+    config = json.loads(content["tokenizer_config.json"])
+    content["tokenizer_config.json"] = json.dumps({**config, "fast_tokenizer_files": ["tokenizer.4.0.0.json"]}).encode()
+    others = ("generation_config.json", "adapter_config.json", "onnx/config.json", "tokenizer.4.0.0.json", "notes.txt")
+    templates = ("chat_template.jinja", "additional_chat_templates/tools.jinja", "chat_template.json")
+    return {**content, **dict.fromkeys((*others, *templates, "special_tokens_map.json", "added_tokens.json"), b"{}")}
+
+
+def record_opened(folder: Path, names: set[str]) -> None:
+    """Add the names of the files that are opened in a folder from now on; there is no way to remove an audit hook."""
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], (str, bytes)):
+            path = Path(os.fsdecode(arguments[0]))
+            if path.is_relative_to(folder):
+                names.add(path.relative_to(folder).as_posix())
+
+    sys.addaudithook(note)
+
+
+@pytest.mark.parametrize("weights", ["whole", "in parts"])
+@pytest.mark.parametrize("tokenizer", ["tokenizer.json", "vocab.json"])
+def test_what_a_run_reads_is_pulled_and_pinned_and_nothing_else(hub, tmp_path, small_clip, weights, tokenizer, encoder):
+    model = json.loads((small_clip / "tokenizer.json").read_text())["model"]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    legacy = {"vocab.json": json.dumps(model["vocab"]).encode(), "merges.txt": "\n".join(["#version: 0.2", *merges]).encode()}
+    files = with_others(small_clip, legacy)
+    if weights == "in parts":
+        del files["model.safetensors"]
+    if tokenizer != "tokenizer.json":
+        del files["tokenizer.json"]
+    hub.put(NAME, files)
+    folder = tmp_path / "clip"
+    assert pull(hub, folder).returncode == 0
+    pulled = set(hub.fetched())
+    pinned = read_pinned(folder)
+    assert pinned is not None
+    assert pulled == set(pinned.files) == {path.name for path in folder.iterdir()} - {"tagger-model.json"}
+    opened: set[str] = set()
+    record_opened(folder, opened)
+    loaded = load_clip(str(folder), None, encoder.device)
+    assert loaded.fingerprint == encoder.fingerprint
+    assert torch.equal(loaded.encode_prompts(["a dress"]), encoder.encode_prompts(["a dress"]))
+    assert opened <= pulled
+    never_needed = {"preprocessor_config.json", "processor_config.json", "vocab.json", "merges.txt", "tokenizer.json"}
+    assert pulled - opened <= never_needed

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import tagger
+from tagger.core import files
 from tagger.core.errors import ConfigError, ModelError
-from tagger.encoders.backends import check, in_precision
+from tagger.encoders.backends import check_backend, in_precision
 from tagger.encoders.clip import ClipEncoder
 from tests.conftest import SAMPLE, WriteManifest
 from tests.encoders.test_clip import LABELS, is_whole, reference
@@ -89,6 +90,17 @@ def test_a_damaged_int8_model_is_made_anew(encoder: ClipEncoder, tmp_path: Path,
     assert again.fingerprint == first.fingerprint
 
 
+def test_an_int8_model_is_flushed_before_it_is_renamed(encoder: ClipEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A power failure after the rename would otherwise leave an empty file under the model's name."""
+    flushed: list[str] = []
+    flush = files.flush
+    monkeypatch.setattr(files, "flush", lambda path: (flushed.append(path.name), flush(path)))
+    openvino(encoder, "int8", tmp_path)
+    [kept] = (tmp_path / "int8").iterdir()
+    [temporary] = flushed
+    assert temporary.startswith(f"{kept.name}.")
+
+
 def test_where_an_int8_model_cannot_be_kept_it_is_used_all_the_same(
     encoder: ClipEncoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -113,7 +125,7 @@ def test_nothing_is_told_to_the_maker_of_the_library(encoder: ClipEncoder):
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, missing: str):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ConfigError, match=f"expected {missing}, found none; pip install 'tagger\\[openvino\\]'"):
-        check("openvino", "fp32", CPU)
+        check_backend("openvino", "fp32", CPU)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +143,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, m
 )
 def test_what_does_not_go_together_is_refused(backend: str, precision: str, device: str, words: str):
     with pytest.raises(ConfigError, match=words):
-        check(backend, precision, torch.device(device))
+        check_backend(backend, precision, torch.device(device))
 
 
 @pytest.mark.parametrize(("precision", "others"), [("fp32", 0.001), ("int8", 0.005)])

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from tagger.evaluation.changes import Changed
-from tagger.evaluation.gates import Figures, GateResult, _f1, judge
+from tagger.evaluation.gates import GATES, Figures, GateResult, _f1, judge
 from tagger.evaluation.metrics import Evaluation, _Count, _evaluate
+from tagger.settings.schema import GateSettings
 
 NO_EARLIER = "there is no earlier result to compare with"
 
@@ -105,6 +106,16 @@ def test_a_gate_says_what_was_wanted_and_found_and_whether_the_rows_tell(result:
     assert (result.passed, result.to_text()) == (passed, line)
 
 
+def test_every_gate_that_can_be_set_has_a_measure_of_its_own():
+    assert GATES.keys() == {*GateSettings.model_fields, "max_errors"}
+    assert len({gate.measure for gate in GATES.values()}) == len(GATES)
+
+
+def test_a_gate_without_a_measure_is_not_judged_by_another():
+    with pytest.raises(KeyError, match="max_drift"):
+        judged("max_drift", 0.1, errors=1)
+
+
 def test_the_intervals_of_shares_are_wilsons():
     """Newcombe 1998, table I: 81 of 263, and 0 of 20."""
     assert judged("max_error_rate", 0.5, errors=81, rows=263).interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
@@ -124,9 +135,9 @@ def test_the_bootstrap_computes_macro_f1_as_scikit_learn_does(rows: list[tuple[i
 
 
 def test_the_interval_of_macro_f1_covers_what_other_samples_of_the_same_shop_give():
-    chance = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     shares = np.array([[0.3, 0.05], [0.1, 0.55]])
-    samples = chance.multinomial(150, shares.ravel(), size=200)
+    samples = rng.multinomial(150, shares.ravel(), size=200)
     wanted, found = np.nonzero(shares)
     true = _f1(wanted, found, shares.ravel())
     intervals = [judged("min_macro_f1", 0.5, sample.reshape(2, 2).tolist()).interval for sample in samples]

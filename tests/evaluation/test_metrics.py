@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -62,13 +63,26 @@ def test_the_text_is_a_small_table():
         "  bag        0.000   0.000  0.000        0\n"
         "  shoes      1.000   1.000  1.000        1\n"
         "  confusion matrix (rows: truth, columns: tags, in the same order)\n"
-        "           1   2   3\n"
-        "  hat      2   1   0  1\n"
-        "  bag      0   0   0  2\n"
-        "  shoes    0   0   1  3\n"
+        "         1  2  3\n"
+        "  hat    2  1  0  1\n"
+        "  bag    0  0  0  2\n"
+        "  shoes  0  0  1  3\n"
         "  labelled rows with errors, not in these figures: 1\n"
         "  rows whose truth value is no label, not in these figures: 3 (2 gown, 1 cape)"
     )
+
+
+def test_labels_and_values_that_differ_only_in_their_secrets_keep_their_rows():
+    labels = [f"https://shop/hat?key={number}" for number in range(3)]
+    evaluator = Evaluator({"kind": ("truth", labels)})
+    evaluator.update(tagged({"truth": [*labels, "s3://b?1", "s3://b?2"], "kind_label": [*labels, labels[0], labels[0]]}))
+    evaluation = evaluator.result()
+    text = evaluation.to_text()
+    assert text.count("  https://shop/hat?…      1.000   1.000  1.000        1\n") == 3
+    assert "  https://shop/hat?…  0  0  1  3\n" in text
+    assert "not in these figures: 2 (1 s3://b?…, 1 s3://b?…)" in text
+    as_json = json.loads(evaluation.to_json())["kind"]
+    assert (len(as_json["per_class"]), as_json["unknown_truth"]) == (3, {"s3://b?…": 1, "s3://b?… (2)": 1})
 
 
 def test_nothing_to_evaluate_is_said():

@@ -1,7 +1,7 @@
-"""The command that month.py gives nightly.sh as TAGGER: has month.py fork a run, and ends as that run ends.
+"""Ask month.py to fork a run, and end as that run ends: the command that month.py gives nightly.sh as TAGGER.
 
-The run gets this command's arguments, folder, environment, stdout, stderr and nightly.sh's lock (descriptor 9). Needs nothing
-but Python, so that it starts in milliseconds.
+The run gets this command's arguments, folder, environment, stdout, stderr and nightly.sh's lock (descriptor 9). The script
+needs nothing but Python, so that it starts in milliseconds.
 """
 
 import json

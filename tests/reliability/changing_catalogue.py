@@ -1,4 +1,4 @@
-"""A small shop for month.py: a catalogue of the sample's products that grows, changes and breaks, the same way every time."""
+"""Simulate a small shop for month.py: a catalogue of the sample's products that always grows, changes and breaks alike."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ max_changed_labels = 0.15
 
 
 class Catalogue:
-    """Manifest, settings, pictures and model in `folder`; all of its state is there, so that a copy of it is a way back."""
+    """Hold manifest, settings, pictures and model in `folder`; all state is there, so that a copy of it allows going back."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.manifest, self.settings = folder, folder / "manifest.parquet", folder / "tagger.toml"
@@ -48,7 +48,7 @@ class Catalogue:
         return list(pq.read_table(self.manifest).to_pylist())
 
     def contents(self) -> set[str]:
-        """The hashes of the pictures that the manifest names and that can be decoded: each is one pass of the encoder."""
+        """Return the hashes of the pictures that the manifest names and that can be decoded: each is encoded once."""
         found = set()
         for name in {row["image_path"] for row in self.rows()}:
             try:
@@ -60,7 +60,7 @@ class Catalogue:
         return found
 
     def state(self) -> str:
-        """A hash of every file's name and bytes: what a result depends on."""
+        """Return a hash of every file's name and bytes: what a result depends on."""
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
         hashes = (f"{path.relative_to(self.folder)} {sha256(path)}" for path in files)
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
@@ -76,7 +76,7 @@ class Catalogue:
         self._write(rows)
 
     def add_with_known_pictures(self, count: int) -> None:
-        """New products and new files, whose bytes are those of others."""
+        """Add products with new files that hold the bytes of others."""
         rows = self.rows()
         for row in rows[:count]:
             twin = row | {"product_id": f"{row['product_id']}b", "image_path": f"{row['product_id']}b.png"}
@@ -85,9 +85,9 @@ class Catalogue:
         self._write(rows)
 
     def replace_pictures(self, count: int, keep_times: bool) -> None:
-        """Other pictures under the same names, of the same size; with `keep_times`, of the same modification time, too.
+        """Replace pictures under the same names by others of the same size and, with `keep_times`, the same modification time.
 
-        Returns when they are so old that a run does not read them for their age alone.
+        Return when they are so old that a run does not read them for their age alone.
         """
         for row in self._random.sample(self._unlabelled(), count):
             file = self.images / row["image_path"]
@@ -117,7 +117,7 @@ class Catalogue:
         self.settings.write_text(self.settings.read_text().replace("max_error_rate", "max_error_rat"))
 
     def train_model(self) -> None:
-        """Another model: each weight a little different."""
+        """Change each weight of the model a little."""
         file, chance = self.model / "model.safetensors", np.random.default_rng(6)
         weights = load_file(file)
         for name, values in weights.items():
@@ -128,7 +128,7 @@ class Catalogue:
         self.manifest.write_bytes(self.manifest.read_bytes()[:-1000])
 
     def lose_picture(self) -> None:
-        """A product whose picture comes late."""
+        """Add a product whose picture comes later."""
         self.add(1)
         (self.images / self.rows()[-1]["image_path"]).rename(self.folder / "late.png")
 
@@ -139,7 +139,7 @@ class Catalogue:
         self.images.rename(self.folder / "unmounted")
 
     def empty(self) -> None:
-        """The mount point is there, and nothing in it."""
+        """Leave an empty mount point."""
         self.unmount()
         self.images.mkdir()
 
@@ -149,11 +149,11 @@ class Catalogue:
             os.truncate(file, file.stat().st_size // 2)
 
     def spoil_truth(self) -> None:
-        """Right answers that belong to other rows."""
+        """Give rows the ground truth of other rows."""
         self._shift("category", [row["product_id"] for row in self.rows() if row["category"] is not None])
 
     def mix_up_pictures(self) -> None:
-        """Pictures that belong to other rows, none of which has a right answer: accuracy does not see it."""
+        """Give rows the pictures of other rows, none of which has ground truth, so that accuracy does not show it."""
         self._shift("image_path", [row["product_id"] for row in self._unlabelled()])
 
     def _unlabelled(self) -> list[dict[str, Any]]:
@@ -182,7 +182,7 @@ def sha256(file: Path) -> str:
 
 
 def _products() -> Iterator[tuple[dict[str, Any], Image.Image]]:
-    """The sample's rows and pictures; three of its pictures are bad on purpose."""
+    """Yield the sample's rows and pictures, without those three that are bad on purpose."""
     for product in pq.read_table(SAMPLE / "manifest.parquet").to_pylist():
         try:
             with Image.open(SAMPLE / "images" / product["image_path"]) as picture:

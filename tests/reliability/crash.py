@@ -1,10 +1,9 @@
-"""Kill runs at random instants and at every failpoint, run them again, and compare with a run that nothing disturbed.
+"""Kill runs at random instants and at every failpoint, run them again, and compare with an undisturbed run.
 
     python tests/reliability/crash.py --kills 500
 
-Prints a Markdown table. A quarter of the kills fall anywhere in a run; the others while a part is committed, or while the
-result is published, in runs that continue one which was killed before and have the model loaded. Beside it a reader polls
-the output.
+Prints a Markdown table. A quarter of the kills fall anywhere in a run. The others fall while a part is committed or the result is
+published, in runs that continue one that was killed and have the model loaded. Meanwhile, a reader polls the output.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ WORKER_RUNS = 25  # one run in so many has a decoding process, which takes secon
 
 
 class Catalogue:
-    """A folder where the sample catalogue is tagged again and again, and the bytes that must come out."""
+    """Tag the sample catalogue again and again in a folder, and know the bytes that must come out."""
 
     def __init__(self, folder: Path, rows: int, seed: int) -> None:
         self.folder, self.rows, self.random = folder, rows, random.Random(seed)
@@ -90,11 +89,11 @@ class Catalogue:
         self.again()
 
     def unfinished(self) -> bool:
-        """Whether a part or the result is being written."""
+        """Return whether a part or the result is being written."""
         return any(self.parts.glob("?" * 32 + ".tmp"))
 
     def where(self) -> str:
-        """What the killed run was doing, by what it left."""
+        """Return what the killed run was doing, judging by what it left."""
         parts, all_parts = (len(list(folder.glob("*.parquet"))) for folder in (self.parts, self.all_parts))
         if (self.parts / "published").exists():
             return "while it renamed the result" if self.unfinished() else "after the rename"

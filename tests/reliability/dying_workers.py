@@ -2,7 +2,7 @@
 
     python tests/reliability/dying_workers.py --kills 100 --rows 3000
 
-Every row but those of the crashing images must come back with the tags that it has in a run that nobody disturbs.
+Every row but those of the crashing images must come back with the tags that it has in an undisturbed run.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ COMMAND += ["--no-cache", "--model", str(SAMPLE / "model"), "--batch-size", "8"]
 
 
 def write_manifest(path: Path, rows: int, failures: dict[int, str]) -> None:
-    """Embedded pictures of the sample catalogue, in a circle; `failures`: row -> how its decoder fails (broken_decoder/).
+    """Write embedded pictures of the sample catalogue, repeated; `failures` says how a row's decoder fails (broken_decoder/).
 
-    Each ends in its row, which no decoder reads: the same bytes twice would be encoded once.
+    Each image ends with its row number, which no decoder reads, because equal bytes would be encoded only once.
     """
     pictures = [(SAMPLE / "images" / f"{number:04d}.png").read_bytes() for number in range(100)]
     images = [
@@ -56,7 +56,7 @@ def tag(manifest: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def workers_of(run: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The decoding processes: grandchildren, by way of the process that they are forked from."""
+    """Return the decoding processes: grandchildren, forked from a process of their own."""
     try:
         return [worker for child in psutil.Process(run.pid).children() for worker in child.children()]
     except psutil.NoSuchProcess:
@@ -64,7 +64,7 @@ def workers_of(run: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def kill_workers(run: subprocess.Popen[str], kills: int, seed: int) -> int:
-    """Kill one worker after another, at random moments, until there were `kills` or the run has ended; how many there were."""
+    """Kill one worker after another, at random moments, up to `kills` times or until the run ends; return how many."""
     chance = random.Random(seed)
     done = 0
     while done < kills and run.poll() is None:
@@ -79,7 +79,7 @@ def kill_workers(run: subprocess.Popen[str], kills: int, seed: int) -> int:
 
 
 def disturbed_run(folder: Path, rows: int, crashes: int, kills: int, seed: int = 0) -> tuple[int, Counter[str], int]:
-    """Kills that were made, the outcomes of the rows, and how many tags differ from those of an undisturbed run."""
+    """Return the number of kills, the outcomes of the rows, and how many tags differ from those of an undisturbed run."""
     crashing = random.Random(seed).sample(range(rows), crashes)
     write_manifest(folder / "disturbed.parquet", rows, dict.fromkeys(crashing, "segfault"))
     write_manifest(folder / "quiet.parquet", rows, {})

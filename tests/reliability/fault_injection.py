@@ -2,9 +2,10 @@
 
     python tests/reliability/fault_injection.py
 
-For ENOSPC and EIO; the one call, or that one and every later one that needs room (a disk stays full). After each fault: exit
-code 75 and one line, or success with the right bytes; nothing torn at the output; and the next run writes the right bytes.
-Needs a C compiler (cc) and Linux. The model is loaded once, for all runs: it reads nothing in the output folder.
+The calls fail with ENOSPC and with EIO: one call, or that one and every later one that needs space (a disk stays full). After
+each fault, the run must end with exit code 75 and one line, or succeed with the right bytes; nothing may be torn at the
+output; and the next run must write the right bytes. Needs a C compiler (cc) and Linux. The model is loaded once for all runs,
+since it reads nothing in the output folder.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def preload(folder: str) -> None:
 
 
 class Faults:
-    """Runs in a folder whose I/O can fail; `over` an earlier result and the parts of another job, or where nothing is."""
+    """Run in a folder whose I/O can fail, either `over` an earlier result and the parts of another job, or with nothing there."""
 
     def __init__(self, folder: Path, over: bool) -> None:
         self.folder, self.target = folder, folder / "target"
@@ -83,7 +84,7 @@ class Faults:
         return start(self.folder, command, environment, before=arm, after=report)
 
     def must_succeed(self, limit: int = ROWS) -> int:
-        """Run undisturbed; returns the number of I/O calls."""
+        """Run undisturbed; return the number of I/O calls."""
         if code := wait(self.start(NEVER, limit=limit)):
             sys.exit(f"an undisturbed run ended with {code}: {self.errors()}")
         return int((self.folder / "calls").read_text())

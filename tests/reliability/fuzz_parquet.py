@@ -2,8 +2,8 @@
 
     python tests/reliability/fuzz_parquet.py --count 10000 --seed 1
 
-Every file must be refused by one line of a ManifestError, or be read as a manifest or a result without a crash, within the
-memory and the time given here. Prints a count of each outcome; ends with 1 if there was another, leaving the files that
+Every file must be refused with one line of a ManifestError, or be read as a manifest or a result without a crash, within the
+memory and the time given here. Prints a count of each outcome. Ends with 1 if there was any other, and leaves the files that
 caused it in --keep. Each file is read by a process forked from this one, which itself reads none.
 """
 
@@ -30,7 +30,7 @@ from parquet_mutations import mutate
 from parquet_seeds import make_bombs, make_large_bombs, make_seeds
 
 from tagger.catalog.manifest import image_refs, open_manifest
-from tagger.catalog.sandbox import judge, read_all
+from tagger.catalog.sandbox import read_all, require_success
 from tagger.core.errors import TaggerError
 from tagger.workflows import evaluate as stored
 
@@ -40,7 +40,7 @@ SECONDS = 100  # more than the check's own limit, which is of CPU time
 
 @dataclass
 class End:
-    """How a forked process ended: its exit code (negative: the signal), what it wrote, its peak memory in bytes."""
+    """Hold how a forked process ended: its exit code (negative: the signal), what it wrote, its peak memory in bytes."""
 
     code: int
     output: str
@@ -72,7 +72,7 @@ def forked(work: Callable[[], int]) -> End:
 
 
 def read(path: str) -> int:
-    """What a run and an evaluation do with a file that the check let through."""
+    """Do with a file that the check let through what a run and an evaluation do with it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (present + READER_MEMORY, present + READER_MEMORY))
@@ -93,10 +93,10 @@ def tag(path: str) -> None:
 
 
 def outcome(path: str) -> tuple[str, int]:
-    """refused, read, or what went wrong, and the peak memory of the larger of the two readings."""
+    """Return "refused", "read" or what went wrong, and the peak memory of the larger of the two readings."""
     checked = forked(lambda: read_all(path))
     try:
-        judge(path, checked.code, checked.output, checked.errors)
+        require_success(path, checked.code, checked.output, checked.errors)
     except TaggerError as error:
         if "\n" in str(error) or path not in str(error):
             return f"not one line that names the file: {error}", checked.peak

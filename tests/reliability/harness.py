@@ -1,6 +1,6 @@
-"""Real runs of the command line that start in milliseconds: forks of a process that has imported everything already.
+"""Start real runs of the command line in milliseconds, as forks of a process that has imported everything already.
 
-A run is in a session of its own, so that whatever it started can be found. Linux only (/proc).
+A run has a session of its own, so that whatever it started can be found. Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def prepare(shard_rows: int = 64) -> None:
 
 
 def load_once(at_once: int | None = None) -> Callable[[], None]:
-    """Load the sample model here; returns what lets a run use it, for runs in which loading is not the point.
+    """Load the sample model here; return what lets a run use it, for runs in which loading is not the point.
 
-    Such a run does without the check of its manifest by another process, too, which takes as long again.
+    Such a run also does without the check of its manifest by another process, which would take as long again.
 
     at_once: images that the encoder takes; few save time where there are few.
     """
+    import tagger.catalog.sandbox
     import tagger.inference.job
     import tagger.inference.load
     import tagger.settings.load
-    import tagger.workflows.early_start
     import tagger.workflows.plan
 
     settings = tagger.settings.load.load_settings(str(SAMPLE / "manifest.parquet"))
@@ -65,7 +65,8 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
     def share() -> None:
         tagger.inference.load.load_predictor = lambda *_: loaded
-        tagger.workflows.early_start.start_check = tagger.workflows.plan.check = tagger.inference.job.check = lambda name: None
+        tagger.catalog.sandbox.start_reading = lambda name: None
+        tagger.workflows.plan.read_elsewhere = tagger.inference.job.read_elsewhere = lambda name: None
 
     return share
 
@@ -84,9 +85,9 @@ def start(
     before: Callable[[], None] = lambda: None,
     after: Callable[[], None] = lambda: None,
 ) -> int:
-    """Start a run in `folder`, its stdout and stderr in files there; returns its process and session id.
+    """Start a run in `folder`, with its stdout and stderr in files there; return its process and session id.
 
-    before, after: called in the new process, around the run.
+    `before` and `after` are called in the new process, around the run.
     """
     if pid := os.fork():
         return pid
@@ -123,17 +124,17 @@ def show(counts: Mapping[str, object], as_json: bool) -> None:
 
 
 def wait(pid: int) -> int:
-    """The exit code; negative for the signal that ended it."""
+    """Wait for a run; return its exit code, negative for the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def has_ended(pid: int) -> bool:
-    """Whether the run has ended; it can still be waited for."""
+    """Return whether the run has ended; it can still be waited for."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def left_over(session: int, seconds: float) -> list[int]:
-    """The processes that this run started and that still live after `seconds`; returns as soon as there are none."""
+    """Return the processes that this run started and that still live after `seconds`; return as soon as there are none."""
     deadline = time.monotonic() + seconds
     while (found := _members(session)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Tag files that are damaged, odd or made to do harm, and those that were mutated from good ones, in one run.
+"""Tag files that are damaged, odd or made to do harm, and files that were mutated from good ones, in one run.
 
     python tests/reliability/hostile_images.py --mutated 2000 --folder FOLDER_OF_BAD_IMAGES
 
@@ -38,7 +38,7 @@ COMMAND += ["--no-cache", "--model", str(SAMPLE / "model"), "--image-root", "/",
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
-    """The file with some of what happens to files: flipped bits, lost, doubled and foreign stretches, large numbers."""
+    """Return the file with damage of the usual kinds: flipped bits, lost, doubled and foreign stretches, large numbers."""
     changed = bytearray(data)
     for _ in range(chance.randint(1, 8)):
         # Half of the harm goes to the first bytes, where the headers are.
@@ -62,7 +62,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 def write_mutated(folder: Path, count: int, seed: int = 0) -> list[Path]:
-    """Mutations of pictures of the sample catalogue in all allowed formats and several modes."""
+    """Return mutations of pictures of the sample catalogue in all allowed formats and several modes."""
     chance = random.Random(seed)
     good: list[bytes] = []
     for number in range(24):
@@ -79,7 +79,7 @@ def write_mutated(folder: Path, count: int, seed: int = 0) -> list[Path]:
 
 
 def tag(manifest: Path, images: list[Path], *options: str) -> tuple[pa.Table, int]:
-    """The results, and the largest resident memory, in bytes, of any process but the first."""
+    """Return the results, and the largest resident memory, in bytes, of any process but the first."""
     pq.write_table(pa.table({"image": [str(path) for path in images]}), manifest)
     run = subprocess.Popen([*COMMAND, str(manifest), *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     largest = 0
@@ -104,7 +104,7 @@ def tag(manifest: Path, images: list[Path], *options: str) -> tuple[pa.Table, in
 
 
 def hostile_run(folder: Path, images: list[Path]) -> tuple[Counter[str], int, int]:
-    """The outcomes of all rows, how many of the tagged have other tags than when run alone, and the largest memory."""
+    """Return the outcomes of all rows, how many tagged rows have other tags than when run alone, and the largest memory."""
     together, largest = tag(folder / "together.parquet", images, "--workers", "2")
     assert together["image"].to_pylist() == [str(path) for path in images]
     reasons = together["tag_reason"].to_pylist()

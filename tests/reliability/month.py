@@ -1,16 +1,16 @@
-"""Thirty nights of jobs/nightly.sh over a catalogue that grows, changes and breaks; each is judged in the morning.
+"""Run thirty nights of jobs/nightly.sh over a catalogue that grows, changes and breaks, and check each in the morning.
 
     python tests/reliability/month.py --out month.md
 
 Prints a Markdown table. Expected of each night:
 
 - the exit codes that belong to what happened, in the row of `tagger history`, too;
-- what `current` leads to is, byte for byte, what a run without a cache and into an empty folder gives on tonight's catalogue;
-  after a bad night it leads where it led, to the bytes that were there;
-- the encoder sees the bytes of a picture once in the life of a model, over all starts of all nights;
+- what `current` leads to is, byte for byte, what a run without a cache and into an empty folder makes of tonight's catalogue;
+  after a bad night it leads where it led before, to the same bytes;
+- the encoder sees the bytes of a picture once for each model, over all starts of all nights;
 - a published night holds the result and what a run leaves for others to read, and nothing half-written is anywhere else.
 
-Needs a C compiler (cc) and Linux, as fault_injection.py does: that is how the disk becomes full.
+Needs a C compiler (cc) and Linux, as fault_injection.py does, because it fills the disk in the same way.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from nightly_job import Job
 
 @dataclass(frozen=True)
 class Event:
-    """What happens on a night: how the catalogue changes before it, how it is started, the exit codes to expect.
+    """Say what happens on a night: how the catalogue changes before it, how it is started, and the exit codes to expect.
 
-    After a night without a 0 the catalogue is put right again.
+    After a night without a 0, the catalogue is repaired.
     """
 
     what: str
@@ -83,7 +83,7 @@ MONTH = (
 
 @dataclass(frozen=True)
 class Night:
-    """A row of the table. rows, encoded: None where the night did not get that far."""
+    """Hold a row of the table. `rows` and `encoded` are None if the night did not get that far."""
 
     night: str
     what: str
@@ -95,7 +95,7 @@ class Night:
 
 
 class Month:
-    """wrong: what was not as expected, one line each."""
+    """Run the nights; `wrong` has a line for each thing that was not as expected."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.job = folder, Job(folder)
@@ -105,7 +105,7 @@ class Month:
         self._references: dict[str, str] = {}
 
     def pass_night(self, night: str, event: Event) -> None:
-        """Let it happen, start the night, judge it, and put right what was broken."""
+        """Change the catalogue, start the night, check it, and repair what was broken."""
         job, backup, good = self.job, self.folder / "backup", 0 in event.codes
         if not good:  # the copy breaks; what comes back are the same files, whose times and inodes are known
             job.catalogue.folder.rename(backup)
@@ -132,7 +132,7 @@ class Month:
             backup.rename(job.catalogue.folder)
 
     def end(self) -> None:
-        """What the operator sees afterwards; and one night more, which keeps seven."""
+        """Check what the operator sees afterwards, and run one night more, which keeps seven."""
         told = json.loads(self.job.tagger("history", str(self.job.nights), "--json"))
         expected = [(one.night, 0 if 0 in one.exit else one.exit[-1]) for one in self.nights]
         self._expect("the month", "history", expected, [(one["night"], one["exit"]) for one in told])
@@ -158,7 +158,7 @@ class Month:
         self._expect(night, "files of the run", LEFT if code in (0, 3) else left & LEFT, left)
 
     def _reference(self) -> str:
-        """The hash of what a run from nothing gives on the catalogue as it is now."""
+        """Return the hash of what a run without a cache makes of the catalogue as it is now."""
         catalogue, state = self.job.catalogue, self.job.catalogue.state()
         if state not in self._references:
             output = self.folder / "reference" / state / "result.parquet"

@@ -1,4 +1,4 @@
-"""A folder as an operator has it, and the starts of jobs/nightly.sh there, whose runs are forks of this process (harness.py).
+"""Start jobs/nightly.sh in a folder as an operator has it; its runs are forks of this process (harness.py).
 
 nightly.sh starts ask_for_run.py as TAGGER, which asks this process over a socket.
 """
@@ -30,14 +30,14 @@ FULL_FROM = 12  # the I/O call in tonight's folder from which on the disk is ful
 
 
 class Started(NamedTuple):
-    """A start of nightly.sh; the run that it asked for and who waits for its exit code, None where it ended without one."""
+    """Hold a start of nightly.sh, the run that it asked for and who waits for its exit code; None if it asked for none."""
 
     script: subprocess.Popen[bytes]
     run: int | None = None
     asking: socket.socket | None = None
 
     def finish(self) -> int:
-        """Wait for all of it; the exit code of nightly.sh, negative for the signal that ended it."""
+        """Wait for all of it; return the exit code of nightly.sh, negative for the signal that ended it."""
         if self.run is not None and self.asking is not None:
             code = wait(self.run)
             with closing(self.asking), suppress(BrokenPipeError):  # who asked may have been killed, too
@@ -46,7 +46,7 @@ class Started(NamedTuple):
 
 
 class Job:
-    """catalogue: what is tagged every night. log: what nightly.sh and its runs say."""
+    """Run nights in a folder. `catalogue` is what is tagged every night; `log` has the messages of nightly.sh and its runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.nights, self.log = folder, folder / "nights", folder / "nightly.log"
@@ -60,7 +60,7 @@ class Job:
         self._socket.listen()
 
     def run(self, night: str, how: str = "once", keep: int = 30) -> tuple[int, ...]:
-        """A night; returns the exit codes of its starts."""
+        """Run a night; return the exit codes of its starts."""
         if how == "tagger killed":
             return self._once(night, keep, TAGGER_FAILPOINT="part-flushed"), self._once(night, keep)
         if how == "all killed":
@@ -74,7 +74,7 @@ class Job:
         return (self._once(night, keep),)
 
     def tagger(self, *command: str) -> str:
-        """A command of tagger's outside nightly.sh; returns its stdout."""
+        """Run a command of tagger outside nightly.sh; return its stdout."""
         folder = self.folder / "beside"
         folder.mkdir(exist_ok=True)
         if code := wait(start(folder, list(command))):
@@ -82,7 +82,7 @@ class Job:
         return (folder / "stdout").read_text()
 
     def embeddings(self) -> int:
-        """How many the cache holds: one of each picture's bytes and each model that met."""
+        """Return how many embeddings the cache holds: one for each picture and model that were used together."""
         file = self.folder / "cache" / "tagger" / "embeddings.sqlite"
         if not file.exists():
             return 0
@@ -90,7 +90,7 @@ class Job:
             return int(cache.execute("SELECT count(*) FROM embeddings").fetchone()[0])
 
     def published(self) -> tuple[str, str]:
-        """Where `current` leads, and the hash of the bytes there."""
+        """Return where `current` leads, and the hash of the bytes there."""
         current = self.nights / "current"
         return (str(current.readlink()), sha256(current / "tagged.parquet")) if current.exists() else ("", "")
 
@@ -98,7 +98,7 @@ class Job:
         return self._start(night, keep, **environment).finish()
 
     def _start(self, night: str, keep: int, before: Callable[[], None] = lambda: None, **environment: str) -> Started:
-        """before: called in the run's process."""
+        """Start a night; `before` is called in the run's process."""
         settings = {"NIGHT": night, "KEEP": str(keep), "MANIFEST": str(self.catalogue.manifest)}
         with self.log.open("ab") as log:
             script = subprocess.Popen(
@@ -127,7 +127,7 @@ class Job:
         return Started(script, run, asking)
 
     def _kill(self, night: str, keep: int) -> int:
-        """Kill script and run as soon as the run says something."""
+        """Kill script and run as soon as the run writes a message."""
         started = self._start(night, keep)
         assert started.run is not None
         while not (self.nights / night / "tagged.run" / "log.jsonl").exists():

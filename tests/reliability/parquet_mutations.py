@@ -1,4 +1,4 @@
-"""Mutations for fuzz_parquet.py: real small Parquet files, broken at random, byte by byte and field by field.
+"""Break real small Parquet files at random for fuzz_parquet.py, byte by byte and field by field.
 
 Random bytes rarely survive the parse of a Parquet footer, so half of the mutations know its encoding (Thrift's compact
 protocol): they replace one number, length or size of the footer or of a page header with a hostile one and put the file
@@ -20,7 +20,7 @@ CHUNK_SIZE, CHUNK_META = 7, 3
 
 @dataclass(frozen=True)
 class Number:
-    """A varint of a Thrift structure: a value, or the length of a string or list. `path` holds field ids and indexes."""
+    """Hold a varint of a Thrift structure: a value, or the length of a string or list. `path` holds field ids and indexes."""
 
     path: tuple[int, ...]
     start: int
@@ -51,7 +51,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 class Thrift:
-    """Walks one structure in the compact protocol; `numbers` are its varints, `end` is where it ends."""
+    """Walk one structure in the compact protocol; `numbers` are its varints, `end` is where it ends."""
 
     def __init__(self, data: bytes, start: int) -> None:
         self.data, self.numbers = data, []
@@ -95,7 +95,7 @@ class Thrift:
 
 
 def footer_of(data: bytes) -> tuple[int, bytes]:
-    """Where the footer starts, and its bytes."""
+    """Return where the footer starts, and its bytes."""
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     return start, data[start:-8]
 
@@ -127,7 +127,7 @@ def edit_footer(rng: random.Random, data: bytes) -> bytes:
 
 
 def page_headers(data: bytes) -> Iterator[Thrift]:
-    """The headers of all pages, as the footer's column chunks lead to them."""
+    """Return the headers of all pages, as the footer's column chunks lead to them."""
     start, footer = footer_of(data)
     chunks: dict[tuple[int, ...], dict[int, int]] = {}
     for number in Thrift(footer, 0).numbers:
@@ -176,7 +176,7 @@ def flip_bits(rng: random.Random, data: bytes) -> bytes:
 
 
 def flip_body_bits(rng: random.Random, data: bytes) -> bytes:
-    """Leave the footer alone: damage that only reading finds."""
+    """Damage bytes outside the footer, so that only reading finds it."""
     start = footer_of(data)[0]
     return flip_bits(rng, data[:start]) + data[start:]
 
@@ -198,7 +198,7 @@ def repeat(rng: random.Random, data: bytes) -> bytes:
 
 
 def splice(rng: random.Random, data: bytes, other: bytes) -> bytes:
-    """The pages of one file under the footer of another, or two halves."""
+    """Join the pages of one file and the footer of another, or two halves."""
     if rng.random() < 0.5:
         return data[: footer_of(data)[0]] + other[footer_of(other)[0] :]
     return data[: rng.randrange(len(data))] + other[rng.randrange(len(other)) :]
@@ -221,7 +221,7 @@ MUTATIONS: tuple[Callable[[random.Random, bytes], bytes], ...] = (
 
 
 def mutate(rng: random.Random, seeds: list[bytes]) -> tuple[str, bytes]:
-    """One broken file, and how it was broken."""
+    """Return one broken file, and how it was broken."""
     data, names = rng.choice(seeds), []
     for _ in range(rng.choice([1, 1, 1, 2])):
         mutation = rng.choice((*MUTATIONS, splice))

@@ -1,4 +1,4 @@
-"""What fuzz_parquet.py starts from: small Parquet files of every kind that the readers meet, and some that are bombs already."""
+"""Make what fuzz_parquet.py starts from: small Parquet files of every kind that the readers meet, and some bombs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parquet_mutations import footer_of, page_headers, replace, with_footer
 
 
 def make_seeds() -> list[bytes]:
-    """Small files of every kind that the readers meet: codecs, encodings, page versions, nested and embedded images, results."""
+    """Return small files of every kind that readers meet: codecs, encodings, page versions, nested, embedded images, results."""
     paths = [f"dress/{number:03d}.jpg" if number % 7 else None for number in range(200)]
     texts = pa.table(
         {"image_path": paths, "category": ["dress", "shoes", None, "hat"] * 50, "price": [number / 7 for number in range(200)]}
@@ -66,7 +66,7 @@ def dump(table: pa.Table, **options: object) -> bytes:
 
 
 def make_large_bombs() -> list[tuple[str, bytes]]:
-    """Those that take half a minute to make."""
+    """Return the bombs that take half a minute to make."""
     big = pa.table({"image": ["x" * (600 << 20)]})
     bombs = [("a string of 600 MB", dump(big, compression="zstd", use_dictionary=False, write_statistics=False))]
     zeros = pa.ListArray.from_arrays([0, 50_000_000], pa.repeat(pa.scalar(0, pa.int8()), 50_000_000))
@@ -79,7 +79,7 @@ def make_large_bombs() -> list[tuple[str, bytes]]:
 
 
 def make_bombs() -> list[tuple[str, bytes]]:
-    """Valid files, or nearly, that are small and unpack to much, or describe themselves in bad faith; with a name each."""
+    """Return, with a name each, nearly valid files that are small but unpack to a lot, or describe themselves falsely."""
     bombs: list[tuple[str, bytes]] = []
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["x" * (1 << 20)]))
     bombs.append(("a string of 1 MB, 100,000 times", dump(pa.table({"image": text}), store_schema=False)))

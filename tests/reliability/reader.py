@@ -1,9 +1,9 @@
-"""Read the output path of runs all the time, as somebody does who cannot know when a run ends; counts what was seen.
+"""Read the output path of runs all the time, as somebody would who cannot know when a run ends, and count what is seen.
 
     python tests/reliability/reader.py OUTPUT REFERENCE
 
-Ends at SIGTERM, or with the process that started it, and prints its counts as JSON. A process of its own, not a fork: the locks
-of pyarrow's threads do not survive one.
+Ends at SIGTERM, or with the process that started it, and prints its counts as JSON. It is a process of its own and not a fork,
+because the locks of pyarrow's threads do not survive a fork.
 """
 
 from __future__ import annotations

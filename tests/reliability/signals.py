@@ -1,4 +1,4 @@
-"""Stop runs with SIGTERM and SIGINT at random instants: they end in time, leave no process and nothing half done.
+"""Stop runs with SIGTERM and SIGINT at random instants: they must end in time, leave no process and nothing half done.
 
     python tests/reliability/signals.py --runs 60
 

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 
 def counts(script: str, *options: object) -> dict[str, float]:
-    """What a script counted; its stderr says what was wrong."""
+    """Return what a script counted; its stderr says what was wrong."""
     command = [sys.executable, str(FOLDER / script), "--json", *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

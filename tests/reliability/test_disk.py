@@ -27,7 +27,7 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 64 KiB, in memory."""
+    """Mount a file system of 64 KiB in memory."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() or mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", folder).returncode:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tagger
-from tagger.catalog.sandbox import check, start_check
+from tagger.catalog.sandbox import read_elsewhere, start_reading
 from tagger.cli.main import main
 from tagger.core.errors import ManifestError
 
@@ -31,7 +31,7 @@ def test_hundreds_of_broken_files_are_refused_or_read(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def aborting(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file whose footer says one column chunk is of another type than its column: pyarrow ends the process."""
+    """Write a file whose footer gives a column chunk another type than its column: pyarrow ends the process."""
     path = tmp_path_factory.mktemp("aborting") / "manifest.parquet"
     pq.write_table(pa.table({"image": ["a.jpg"] * 10}), path, compression="none")
     start, footer = mutations.footer_of(data := path.read_bytes())
@@ -68,7 +68,7 @@ def test_more_rows_than_a_file_can_honestly_have_are_refused(tmp_path: Path):
     path = tmp_path / "manifest.parquet"
     pq.write_table(pa.table({"image": pa.nulls(20_000_000, pa.string())}), path)
     with pytest.raises(ManifestError, match="expected at most 100 rows a byte, found 20,000,000 rows in"):
-        check(str(path))
+        read_elsewhere(str(path))
 
 
 def test_honest_files_that_pack_well_are_read(tmp_path: Path):
@@ -77,10 +77,10 @@ def test_honest_files_that_pack_well_are_read(tmp_path: Path):
     path = tmp_path / "manifest.parquet"
     pq.write_table(pa.table(columns | {"nothing": pa.nulls(rows)}), path, compression="zstd")
     assert path.stat().st_size < rows
-    check(str(path))
+    read_elsewhere(str(path))
     pictures = pa.table({"image": [bytes(10_000_000)] * 12})  # embedded, 10 MB each: what fits in no small limit
     pq.write_table(pictures, path, compression="none", use_dictionary=False)
-    check(str(path))
+    read_elsewhere(str(path))
 
 
 def test_values_that_are_no_text_are_found_before_the_run(tmp_path: Path):
@@ -94,11 +94,11 @@ def test_values_that_are_no_text_are_found_before_the_run(tmp_path: Path):
 def test_a_check_that_nobody_waits_for_ends_with_the_process(tmp_path: Path):
     path = tmp_path / "manifest.parquet"
     pq.write_table(pa.table({"image": ["a.jpg"]}), path)
-    start_check(str(path))
-    check(str(path))
+    start_reading(str(path))
+    read_elsewhere(str(path))
     script = (
-        "import sys, time\nfrom tagger.catalog import sandbox\nsandbox.start_check(sys.argv[1])\n"
-        "print(check._started[sys.argv[1]].pid)"
+        "import sys, time\nfrom tagger.catalog import sandbox\nsandbox.start_reading(sys.argv[1])\n"
+        "print(next(iter(sandbox._started.values())).pid)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
     assert not Path(f"/proc/{done.stdout.strip()}/exe").exists()

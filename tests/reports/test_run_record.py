@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,23 @@ def test_a_killed_run_leaves_a_start_without_an_end_and_its_progress(write_manif
     events = [line.get("event") for line in found]
     assert (events[0], "end" in events) == ("start", False)
     assert {line["errors"] for line in found if line.get("event") == "progress"} == {0}
+
+
+def test_many_who_look_at_once_do_not_take_each_other_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    log = Journal(tmp_path, "1")
+    log.event("start", "a night")
+    tmp_path.chmod(0o555)  # a folder that may only be read can be looked at, too
+    lock = journal.fcntl.flock
+
+    def lock_slowly(*arguments: Any) -> None:
+        lock(*arguments)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(journal.fcntl, "flock", lock_slowly)
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(is_live, [tmp_path / "log.jsonl"] * 8)) == {True}
+        log.close()
+        assert set(threads.map(is_live, [tmp_path / "log.jsonl"] * 8)) == {False}
 
 
 def test_a_place_that_is_not_known_gets_no_log(tag, tmp_path: Path):

@@ -22,20 +22,19 @@ def test_a_label_is_the_normalised_mean_of_its_prompts():
 
 
 def test_the_best_label_comes_first_and_the_uncertain_are_marked():
-    decision = decide(np.array([[0.1, 0.7, 0.2], [0.4, 0.3, 0.3]], np.float32), KIND, np.array(["clip", "resnet18"]))
+    decision = decide(np.array([[0.1, 0.7, 0.2], [0.4, 0.3, 0.3]], np.float32), np.array(["clip", "resnet18"]), "kind", 0.5)
     assert decision.top.tolist() == [[1, 2, 0], [0, 1, 2]]
     assert np.allclose(decision.confidence, [[0.7, 0.2, 0.1], [0.4, 0.3, 0.3]])
     assert decision.review == (None, "low-confidence: kind 0.400 is below 0.5")
 
 
 def test_labels_that_tie_keep_their_order():
-    assert decide(np.full((1, 3), 1 / 3, np.float32), KIND, np.array(["clip"])).top.tolist() == [[0, 1, 2]]
+    assert decide(np.full((1, 3), 1 / 3, np.float32), np.array(["clip"]), "kind", None).top.tolist() == [[0, 1, 2]]
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=12))
 def test_confidences_are_probabilities_of_the_five_best(logits: list[float]):
-    attribute = Attribute(name="kind", labels=tuple(f"label {n}" for n in range(len(logits))))
-    decision = decide(torch.tensor([logits]).softmax(1).numpy(), attribute, np.array(["clip"]))
+    decision = decide(torch.tensor([logits]).softmax(1).numpy(), np.array(["clip"]), "kind", None)
     assert decision.confidence.shape == (1, min(5, len(logits)))
     assert decision.confidence.dtype == np.float32
     assert decision.confidence.sum() <= 1 + 1e-5

@@ -89,7 +89,7 @@ def test_a_comparison_tries_a_precision_before_it_takes_it(
     encoded: list[str],
     alike: bool,
 ):
-    monkeypatch.setattr(backends, "choose", lambda device: "bf16")
+    monkeypatch.setattr(backends, "choose_precision", lambda device: "bf16")
     if not alike:
         monkeypatch.setattr(load, "disagreements", lambda *_: 3)
     compare(labelled, tmp_path)

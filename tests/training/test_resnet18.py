@@ -23,7 +23,7 @@ import tagger
 from tagger.core.errors import ConfigError, ManifestError, ModelError, UsageError
 from tagger.core.types import ImageBatch
 from tagger.encoders.resnet18 import load_resnet18
-from tagger.encoders.resnet18_checkpoint import Trained, read_trained
+from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
 from tagger.settings.options import Recipe
 from tagger.training.dataset import create_pixels
 from tagger.training.resnet18 import train
@@ -63,7 +63,7 @@ def tag(labelled: Path, tmp_path: Path, fallback: dict[str, Any] | None = None, 
 
 
 def test_a_checkpoint_says_what_it_is(checkpoint: Path, labelled: Path):
-    trained = read_trained(str(checkpoint))
+    trained = read_description(str(checkpoint))
     assert (trained.attribute, list(trained.labels)) == ("category", LABELS)
     assert trained.preprocessing == RECIPE.preprocessing
     assert len(trained.metrics["epochs"]) == 2
@@ -333,7 +333,7 @@ def test_weights_of_imagenets_format_begin_the_training(tmp_path: Path):
 
 
 def test_what_cannot_be_learned_is_said(labelled: Path, tmp_path: Path):
-    def learn(output: str = "r.safetensors", **options: Any) -> Trained:
+    def learn(output: str = "r.safetensors", **options: Any) -> ResNet18Description:
         return tagger.train_resnet18(
             labelled, tmp_path / output, CONFIG, **{"recipe": RECIPE, "machine": tagger.Machine(workers=0), **options}
         )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import tagger
 from tagger.core.errors import ConfigError, ManifestError
+from tagger.encoders.clip import ClipEncoder
 from tagger.evaluation.confidence import confidence_metrics, risk_coverage, threshold_for
 from tagger.tagging.calibration import Calibration
 from tagger.training.ensemble import choose_weight
@@ -93,6 +94,17 @@ def test_a_source_is_fitted_on_its_own_probabilities_alone(labelled: Path, check
     _, behind = calibrate(labelled, tmp_path, sections={"fallback": fallback})
     _, alone = calibrate(labelled, tmp_path, model=checkpoint)
     assert behind.sources["resnet18"] == alone.sources["resnet18"]
+
+
+def test_a_calibration_is_bound_to_the_prompts_whatever_the_source_is_called(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ClipEncoder, "source", "clip-of-another-name")
+    path, calibration = calibrate(labelled, tmp_path)
+    assert list(calibration.sources) == ["clip-of-another-name"]
+    assert tag(labelled, tmp_path, path).confidence == {"category": "calibrated"}
+    with pytest.raises(ConfigError, match="expected one made for these prompts of clip-of-another-name, found other prompts"):
+        tag(labelled, tmp_path, path, of_attribute={"templates": ["The {label}."]})
 
 
 def test_a_calibration_of_other_labels_weights_or_prompts_is_refused(labelled: Path, tmp_path: Path):

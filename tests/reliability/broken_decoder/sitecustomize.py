@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH, makes Pillow fail as a faulty decoder in C would, for files that say so behind their last byte."""
+"""Make Pillow fail as a faulty decoder in C would, for files that say so behind their last byte; put this on PYTHONPATH."""
 
 import ctypes
 import os
