@@ -22,12 +22,19 @@ log = logging.getLogger(__name__)
 
 
 class Record:
-    """One run: its id, since when, and, as soon as there is a plan, its summary."""
+    """One run: its id, when it started, and what it notes here on its way, for the end of the log and for the metrics.
+
+    rows: those to tag, None until they are known. encoded_images: None until the rows are known. published: whether the results
+    are at the output. summary: None until the results are written, published or not.
+    """
 
     def __init__(self, output: Path | None) -> None:
         self.run_id = uuid.uuid4().hex
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.journal = Journal(run_folder(output) if output else None, self.run_id)
+        self.rows: int | None = None
+        self.encoded_images: int | None = None
+        self.published = False
         self.summary: RunSummary | None = None
 
 
@@ -51,18 +58,17 @@ def recorded(manifest: str, output: Path | None, previous: Path | None) -> Itera
         code, message = shutdown.exit_code(error), "; ".join(str(error).splitlines()) or type(error).__name__
         raise
     finally:
-        summary = record.summary
         if output is not None:
-            _write_metrics(code, output, previous, summary)
+            _write_metrics(code, output, previous, record.summary)
         record.journal.event(
             "end",
             message,
             logging.ERROR if code else logging.INFO,
             exit_code=code,
             seconds=round(time.monotonic() - began, 3),
-            rows=summary.rows if summary else None,
-            encoded_images=summary.encoded_images if summary else None,
-            published=summary is not None and summary.published,
+            rows=record.rows,
+            encoded_images=record.encoded_images,
+            published=record.published,
         )
         logger.removeHandler(record.journal)
         record.journal.close()
@@ -74,7 +80,7 @@ def _write_metrics(code: int, output: Path, previous: Path | None, summary: RunS
     if code:
         last_success = max(map(read_last_success, {folder, *([run_folder(previous)] if previous else [])}))
     try:
-        write_metrics(folder, code, now, last_success, summary if summary and summary.ended else None)
+        write_metrics(folder, code, now, last_success, summary)
     except OSError as error:
         if not code:  # else the run has something to say that matters more
             log.warning("%s: expected to write metrics.prom, found: %s; the results are complete", folder, reason(error))

@@ -18,7 +18,7 @@ from tagger.evaluation.gates import GateResult
 from tagger.evaluation.metrics import Evaluation
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """The summary of a run; its fields are those of summary.json (summary.schema.json).
 
