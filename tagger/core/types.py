@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,14 +102,14 @@ class Busy(NamedTuple):
 class ImageBatch:
     """The images of some manifest rows, in order; every row is in `rows`, `known` or `errors`.
 
-    rows: int64 (N,), the rows that decoded. pixels: for each preprocessing uint8 (N, 3, H, W), resized and cropped, not yet
-    normalised. digests: the SHA-256 of the bytes of those N images. errors: row -> why its image cannot be tagged. known: row ->
-    digest of an image that was not decoded, because its embedding is there. versions: row -> what a server called the bytes
-    that it sent. busy: seconds that reading and decoding took.
+    rows: int64 (N,), the rows that decoded. pixels: by the name of each preprocessing uint8 (N, 3, H, W), resized and cropped,
+    not yet normalised; no names where N is 0. digests: the SHA-256 of the bytes of those N images. errors: row -> why its image
+    cannot be tagged. known: row -> digest of an image that was not decoded, because its embedding is there. versions: row ->
+    what a server called the bytes that it sent. busy: seconds that reading and decoding took.
     """
 
     rows: NDArray[np.int64]
-    pixels: tuple[torch.Tensor, ...]
+    pixels: Mapping[str, torch.Tensor]
     digests: tuple[bytes, ...]
     errors: dict[int, ImageError] = field(default_factory=dict)
     known: dict[int, bytes] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""From encoded bytes to uint8 RGB, resized and cropped as the encoder wants it.
+"""From encoded bytes to uint8 RGB, resized and cropped as each encoder wants it.
 
 Codes: not-an-image (none of the allowed formats), truncated (ends too early), corrupt (any other damage), too-large (more
 pixels than Pillow's limit for a decompression bomb, before or after the resize).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ _INTERPOLATION = {
     Image.Resampling.BILINEAR: InterpolationMode.BILINEAR,
     Image.Resampling.BICUBIC: InterpolationMode.BICUBIC,
 }
-# What the above call, here with factors of their own instead of those that follow from whole pixels.
+# The same kernels, called with scale factors that do not follow from whole pixels.
 _RESIZE_PART = {
     Image.Resampling.BILINEAR: torch.ops.aten._upsample_bilinear2d_aa,
     Image.Resampling.BICUBIC: torch.ops.aten._upsample_bicubic2d_aa,
@@ -50,7 +50,7 @@ def decode(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
         raise ImageError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
     except MemoryError:
         raise
-    # A decoder fed with damaged data raises anything at all; whatever it is, it costs this row only.
+    # Damaged data makes a decoder raise anything at all; whatever it is, it costs this row only.
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
         raise ImageError("truncated" if "truncated" in message.lower() else "corrupt", message) from error
@@ -66,39 +66,41 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_pixels(data: bytes, formats: tuple[str, ...], wanted: Sequence[Preprocessing]) -> tuple[torch.Tensor, ...]:
-    """Encoded bytes, decoded once -> uint8 (3, H, W) as each encoder wants them. Raises ImageError, MemoryError.
+def read_pixels(data: bytes, formats: tuple[str, ...], wanted: Mapping[str, Preprocessing]) -> dict[str, torch.Tensor]:
+    """Decode bytes once and return, by name, uint8 (3, H, W) as each preprocessing wants them. Raises ImageError, MemoryError.
 
-    A JPEG is decoded at less than its size where that is enough, unless a preprocessing is to be exact. Encoders that want
-    the same pixels get the same tensor.
+    A JPEG is decoded at less than its size where that is enough (decoded_for), unless a preprocessing is to be exact. Names
+    that want the same pixels get the same tensor.
     """
     decoded: tuple[torch.Tensor, tuple[float, float]] | None = None  # with height and width, as decode_reduced gives it
-    exact = any(one.exact or one.resample == Image.Resampling.NEAREST for one in wanted)
+    exact = any(one.exact or one.resample == Image.Resampling.NEAREST for one in wanted.values())
     if not exact and "JPEG" in formats:
         decoded = decode_reduced(data, decoded_for(wanted))
     if decoded is None:
         image = decode(data, formats)
         decoded = torch.from_numpy(np.array(image)).permute(2, 0, 1), (image.height, image.width)
-    made: dict[object, torch.Tensor] = {}
-    for one in wanted:
-        if (shape := (one.resize, one.crop, one.resample)) not in made:
-            made[shape] = to_pixels(decoded[0], decoded[1], one)
-    return tuple(made[one.resize, one.crop, one.resample] for one in wanted)
+    shared: dict[object, torch.Tensor] = {}
+    pixels = {}
+    for name, one in wanted.items():
+        if (shape := (one.resize, one.crop, one.resample)) not in shared:
+            shared[shape] = to_pixels(decoded[0], decoded[1], one)
+        pixels[name] = shared[shape]
+    return pixels
 
 
-def decoded_for(wanted: Sequence[Preprocessing]) -> int:
-    """The shorter side that an image is decoded for: the first encoder's, unless another's needs more.
+def decoded_for(wanted: Mapping[str, Preprocessing]) -> int:
+    """Return the shorter side that an image is decoded for: what the first name wants, unless another needs more.
 
-    The first one's embeddings stay as they would be alone, as long as the others have twice what they want.
+    So the first one's embeddings stay as they would be alone, as long as the others have twice what they want.
     """
-    first, *others = (one.shorter_side for one in wanted)
+    first, *others = (one.shorter_side for one in wanted.values())
     return max([first, *(-(-2 * side // ENOUGH) for side in others)])
 
 
 def to_pixels(original: torch.Tensor, size: tuple[float, float], preprocessing: Preprocessing) -> torch.Tensor:
     """Resize and crop uint8 (3, H, W) as the checkpoint's own image processor does. Raises ImageError.
 
-    size: height and width of the picture in it, which may end within the last pixels.
+    size: height and width of the picture in these pixels, which may end within the last of them.
     The arithmetic is that of transformers' torchvision back-end: antialiased interpolation on uint8, sizes cut to whole
     pixels, the crop's corner rounded down.
     """

@@ -7,8 +7,8 @@ Codes: forbidden-path (a host, bucket or address that is not allowed, and was no
 failing after ATTEMPTS, or a certificate that is not trusted), timeout (the policy's time is over). Messages hold no query
 string and no user name.
 
-What an earlier run has read is asked for on a condition (If-None-Match): the server sends the bytes only if they are others by
-now. So the question costs no request of its own, and the version that is told is that of the very bytes.
+What an earlier run has read is requested on a condition (If-None-Match): the server sends the bytes only if they have changed.
+So the question costs no request of its own, and the version in the answer is that of the very bytes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from tagger.core.types import ImagePolicy
 from tagger.images.transport import TransientError, shown, strong
 
 ATTEMPTS = 6
-
-
 BACKOFF = 0.2  # seconds before the second attempt at most, twice that before the third, and so on
 
 
 def fetch(reference: str, policy: ImagePolicy, limit: int, version: str = "") -> tuple[bytes | None, str]:
-    """The bytes behind a reference that is_remote, at most `limit` of them, and their version, "" if the server tells none.
+    """Return the bytes behind a remote reference, at most `limit` of them, and their version, "" if the server names none.
 
     version: of bytes that are known; None comes instead of them if they are still there. Raises ImageError.
     """
@@ -40,10 +38,10 @@ def fetch(reference: str, policy: ImagePolicy, limit: int, version: str = "") ->
     attempt, version = 1, strong(version)
     while True:
         try:
-            data, told = read(reference, policy, limit, deadline, version)
+            data, current = read(reference, policy, limit, deadline, version)
             if data == b"":
                 raise ImageError("not-an-image", f"{shown(reference)} is empty")
-            return data, told
+            return data, current
         except ImageError as error:
             if not version or error.code != "unreadable":
                 raise

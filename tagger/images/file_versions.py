@@ -1,4 +1,4 @@
-"""Which version of an image a reference leads to, told without reading it."""
+"""Which version of an image a reference leads to, found without reading it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class FileVersions:
         self._name = hashlib.blake2b("\0".join(self._roots).encode("utf-8", "surrogateescape"), digest_size=16)
 
     def __call__(self, ref: ImageRef) -> tuple[bytes, bytes] | None:
-        """(name, version), or None for what has to be read to be known: no file inside the folders, a link, one just changed."""
+        """Return name and version; None for what has to be read to be known: no file inside the folders, a link, one just
+        changed."""
         if ref.data is not None or ref.path is None:
             return None
         if is_remote_image(ref.path):  # hashed, for a URL may hold a signature, that is, a key to the image

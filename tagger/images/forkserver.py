@@ -1,7 +1,7 @@
-"""What the process that decoders are forked from imports first: it ends with the run that started it, even while it imports.
+"""Imported first by the process that decoders are forked from, so that it ends with the run that started it.
 
-By itself it would notice only after its imports, and then wait for the decoders, which wait for it. Linux only; elsewhere the
-decoders' own watch (images/loader.py) ends them, and then this process too.
+By itself that process would notice the run's end only after its imports, and then wait for the decoders, which wait for it.
+Linux only; elsewhere the decoders' own watch (images/loader.py) ends them, and then that process, too.
 """
 
 import ctypes

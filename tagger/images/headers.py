@@ -1,4 +1,4 @@
-"""Formats and sizes of images, from their headers. For images that have been decoded in a process that may die, and was not."""
+"""Formats and sizes of images, from their headers. For images whose decoding is known not to kill the process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Header(NamedTuple):
 
 
 def read_headers(refs: Sequence[ImageRef], policy: ImagePolicy) -> Iterator[Header]:
-    """Those of images that can be decoded; what cannot be read a second time is left out."""
+    """Yield the headers of images that can be decoded, leaving out what cannot be read a second time."""
     for found in fetch_ahead(refs, policy):
         if isinstance(found, ImageError):
             continue

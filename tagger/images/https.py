@@ -58,7 +58,7 @@ _this_thread = threading.local()  # `deadline` and `silence` of the fetch that i
 
 
 class _Socket(ssl.SSLSocket):
-    """Ends every wait with the fetch it is for: a timeout of the socket alone begins anew with every byte that drips in."""
+    """Ends every wait at the fetch's deadline: a timeout of the socket alone begins anew with every byte that drips in."""
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.settimeout(_patience(_this_thread.silence))
@@ -66,6 +66,7 @@ class _Socket(ssl.SSLSocket):
 
 
 def _patience(seconds: float) -> float:
+    """Return how long to wait, at most so many seconds. Raises TimeoutError after the deadline."""
     left = _this_thread.deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("the image's time is over")
@@ -74,7 +75,7 @@ def _patience(seconds: float) -> float:
 
 @cache
 def _connections(process: int) -> urllib3.PoolManager:
-    """This process's open connections; after a fork the numbers differ, and no connection has two owners."""
+    """Return this process's open connections; after a fork the numbers differ, and no connection has two owners."""
     # It warns with the whole URL when a server sends odd headers.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
@@ -84,9 +85,9 @@ def _connections(process: int) -> urllib3.PoolManager:
 
 
 def read(reference: str, policy: ImagePolicy, limit: int, deadline: float, version: str) -> tuple[bytes | None, str]:
-    """One attempt to read at most `limit` bytes until `deadline` (time.monotonic), and their strong ETag, as fetch() says.
+    """Try once to read at most `limit` bytes until `deadline` (time.monotonic); return them and their strong ETag, like fetch().
 
-    A tag tells apart what was at one URL. So it is asked for and told of the reference's own, not of where a redirect leads.
+    A tag tells versions of one URL apart. So only the reference's own is asked for and returned, not that of a redirect's target.
     Raises ImageError, TransientError.
     """
     url = reference
@@ -115,7 +116,7 @@ def read(reference: str, policy: ImagePolicy, limit: int, deadline: float, versi
 
 
 def _get(url: str, policy: ImagePolicy, known: str) -> urllib3.BaseHTTPResponse:
-    """The answer, its headers read, from the first address that takes a connection; 304 if the version there is `known`."""
+    """Return the answer, its headers read, from the first address that connects; it is a 304 if the version is `known`."""
     host, port, target = _plain(url, policy.hosts)
     failure: Exception = TransientError(f"{host} has no address")
     for address in _addresses(host, port, policy.private_networks, int(time.monotonic() // DNS_SECONDS)):
@@ -146,7 +147,7 @@ def _get(url: str, policy: ImagePolicy, known: str) -> urllib3.BaseHTTPResponse:
 
 
 def _plain(url: str, hosts: Sequence[str]) -> tuple[str, int, str]:
-    """Host, port and request target of a URL that may be read."""
+    """Return host, port and request target of a URL that may be read. Raises ImageError."""
     found = _PLAIN_URL.fullmatch(url)
     if found is None:
         raise ImageError("forbidden-path", "expected https://host/path, without a user name, backslash or control character")
@@ -159,7 +160,7 @@ def _plain(url: str, hosts: Sequence[str]) -> tuple[str, int, str]:
 
 @lru_cache(maxsize=256)
 def _addresses(host: str, port: int, private_networks: tuple[str, ...], period: int) -> tuple[str, ...]:
-    """All addresses of a host, checked; asked for anew in every `period`."""
+    """Return all addresses of a host, checked; the resolver is asked anew in every `period`."""
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -176,7 +177,7 @@ def _addresses(host: str, port: int, private_networks: tuple[str, ...], period: 
 
 
 def _embedded(address: _Address) -> _Address:
-    """The IPv4 address that a mapped or translated (RFC 6052) IPv6 address leads to, else the address itself."""
+    """Return the IPv4 address that a mapped or translated (RFC 6052) IPv6 address leads to, else the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -186,7 +187,7 @@ def _embedded(address: _Address) -> _Address:
 
 
 def is_public(address: _Address) -> bool:
-    """Whether an address is anybody's to reach: not loopback, link-local, private, shared (RFC 6598), multicast, reserved."""
+    """Return whether an address is public: not loopback, link-local, private, shared (RFC 6598), multicast or reserved."""
     special = address.is_multicast or address.is_reserved or any(address in network for network in _SPECIAL)
     return address.is_global and not special
 
@@ -206,7 +207,7 @@ def _check_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
 
 
 def _body(response: urllib3.BaseHTTPResponse, url: str, limit: int) -> bytes:
-    """The whole body; urllib3 raises where it ends before the announced length."""
+    """Return the whole body; urllib3 raises where it ends before the announced length."""
     announced = response.headers.get("Content-Length", "0")
     parts: list[bytes] = []
     size = int(announced) if announced.isdecimal() else 0
@@ -223,7 +224,7 @@ def _body(response: urllib3.BaseHTTPResponse, url: str, limit: int) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """What failed, in a word of its own: the libraries' texts may hold the URL."""
+    """Return what failed, in our own words: the libraries' texts may hold the URL."""
     if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
         return "the server is silent"
     if isinstance(error, NewConnectionError):

@@ -15,11 +15,11 @@ ORIENTATION = 0x0112  # EXIF
 
 
 def decode_reduced(data: bytes, shorter_side: int) -> tuple[torch.Tensor, tuple[float, float]] | None:
-    """An upright JPEG whose sides are divided by 1, 2, 4 or 8, the shorter one still ENOUGH times `shorter_side`.
+    """Decode a JPEG upright, its sides divided by 1, 2, 4 or 8, the shorter one still ENOUGH times `shorter_side`.
 
     Returns uint8 (3, H, W) and the height and width of the whole in these pixels: a side of 533 halved is 266.5 long, in 267
-    pixels, and to forget that moves the picture. None for what is no plain JPEG, be it damaged or of a rare kind: whoever
-    reads all images says what is wrong. libjpeg reduces by leaving out the finer half of its coefficients.
+    pixels, and to forget that moves the picture. Returns None for what is no plain JPEG, be it damaged or of a rare kind: the
+    decoder of all formats (decode.py) then says what is wrong. libjpeg reduces by leaving out the finer half of its coefficients.
     """
     if data[:3] != b"\xff\xd8\xff":
         return None
@@ -33,7 +33,7 @@ def decode_reduced(data: bytes, shorter_side: int) -> tuple[torch.Tensor, tuple[
                 turned = image.getexif().get(ORIENTATION, 1)
                 width, height = image.size
                 shorter = min(width, height)
-                if shorter < 2 * ENOUGH * shorter_side and turned == 1:  # the quicker decoder, which reduces nothing
+                if shorter < 2 * ENOUGH * shorter_side and turned == 1:  # the quicker decoder, which cannot reduce
                     return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB), (height, width)
                 image.draft("RGB", (width * ENOUGH * shorter_side // shorter, height * ENOUGH * shorter_side // shorter))
                 image.load()

@@ -9,8 +9,8 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
@@ -24,17 +24,34 @@ from tagger.core.types import Busy, ImageBatch, ImagePolicy, ImageRef, Preproces
 from tagger.images.decode import read_pixels
 from tagger.images.prefetch import fetch_ahead
 from tagger.images.sources import read_bytes
+from tagger.images.workers import start_method
 
 NICENESS = 10  # of decoding processes: an encoder whose threads wait for each other must not wait for one that decodes
 WORKER_MEMORY = 3 << 30  # bytes of address space for one image: MAX_PIXELS of 16 bits pass through as int64
 CHECK_SECONDS = 0.25  # how often a loader looks whether its workers live
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How images are read: within which limits, for whom, and by how many processes.
+
+    preprocessings: by the name under which their pixels are wanted; images are decoded for the first (decode.decoded_for).
+    known: digests of images that need no decoding. workers: processes that decode; with 0, this one does. start_method: how
+    they are started, as multiprocessing names it.
+    """
+
+    policy: ImagePolicy
+    preprocessings: Mapping[str, Preprocessing]
+    known: Container[bytes] = ()
+    workers: int
+    start_method: str = field(default_factory=start_method)
+
+
 class _Item(NamedTuple):
     """What became of one reference: pixels and digest, a digest alone of an image that is known, or an error."""
 
     row: int
-    pixels: tuple[torch.Tensor, ...] | None = None
+    pixels: dict[str, torch.Tensor] | None = None
     digest: bytes = b""
     version: str = ""
     error: ImageError | None = None
@@ -55,8 +72,8 @@ class WorkerDeathError(Exception):
 class ImageDataset(Dataset[_Item]):
     """Indexed by the references themselves: it holds no list that workers would copy page by page as they touch it."""
 
-    def __init__(self, policy: ImagePolicy, preprocessings: Sequence[Preprocessing], known: Container[bytes]) -> None:
-        self.policy, self.preprocessings, self.known = policy, preprocessings, known
+    def __init__(self, reading: Reading) -> None:
+        self.policy, self.preprocessings, self.known = reading.policy, reading.preprocessings, reading.known
 
     def __getitems__(self, refs: Sequence[ImageRef]) -> list[_Item]:
         # Bytes that must be decoded are fetched, whether their version is known or not.
@@ -95,16 +112,15 @@ class ImageDataset(Dataset[_Item]):
 
 
 def collate(items: Sequence[_Item]) -> ImageBatch:
-    pixels = {item.row: item.pixels for item in items if item.pixels is not None}
-    stacked: list[torch.Tensor] = []
-    for same in zip(*pixels.values(), strict=True):
-        # Encoders that want the same pixels share them here, too: they travel to the main process once.
-        first = next(iter(pixels.values()))
-        twin = next((index for index in range(len(stacked)) if first[index] is same[0]), None)
-        stacked.append(torch.stack(same) if twin is None else stacked[twin])
+    """Join the items into one batch."""
+    images = {item.row: item.pixels for item in items if item.pixels is not None}
+    first = next(iter(images.values()), {})
+    # Names that want the same pixels share them here, too: they travel to the main process once.
+    names = {id(pixels): name for name, pixels in first.items()}
+    shared = {twins: torch.stack([image[name] for image in images.values()]) for twins, name in names.items()}
     return ImageBatch(
-        rows=np.array(list(pixels), np.int64),
-        pixels=tuple(stacked),
+        rows=np.array(list(images), np.int64),
+        pixels={name: shared[id(pixels)] for name, pixels in first.items()},
         digests=tuple(item.digest for item in items if item.pixels is not None),
         errors={item.row: item.error for item in items if item.error is not None},
         known={item.row: item.digest for item in items if item.pixels is None and item.error is None},
@@ -114,36 +130,26 @@ def collate(items: Sequence[_Item]) -> ImageBatch:
 
 
 class ImageLoader:
-    """Reads and decodes batches of references with `workers` processes (0: in this one), in the order they came.
+    """Reads and decodes batches of references, in the order they came.
 
     The references travel to the workers batch by batch, so memory does not grow with the manifest. Each worker has
-    `prefetch` batches to do. An image whose digest is in `known`, asked in the workers, is not decoded, and not fetched if its
+    `prefetch` batches to do. An image whose digest is known, asked in the workers, is not decoded, and not fetched if its
     server says that the reference still leads to the version of that digest. Iterating raises WorkerDeathError.
     """
 
-    def __init__(
-        self,
-        batches: Iterable[list[ImageRef]],
-        *,
-        policy: ImagePolicy,
-        preprocessings: Sequence[Preprocessing],
-        known: Container[bytes],
-        workers: int,
-        start_method: str,
-        prefetch: int = 2,
-    ) -> None:
+    def __init__(self, batches: Iterable[list[ImageRef]], reading: Reading, prefetch: int = 2) -> None:
         helped: dict[str, Any] = {
             "prefetch_factor": prefetch,
-            "multiprocessing_context": start_method,
+            "multiprocessing_context": reading.start_method,
             "timeout": CHECK_SECONDS,
             "worker_init_fn": _prepare_worker,
         }
         self._loader = DataLoader(
-            ImageDataset(policy, preprocessings, known),
+            ImageDataset(reading),
             batch_sampler=batches,
             collate_fn=collate,
-            num_workers=workers,
-            **(helped if workers else {}),
+            num_workers=reading.workers,
+            **(helped if reading.workers else {}),
         )
 
     def __iter__(self) -> Iterator[ImageBatch]:
@@ -169,12 +175,12 @@ class ImageLoader:
 
 
 def _prepare_worker(worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process ends the workers, which have nothing to say about it.
+    # Ctrl-C reaches the whole process group; the main process ends the workers, which print no traceback of their own.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_run, daemon=True).start()
     os.nice(NICENESS)
     keep_freed_memory()
-    # What there is to say, the main process says: no remarks of libjpeg's, and a decoder's crash without a word or a core file.
+    # The main process reports what matters: no remarks of libjpeg's, and a decoder's crash without a message or a core file.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
@@ -183,8 +189,8 @@ def _prepare_worker(worker: int) -> None:
 
 
 def _end_with_the_run() -> None:
-    # torch's own watch looks at the process that a worker was forked from. That is a server which lives as long as the
-    # workers do: when the main process was killed, they waited for each other for ever.
+    # torch's own watch looks at the process that a worker was forked from. That is a server, which lives as long as the
+    # workers do: after the main process was killed, they would wait for each other for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

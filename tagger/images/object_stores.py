@@ -1,7 +1,7 @@
 """s3://, gs:// and az:// references: from buckets that are listed, with fsspec's clients (extras s3, gcs, azure).
 
-Whose endpoint and whose credentials is said by the operator in the environment, as each client documents it, never by a
-manifest; so no address is checked here.
+The operator names endpoint and credentials in the environment, as each client documents it, and a manifest cannot; so no
+address is checked here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _creating = threading.Lock()
 
 
 def read(reference: str, policy: ImagePolicy, limit: int, deadline: float, version: str) -> tuple[bytes | None, str]:
-    """One attempt to read at most `limit` bytes until `deadline` (time.monotonic), and their version, as fetch() says.
+    """Try once to read at most `limit` bytes until `deadline` (time.monotonic); return them and their version, as fetch() does.
 
     Raises ImageError, TransientError.
     """
@@ -47,7 +47,7 @@ def read(reference: str, policy: ImagePolicy, limit: int, deadline: float, versi
             store = _store(scheme, policy.timeout, os.getpid())
         # Half of what is left: time for another attempt. One byte more than allowed tells what is too large.
         attempt = asyncio.wait_for(_GET[scheme](store, f"{bucket}/{key}", limit + 1, version), left / 2)
-        data, told = asyncio.run_coroutine_threadsafe(attempt, store.loop).result()
+        data, current = asyncio.run_coroutine_threadsafe(attempt, store.loop).result()
     except FileNotFoundError as error:
         raise ImageError("missing", f"no object {shown(reference)}") from error
     except PermissionError as error:
@@ -64,10 +64,10 @@ def read(reference: str, policy: ImagePolicy, limit: int, deadline: float, versi
         raise TransientError(f"the store failed ({name})") from error
     if data is not None and len(data) > limit:
         raise ImageError("too-large", f"{shown(reference)}: more than the {limit:,} bytes that are read")
-    return data, told
+    return data, current
 
 
-# As the clients' own _cat_file, which neither tells the version of what it reads nor takes a condition.
+# Like the clients' own _cat_file, which neither returns the version of what it reads nor takes a condition.
 
 
 async def _get_s3(store: Any, path: str, size: int, known: str) -> tuple[bytes, str]:
@@ -81,7 +81,7 @@ async def _get_s3(store: Any, path: str, size: int, known: str) -> tuple[bytes, 
 
 
 async def _get_gs(store: Any, path: str, size: int, known: str) -> tuple[bytes | None, str]:
-    """The version is the object's generation, between quotes, as a tag."""
+    """Return the object's generation as its version, between quotes like a tag."""
     is_zonal = getattr(store, "_is_zonal_bucket", None)
     if is_zonal and await is_zonal(path.partition("/")[0]):  # read by gRPC
         return await store._cat_file(path, start=0, end=size), ""
@@ -117,7 +117,7 @@ _GET = {"s3": _get_s3, "gs": _get_gs, "az": _get_az}
 
 
 def _status(error: Exception) -> int:
-    """The HTTP status behind an exception of s3fs (its cause is botocore's), adlfs or gcsfs; 0 where there was no answer."""
+    """Return the HTTP status behind an exception of s3fs (its cause is botocore's), adlfs or gcsfs; 0 where none answered."""
     answer = getattr(error.__cause__, "response", None)
     if isinstance(answer, dict):
         return int(answer["ResponseMetadata"]["HTTPStatusCode"])
@@ -129,12 +129,12 @@ def _status(error: Exception) -> int:
 
 @cache
 def _store(scheme: str, timeout: float, process: int) -> Any:
-    """This process's client; after a fork the numbers differ, and no connection has two owners."""
+    """Return this process's client; after a fork the numbers differ, and no connection has two owners."""
     for client in ("s3fs", "gcsfs", "azure"):  # each failure has its row; they would say it too, with traceback and URL
         logging.getLogger(client).setLevel(logging.CRITICAL)
     if scheme != "s3":
         return fsspec.filesystem(scheme)
-    # The attempts are counted in remote.py; attempts of attempts of attempts would be far too many.
+    # The attempts are counted in fetch.py; attempts of attempts of attempts would be far too many.
     store = fsspec.filesystem(
         "s3",
         config_kwargs={

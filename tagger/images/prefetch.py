@@ -21,9 +21,9 @@ _Fetched = ImageRef | ImageError
 
 
 def fetch_ahead(refs: Sequence[ImageRef], policy: ImagePolicy) -> Iterator[_Fetched]:
-    """The references in their order: a remote one with the bytes in it, or the error that came instead; others as they are.
+    """Yield the references in their order: a remote one with its bytes, or the error that came instead; others as they are.
 
-    One with a digest, too, is as it was if its server says that the version has not changed.
+    A remote one with a digest stays as it is, too, if its server says that the version has not changed.
     """
     waiting = iter([ref for ref in refs if _to_fetch(ref)])
     answers = deque(_start(ref, policy) for ref in islice(waiting, AT_ONCE))

@@ -1,4 +1,4 @@
-"""From a reference to encoded bytes, inside the image root; remote ones by remote.py, whose codes are added.
+"""From a reference to encoded bytes, inside the image root; remote ones by fetch.py, whose codes are added.
 
 Codes: missing (null, or no such file), forbidden-path (leads out of the image root, or to a device, FIFO or socket; never
 opened), unreadable (a folder, no permission, a failing disk), too-large (more than MAX_FILE_BYTES), not-an-image (nothing in it).
@@ -23,7 +23,7 @@ FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | o
 
 
 def read_bytes(ref: ImageRef, policy: ImagePolicy) -> bytes:
-    """The encoded image. Raises ImageError."""
+    """Return the encoded image. Raises ImageError."""
     if ref.data is not None:
         if len(ref.data) > MAX_FILE_BYTES:
             raise _too_large(len(ref.data))
@@ -66,14 +66,14 @@ def _read_file(name: str, roots: Sequence[Path]) -> bytes:
 
 
 def _lies_under(path: str, root: str) -> bool:
-    """Whether a resolved path is in a resolved folder; what the system shows as files is in none that does not name it."""
+    """Return whether a resolved path is in a resolved folder; SYSTEM_FOLDERS are in no folder above them."""
     if root == "/":
         return not path.startswith(SYSTEM_FOLDERS)
     return path.startswith(root + "/") or path == root
 
 
 def _open_below(root: str, path: str, name: str) -> BinaryIO:
-    """Open a regular file and nothing else: from the root downwards, no step following a link.
+    """Open a regular file and nothing else, from the root downwards, following no link.
 
     A folder that was exchanged for a link after the path was resolved is not followed, wherever it leads; devices, FIFOs and
     sockets are not opened, because opening alone may block or do something.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import shutil
 import signal
 import sys
@@ -18,12 +17,12 @@ BATCHES_PER_WORKER = 3  # two that a worker has to do, and one on its way
 
 
 def start_early() -> None:
-    """Let the process that workers are forked from import torch while this one imports transformers and loads the model."""
+    """Start the process that workers are forked from, to import torch while this one imports transformers and loads the model."""
     if start_method() == "forkserver":
         multiprocessing.get_context("forkserver").set_forkserver_preload(["tagger.images.forkserver", "tagger.images.loader"])
         # Ctrl-C reaches the whole process group, and that process would answer it with a traceback; a mask is inherited. The
         # tracker goes first: starting it resets the mask.
-        # A run that is stopped twice ends at once, and leaves what the tracker then removes: that is no news to anybody.
+        # A run that is stopped twice ends at once; the tracker removes what it leaves, and need not warn about that.
         sys.warnoptions.append("ignore:resource_tracker:UserWarning")
         try:
             resource_tracker.ensure_running()
@@ -37,20 +36,24 @@ def start_early() -> None:
 
 
 def start_method() -> str:
-    """Workers are forked from a small clean process where the system has that: forking this one, with its threads, may
-    deadlock, and would count its memory in every worker's."""
+    """Return how workers are started: from a small clean process where the system has that.
+
+    Forking this one, with its threads, may deadlock, and would count its memory in every worker's.
+    """
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def choose_workers(device: str) -> int:
-    """Decoding processes for this machine and device type; never none, so that no image can end the run."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # On a CPU the encoder itself wants the cores. Two fill the moments in which it waits for images, a quarter of many is enough.
+    """Return how many processes decode on this machine for this device type: never none, so that no image can end the run."""
+    from joblib import cpu_count
+
+    cores: int = cpu_count()  # knows a container's quota, which the affinity does not
+    # On a CPU the encoder itself wants the cores: two processes use the moments in which it waits, of many a quarter is enough.
     return min(cores, 16) if device != "cpu" else max(cores // 4, 2)
 
 
 def fit_shared_memory(workers: int, batch_bytes: int, folder: Path = SHARED_MEMORY) -> int:
-    """As many of these workers as have room in shared memory for their batches; says so where it is fewer."""
+    """Return how many of these workers have room in shared memory for their batches; a warning says so where it is fewer."""
     if not workers or not folder.is_dir():
         return workers
     free = shutil.disk_usage(folder).free

@@ -1,1 +1,18 @@
-"""."""
+"""Models loaded, shards tagged.
+
+job.py              what is to be tagged and how, checked before any model is loaded
+artifacts.py        what checkpoints and calibrations say of themselves, checked against the settings
+load.py             a job -> the engine that runs it, with its models and caches open
+predictor.py        encoder and heads: pixels -> embeddings, embeddings -> probabilities
+hybrid.py           CLIP and a ResNet18 together: which rows the second has to see, and who decides
+local_engine.py     shards on this machine: recalled, read, encoded, decided
+shard_state.py      shards on their way, and the batches in which their images are read
+embedding_stream.py images -> embeddings, each looked up or encoded once
+fallback_stream.py  the fallback's embeddings, of the rows that it has to see
+file_memory.py      which bytes a reference led to when it was read last
+precision_trial.py  a precision tried on the first images
+sampling.py         images drawn evenly, to quantise a model with
+fingerprints.py     what tags and embeddings depend on
+timings.py          what a run's time went into
+estimate.py         what a run will take, from what one image takes
+"""

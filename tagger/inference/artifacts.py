@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from tagger.core.errors import ConfigError
 from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
 from tagger.settings.attributes import Attribute, order_of
 from tagger.settings.schema import FallbackSettings, Settings
 from tagger.tagging.calibration import Calibration, read_calibration
+
+Mode = Literal["none", "low-confidence", "ensemble"]  # of a fallback
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ def read_calibrations(settings: Settings, attributes: Sequence[Attribute], artif
     return found
 
 
-def fallback_rule(settings: Settings, artifacts: Artifacts, index: int) -> tuple[str, float | None]:
+def fallback_rule(settings: Settings, artifacts: Artifacts, index: int) -> tuple[Mode, float | None]:
     """Return how attribute number `index` uses the fallback: its mode ("none" without) and the confidence below which it does."""
     fallback = settings.fallback
     if fallback is None or artifacts.fallback_index != index:

@@ -1,4 +1,4 @@
-"""A stream of images to embeddings: each is looked up, or encoded once, in pieces of the encoder's own size."""
+"""Images -> embeddings: each is looked up, or encoded once, in pieces of the encoder's own size."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EmbeddingStream:
         self._files: dict[bytes, tuple[bytes, bytes]] = {}
 
     def find(self, digest: bytes, arrived: Arrival) -> bool:
-        """Whether this image's embedding is there, or on its way: then `arrived` gets it."""
+        """Return whether this image's embedding is there, or on its way: then `arrived` gets it."""
         for piece in (self._filling, self._begun and self._begun[0]):
             if piece is not None and digest in piece.waiting:
                 piece.waiting[digest].append(arrived)
@@ -58,7 +58,7 @@ class EmbeddingStream:
         return True
 
     def encode(self, digest: bytes, pixels: Tensor, arrived: Arrival) -> None:
-        """Let `arrived` get the embedding of uint8 (3, H, W)."""
+        """Encode uint8 (3, H, W), now or with others, and call `arrived` with the embedding."""
         if self._filling is None:
             self._filling = _Piece(self._buffer(pixels))
         piece = self._filling
@@ -68,21 +68,24 @@ class EmbeddingStream:
             self._begin()
 
     def flush(self) -> None:
-        """Encode all that waits, however few they are."""
+        """Encode all images that wait, however few they are."""
         if self._filling is not None:
             self._begin()
         self._finish()
 
     def remember_file(self, name: bytes, version: bytes, digest: bytes) -> None:
+        """Keep, from the next commit on, that this version of a file has these bytes."""
         self._files[name] = (version, digest)
 
     def commit(self) -> None:
+        """Write new embeddings and files to the cache."""
         self.cache.put({} if self._predictor.lacks_memory else self._new, self._files)
         self._new, self._files = {}, {}
         self._committed = time.perf_counter()
 
     def _buffer(self, like: Tensor) -> Tensor:
-        """Where to gather a piece: one buffer while another is on its way to the accelerator, which copies from locked pages."""
+        """Return where to gather a piece: one buffer while another is on its way to the accelerator, which copies from locked
+        pages."""
         if self._buffers:
             return self._buffers.pop()
         on_cuda = self._predictor.encoder.device.type == "cuda"

@@ -7,11 +7,12 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.core.types import ImageRef
 from tagger.inference.embedding_stream import EmbeddingStream
-from tagger.inference.hybrid import Fallback
+from tagger.inference.hybrid import Hybrid
 from tagger.inference.predictor import Embeddings
 from tagger.inference.shard_state import OpenShard
 
@@ -27,23 +28,27 @@ class Candidate(NamedTuple):
     embedding: Embeddings
 
 
-class SecondOpinion:
-    """Sends those rows on to the fallback's encoder, by its stream, that need it, and settles all others."""
+class FallbackStream:
+    """Sends those rows on to the fallback's encoder, by its stream, that it has to see, and settles all others.
 
-    def __init__(self, fallback: Fallback, stream: EmbeddingStream) -> None:
-        self.fallback, self.stream = fallback, stream
+    show_all: whether it sees every row, instead of those alone that the hybrid's rule shows it.
+    """
+
+    def __init__(self, hybrid: Hybrid, stream: EmbeddingStream, show_all: bool = False) -> None:
+        self.hybrid, self.stream, self._show_all = hybrid, stream, show_all
         self._candidates: list[Candidate] = []
 
-    def add(self, shard: OpenShard, row: int, ref: ImageRef, digest: bytes, pixels: Tensor | None, embedding: Embeddings) -> None:
-        self._candidates.append(Candidate(shard, row, ref, digest, pixels, embedding))
+    def add(self, candidate: Candidate) -> None:
+        """Take a row, until `send` is called."""
+        self._candidates.append(candidate)
 
     def send(self) -> list[Candidate]:
-        """Of all rows that were added since the last time; returns those that have to be decoded for it after all."""
+        """Send on or settle the rows that were added since the last time; return those that have to be decoded after all."""
         candidates, self._candidates = self._candidates, []
         if not candidates:
             return []
         lacking = []
-        wanted = self.fallback.wanted(np.stack([candidate.embedding for candidate in candidates]))
+        wanted = self._wanted(np.stack([candidate.embedding for candidate in candidates]))
         for candidate, needed in zip(candidates, wanted.tolist(), strict=True):
             arrived: Callable[[Embeddings], object] = partial(candidate.shard.settle, candidate.row)
             if not needed:
@@ -56,8 +61,8 @@ class SecondOpinion:
         return lacking
 
     def recall(self, shard: OpenShard, rows: Sequence[int], digests: Sequence[bytes]) -> list[int]:
-        """Settle those of the rows, whose first embeddings are there, that can be; returns the others, which lack an image."""
-        wanted = self.fallback.wanted(shard.embeddings[list(rows)])
+        """Settle those of the rows, whose first embeddings are there, that can be; return the others, which lack an image."""
+        wanted = self._wanted(shard.embeddings[list(rows)])
         found = self.stream.cache.get({digest for digest, needed in zip(digests, wanted, strict=True) if needed})
         lacking = []
         for row, digest, needed in zip(rows, digests, wanted.tolist(), strict=True):
@@ -66,3 +71,6 @@ class SecondOpinion:
             else:
                 lacking.append(row)
         return lacking
+
+    def _wanted(self, embeddings: Embeddings) -> NDArray[np.bool_]:
+        return np.ones(len(embeddings), np.bool_) if self._show_all else self.hybrid.wanted(embeddings)

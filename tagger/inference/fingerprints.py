@@ -17,14 +17,14 @@ from tagger.inference.job import Job
 from tagger.settings.attributes import taxonomy_hash
 
 if TYPE_CHECKING:
-    from tagger.inference.hybrid import Fallback
+    from tagger.inference.hybrid import Hybrid
     from tagger.inference.predictor import Predictor
 
 COMPUTING = ("tagger", "torch", "torchvision", "transformers", "pillow")  # whose versions may move the last digits
 
 
 def results_depend_on(
-    job: Job, rows: int, predictor: Predictor, fallback: Fallback | None, earlier: Manifest | None
+    job: Job, rows: int, predictor: Predictor, hybrid: Hybrid | None, earlier: Manifest | None
 ) -> dict[str, str]:
     """Name all that the tags of the first `rows` depend on, as a person would name it.
 
@@ -39,7 +39,7 @@ def results_depend_on(
         "model weights": predictor.encoder.fingerprint,
         "model name": f"{job.settings.model.name} {job.settings.model.revision}",
         "calibration": str(predictor.temperatures),
-        "fallback": fallback.identity if fallback else "none",
+        "fallback": hybrid.identity if hybrid else "none",
         "precision of embeddings": str(predictor.dtype),
         "device": predictor.encoder.device.type,
         "earlier result": earlier.content_hash() if earlier else "none",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,13 +9,10 @@ from tagger.core.types import Decision
 from tagger.inference.predictor import Embeddings, Predictor, Probabilities
 from tagger.tagging.decisions import average, decide, more_confident
 
-log = logging.getLogger(__name__)
-
-
 HYBRID = "hybrid"  # the source of averaged probabilities
 
 
-class Fallback:
+class Hybrid:
     """The rule that joins two predictors on one attribute, number `index` of the first one's.
 
     below: rows whose confidence is under it are shown to the second predictor, which decides where it is the more confident;
@@ -25,7 +20,14 @@ class Fallback:
     """
 
     def __init__(
-        self, first: Predictor, second: Predictor, index: int, below: float | None, weight: float = 0.5, temperature: float = 1.0
+        self,
+        first: Predictor,
+        second: Predictor,
+        index: int,
+        *,
+        below: float | None = None,
+        weight: float = 0.5,
+        temperature: float = 1.0,
     ) -> None:
         self.first, self.second, self._index = first, second, index
         self._below, self._weight, self._temperature = below, weight, temperature
@@ -36,19 +38,22 @@ class Fallback:
         rule = (self._index, self._below, self._weight, self._temperature, self.first.temperatures, self.second.temperatures)
         return f"{self.second.encoder.fingerprint} {rule}"
 
-    def with_first(self, first: Predictor) -> Fallback:
-        """The same rule behind another predictor of the same decisions."""
-        return Fallback(first, self.second, self._index, self._below, self._weight, self._temperature)
+    def with_first(self, first: Predictor) -> Hybrid:
+        """Return the same rule behind another predictor of the same decisions."""
+        return Hybrid(first, self.second, self._index, below=self._below, weight=self._weight, temperature=self._temperature)
 
     def wanted(self, embeddings: Embeddings) -> NDArray[np.bool_]:
-        """bool (N,): the images, by the first encoder's embeddings (N, D), whose second embedding is needed."""
+        """Return bool (N,): the images, by the first encoder's embeddings (N, D), whose second embedding is needed."""
         if self._below is None:
             return np.ones(len(embeddings), np.bool_)
         unsure: NDArray[np.bool_] = self.first.probabilities(embeddings)[self._index].max(1) < self._below
         return unsure
 
     def decide(self, embeddings: Embeddings, seconds: Embeddings, shown: NDArray[np.bool_]) -> list[Decision]:
-        """One Decision an attribute. seconds: the second encoder's embeddings of those images that it was shown, in order."""
+        """Return one Decision an attribute.
+
+        seconds: the second encoder's embeddings of those images that are `wanted`, which `shown` marks, in order.
+        """
         probabilities = self.first.probabilities(embeddings)
         sources = [np.full(len(embeddings), self.first.encoder.source) for _ in probabilities]
         [of_second] = self.second.probabilities(seconds)
@@ -61,7 +66,7 @@ class Fallback:
     def join(
         self, first: Probabilities, second: Probabilities, shown: NDArray[np.bool_]
     ) -> tuple[Probabilities, NDArray[np.str_]]:
-        """The attribute's probabilities, float32 (N, K), and who decided. second: float32 (M, K), of the M that were shown."""
+        """Return the attribute's probabilities, float32 (N, K), and who decided. second: (M, K), of the M that were shown."""
         joined = first.copy()
         if self._below is None:
             joined[shown] = average(first[shown], second, self._weight, self._temperature)
@@ -73,5 +78,5 @@ class Fallback:
 
 
 def hybrid_weights(clip: str, second: str) -> str:
-    """The name of both weights together."""
+    """Return the name of both weights together."""
     return f"{clip} {second}"

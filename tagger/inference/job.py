@@ -76,6 +76,12 @@ def pin(model: ModelSettings) -> ModelSettings:
     return model.model_copy(update={"revision": commit}) if commit else model
 
 
+def model_alone(settings: Settings) -> Settings:
+    """Return the settings without fallback and calibrations, which do not matter to what is learned from labelled rows."""
+    attributes = tuple(attribute.model_copy(update={"calibration": None}) for attribute in settings.attributes)
+    return settings.model_copy(update={"attributes": attributes, "fallback": None})
+
+
 def with_one_attribute(job: Job, name: str | None) -> Job:
     """Return the job with the one attribute that is learned: `name`, where there are several. UsageError, ConfigError."""
     names = [attribute.name for attribute in job.attributes]

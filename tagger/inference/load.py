@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -25,13 +26,14 @@ from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder, open_c
 from tagger.encoders.resnet18 import load_resnet18
 from tagger.encoders.resnet18_checkpoint import ResNet18Description
 from tagger.images.decode import decoded_for
+from tagger.images.loader import Reading
 from tagger.images.workers import choose_workers, fit_shared_memory
 from tagger.inference.embedding_stream import EmbeddingStream
-from tagger.inference.fallback_stream import SecondOpinion
+from tagger.inference.fallback_stream import FallbackStream
 from tagger.inference.fingerprints import embeddings_depend_on, result_schema_of
-from tagger.inference.hybrid import HYBRID, Fallback, hybrid_weights
+from tagger.inference.hybrid import HYBRID, Hybrid, hybrid_weights
 from tagger.inference.job import Job
-from tagger.inference.local_engine import LocalEngine
+from tagger.inference.local_engine import LocalEngine, preprocessings_of
 from tagger.inference.precision_trial import TRIED, disagreements
 from tagger.inference.predictor import Predictor
 from tagger.inference.sampling import draw_images
@@ -44,32 +46,52 @@ from tagger.tagging.heads import LinearHead, ZeroShotHead
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """predictor: what decides, alone or with the hybrid's other part. reference: the same in fp32, where the predictor's
+    precision was not asked for by name and ought to be tried first. hybrid: the rule behind the predictor, with a fallback.
+    """
+
+    predictor: Predictor
+    reference: Predictor | None = None
+    hybrid: Hybrid | None = None
+
+
 @contextmanager
-def open_engine(job: Job, machine: Machine, *, rows: int | None = None) -> Iterator[LocalEngine]:
+def open_engine(
+    job: Job,
+    machine: Machine,
+    *,
+    rows: int | None = None,
+    show_all: bool = False,
+    pixels: Mapping[str, Preprocessing] = MappingProxyType({}),
+) -> Iterator[LocalEngine]:
     """Load the models of the job's settings and open the embedding cache. ModelError, ConfigError.
 
-    rows: those of the manifest that are tagged, the first ones; default: all.
-
     A precision that was not asked for by name is tried on the first images, and fp32 taken where it decides otherwise.
+    rows: those of the manifest that are tagged, the first ones; default: all. show_all: whether a fallback sees every row,
+    instead of those alone that its rule shows it. pixels: by name, those that the engine's `embed` hands out.
     """
     with ExitStack() as caches:
-        engine = _open(job, machine, job.manifest.rows if rows is None else rows, caches)
+        engine = _open(job, machine, job.manifest.rows if rows is None else rows, show_all, pixels, caches)
         yield engine
         engine.cache.trim()
 
 
-def _open(job: Job, machine: Machine, rows: int, caches: ExitStack) -> LocalEngine:
-    """In a function of its own: a model that is tried and not taken is in nobody's way afterwards."""
+def _open(
+    job: Job, machine: Machine, rows: int, show_all: bool, pixels: Mapping[str, Preprocessing], caches: ExitStack
+) -> LocalEngine:
+    """Choose among the engines; in a function of its own, so that a model that is tried and not taken leaves the memory."""
     keep_freed_memory()
     folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
     draw = partial(draw_images, job.manifest, rows, job.policy)
-    first, fallback = load_system(job, machine.device, folder, draw)
+    loaded = load_system(job, machine.device, folder, draw)
     shutdown.check()
-    predictors = [first, *([fallback.second] if fallback else [])]
-    wanted = [predictor.encoder.preprocessing for predictor in predictors]
-    pixels = sum(height * width for height, width in {one.size for one in wanted})
-    workers = choose_workers(first.encoder.device.type) if machine.workers is None else machine.workers
-    workers = fit_shared_memory(workers, 3 * machine.batch_size * pixels)
+    wanted = {**preprocessings_of(loaded.predictor, loaded.hybrid), **pixels}
+    image_bytes = 3 * sum(height * width for height, width in {one.size for one in wanted.values()})
+    workers = choose_workers(loaded.predictor.encoder.device.type) if machine.workers is None else machine.workers
+    workers = fit_shared_memory(workers, machine.batch_size * image_bytes)
+    reading = Reading(policy=job.policy, preprocessings=wanted, workers=workers)
 
     def cache(predictor: Predictor) -> EmbeddingCache:
         depends_on = embeddings_depend_on(job.policy, predictor, decoded_for(wanted))
@@ -77,40 +99,39 @@ def _open(job: Job, machine: Machine, rows: int, caches: ExitStack) -> LocalEngi
         return caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
 
     # One for both precisions: what the trial shows to it is known to the run, and counted.
-    shown = EmbeddingStream(fallback.second, cache(fallback.second)) if fallback else None
+    hybrid = loaded.hybrid
+    stream = EmbeddingStream(hybrid.second, cache(hybrid.second)) if hybrid else None
 
     def engine(predictor: Predictor) -> LocalEngine:
-        second = SecondOpinion(fallback.with_first(predictor), shown) if fallback and shown else None
+        fallback = FallbackStream(hybrid.with_first(predictor), stream, show_all) if hybrid and stream else None
         return LocalEngine(
             predictor,
             cache(predictor),
-            job.policy,
+            reading,
             batch_size=machine.batch_size,
-            workers=workers,
             verify_content=machine.verify_content,
-            second=second,
+            fallback=fallback,
         )
 
-    chosen = engine(first)
-    if first.reference is None:
+    chosen = engine(loaded.predictor)
+    if loaded.reference is None:
         return chosen
-    reference = engine(first.reference.encoding_at_once(TRIED))
+    reference = engine(loaded.reference.encoding_at_once(TRIED))
     schema = result_schema_of(job, {})
     differ = disagreements(job.manifest, rows, schema, chosen, reference, lambda _: shutdown.check())
     if not differ:
         chosen.stages.errors = 0  # the run meets them again
-        first.reference = None  # and its memory is free
         return chosen
     log.warning(
         "precision auto: %s decides %d times otherwise than fp32 about the first images; going on in fp32",
-        first.encoder.precision,
+        loaded.predictor.encoder.precision,
         differ,
     )
-    return engine(first.reference)
+    return engine(loaded.reference)
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The named device, else an accelerator where there is one, else the CPU. ConfigError if it cannot be used."""
+    """Return the named device, else an accelerator where there is one, else the CPU. ConfigError if it cannot be used."""
     if name is None:
         found = torch.accelerator.current_accelerator(check_available=True)
         return found or torch.device("cpu")
@@ -123,13 +144,18 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
-def zero_shot(encoder: ClipEncoder, attributes: Sequence[Attribute], dtype: type[np.floating[Any]] = np.float16) -> Predictor:
-    """CLIP and the prompts of the attributes, which are encoded here, once."""
+def zero_shot(
+    encoder: ClipEncoder,
+    attributes: Sequence[Attribute],
+    dtype: type[np.floating[Any]] = np.float16,
+    temperatures: Sequence[float] | None = None,
+) -> Predictor:
+    """Join CLIP with the prompts of the attributes, which are encoded here, once."""
     heads = [
         ZeroShotHead([encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale)
         for attribute in attributes
     ]
-    return Predictor(encoder, attributes, heads, dtype=dtype)
+    return Predictor(encoder, attributes, heads, temperatures=temperatures, dtype=dtype)
 
 
 def load_predictor(
@@ -139,22 +165,22 @@ def load_predictor(
     folder: Path | None = None,
     draw: Callable[[Preprocessing], Iterator[Tensor]] = lambda _: iter(()),
     calibrations: Mapping[str, Calibration] = MappingProxyType({}),
-) -> Predictor:
+) -> Loaded:
     """Load the encoder and encode the prompts. ModelError, ConfigError.
 
     folder: where a quantised model is kept, None for this run only. draw: images to quantise it with, uint8 (B, 3, H, W).
     calibrations: by attribute.
     """
     if model.is_resnet18:
-        return load_trained(model, device, attributes, calibrations)
+        return Loaded(load_trained(model, device, attributes, calibrations))
     chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
     check_backend(model.backend, model.precision, chosen)
     encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
-    predictor = zero_shot(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16)
-    predictor.temperatures = tuple(
+    temperatures = [
         temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts_hash(attribute))
         for attribute in attributes
-    )
+    ]
+    predictor = zero_shot(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16, temperatures)
     wanted = in_precision(
         encoder,
         model.backend,
@@ -163,11 +189,8 @@ def load_predictor(
         folder=folder,
         images=lambda: draw(encoder.preprocessing),
     )
-    if model.precision != "auto" or wanted.precision == "fp32":
-        return predictor.with_encoder(wanted)
-    tried = predictor.with_encoder(wanted)
-    tried.reference = predictor
-    return tried
+    to_try = model.precision == "auto" and wanted.precision != "fp32"
+    return Loaded(predictor.with_encoder(wanted), predictor if to_try else None)
 
 
 def load_trained(
@@ -197,19 +220,19 @@ def load_system(
     device: str | None,
     folder: Path | None,
     draw: Callable[[Preprocessing], Iterator[Tensor]],
-) -> tuple[Predictor, Fallback | None]:
-    """What the settings ask for: a predictor, and the fallback behind it. ModelError, ConfigError; see load_predictor.
+) -> Loaded:
+    """Load what the settings ask for: a predictor, and the fallback behind it. ModelError, ConfigError; see load_predictor.
 
-    Where CLIP cannot be had and the fallback is to take its place, that is said, and the predictor is the fallback's.
+    Where CLIP cannot be had and the fallback is to take its place, a warning says so, and the predictor is the fallback's.
     """
     settings, attributes, fallback = job.settings, job.attributes, job.settings.fallback
     calibrations, index, description = job.calibrations, job.artifacts.fallback_index, job.artifacts.fallback
     if fallback is None or index is None or description is None:
-        return load_predictor(settings.model, device, attributes, folder, draw, calibrations), None
+        return load_predictor(settings.model, device, attributes, folder, draw, calibrations)
     averaged = attributes[index].name if fallback.mode == "ensemble" else None
     of_clip = {name: calibration for name, calibration in calibrations.items() if name != averaged}
     try:
-        first = load_predictor(settings.model, device, attributes, folder, draw, of_clip)
+        loaded = load_predictor(settings.model, device, attributes, folder, draw, of_clip)
     except ModelError as error:
         if not fallback.on_model_error:
             raise
@@ -218,19 +241,19 @@ def load_system(
             "WITHOUT CLIP: all rows are decided by %s alone ([fallback] on_model_error); correct the model before the next run",
             fallback.checkpoint,
         )
-        return load_trained(_alone(fallback, settings.model), device, attributes, calibrations), None
-    joined = load_fallback(job, first, device, index, description)
-    return joined.first, joined
+        return Loaded(load_trained(_alone(fallback, settings.model), device, attributes, calibrations))
+    return load_fallback(job, loaded, device, index, description)
 
 
-def load_fallback(job: Job, first: Predictor, device: str | None, index: int, description: ResNet18Description) -> Fallback:
+def load_fallback(job: Job, loaded: Loaded, device: str | None, index: int, description: ResNet18Description) -> Loaded:
     """Load the checkpoint behind a predictor that is loaded, for its attribute number `index`. ModelError, ConfigError."""
-    settings, calibrations = job.settings.fallback, job.calibrations
+    settings, calibrations, first = job.settings.fallback, job.calibrations, loaded.predictor
     assert settings is not None
     attribute = first.attributes[index]
     model = _alone(settings, job.settings.model)
     if settings.mode == "low-confidence":
-        return Fallback(first, load_trained(model, device, [attribute], calibrations), index, settings.below)
+        second = load_trained(model, device, [attribute], calibrations)
+        return replace(loaded, hybrid=Hybrid(first, second, index, below=settings.below))
     second = load_trained(model, device, [attribute])
     ensemble, weights = description.ensemble, first.encoder.weights
     if ensemble is None or (ensemble.clip, ensemble.prompts) != (weights, prompts_hash(attribute)):
@@ -244,17 +267,16 @@ def load_fallback(job: Job, first: Predictor, device: str | None, index: int, de
     mixed = temperature_of(
         calibrations.get(attribute.name), HYBRID, hybrid_weights(weights, second.encoder.weights), ensemble.prompts
     )
-    return Fallback(
-        first.with_temperatures(temperatures),
-        second.with_temperatures([ensemble.temperature]),
-        index,
-        None,
-        ensemble.weight,
-        mixed,
+    first = first.with_temperatures(temperatures)
+    second = second.with_temperatures([ensemble.temperature])
+    return Loaded(
+        first,
+        loaded.reference and loaded.reference.with_temperatures(temperatures),
+        Hybrid(first, second, index, weight=ensemble.weight, temperature=mixed),
     )
 
 
 def _alone(settings: FallbackSettings, model: ModelSettings) -> ModelSettings:
-    """The checkpoint as a model of its own, with CLIP's settings as far as they concern it."""
+    """Return the checkpoint as a model of its own, with CLIP's settings as far as they concern it."""
     precision = "fp32" if model.precision == "fp32" else "auto"
     return model.model_copy(update={"name": settings.checkpoint, "backend": "torch", "precision": precision})

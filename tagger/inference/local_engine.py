@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from itertools import groupby, repeat
+from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
@@ -18,58 +15,71 @@ from torch import Tensor
 from tagger.catalog.manifest import Manifest, Shard, image_refs
 from tagger.catalog.retry import error_rows, merge_tags
 from tagger.catalog.tags import tag_columns
-from tagger.core.types import ImageBatch, ImagePolicy, ImageRef
+from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 from tagger.encoders.embedding_cache import EmbeddingCache
-from tagger.images.file_versions import FileVersions
+from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
-from tagger.images.workers import start_method
 from tagger.inference.embedding_stream import Arrival, EmbeddingStream
-from tagger.inference.fallback_stream import SecondOpinion
-from tagger.inference.hybrid import Fallback
+from tagger.inference.fallback_stream import Candidate, FallbackStream
+from tagger.inference.file_memory import FileMemory
+from tagger.inference.hybrid import Hybrid
 from tagger.inference.predictor import Embeddings, Predictor
-from tagger.inference.shard_state import OpenShard
+from tagger.inference.shard_state import OpenShard, ShardQueue
 from tagger.inference.timings import Stages
 
 OPEN_SHARDS = 4  # that may wait for a full piece of the encoder, their tables and embeddings in memory
+ENCODER, FALLBACK = "encoder", "fallback"  # names of the pixels that each is given
+
+TakePixels = Callable[[NDArray[np.int64], Mapping[str, Tensor]], object]  # rows (N,) of the manifest, uint8 (N, 3, H, W) by name
+
+
+def preprocessings_of(predictor: Predictor, hybrid: Hybrid | None) -> dict[str, Preprocessing]:
+    """Return what the engine's pixels are, by name; images are decoded for the first."""
+    wanted = {ENCODER: predictor.encoder.preprocessing}
+    return wanted if hybrid is None else {**wanted, FALLBACK: hybrid.second.encoder.preprocessing}
 
 
 class LocalEngine:
     """Tags shards with this machine.
 
-    policy: which images may be read. batch_size: how many are read together. workers: processes that decode. second: a
-    fallback, with the cache of its embeddings. verify_content: read every image, whether it seems unchanged or not. stages:
-    filled in while it runs.
+    reading: how images are read, with preprocessings_of these models, and of others that `embed` hands out. batch_size: how
+    many are read together. fallback: with the cache of its embeddings. verify_content: read every image, whether it seems
+    unchanged or not. stages: filled in while it runs.
     """
 
     def __init__(
         self,
         predictor: Predictor,
         cache: EmbeddingCache,
-        policy: ImagePolicy,
+        reading: Reading,
         *,
         batch_size: int,
-        workers: int,
         verify_content: bool = False,
-        second: SecondOpinion | None = None,
+        fallback: FallbackStream | None = None,
     ) -> None:
-        self.stages = Stages()
-        self.second = second
-        self.predictor, self.cache, self._batch_size = predictor, cache, batch_size
-        self._verify_content, self._versions = verify_content, FileVersions(policy)
-        self._stream = EmbeddingStream(predictor, cache)
-        encoders = [predictor.encoder, *([second.fallback.second.encoder] if second else [])]
-        self.workers = workers
-        self._load = partial(
-            load_images,
-            policy=policy,
-            preprocessings=[encoder.preprocessing for encoder in encoders],
-            workers=workers,
-            start_method=start_method(),
-        )
+        self.predictor, self.cache, self.stages = predictor, cache, Stages()
+        self._reading, self._batch_size, self._verify_content = reading, batch_size, verify_content
+        self._fallback, self._stream = fallback, EmbeddingStream(predictor, cache)
+        self._files = FileMemory(self._stream, reading.policy, verify_content)
 
     @property
-    def fallback(self) -> Fallback | None:
-        return None if self.second is None else self.second.fallback
+    def workers(self) -> int:
+        return self._reading.workers
+
+    @property
+    def hybrid(self) -> Hybrid | None:
+        return None if self._fallback is None else self._fallback.hybrid
+
+    def with_policy(self, policy: ImagePolicy) -> LocalEngine:
+        """Return an engine with the same models and caches for the images of another manifest; allowed formats are the same."""
+        return LocalEngine(
+            self.predictor,
+            self.cache,
+            replace(self._reading, policy=policy),
+            batch_size=self._batch_size,
+            verify_content=self._verify_content,
+            fallback=self._fallback,
+        )
 
     def tag(
         self,
@@ -84,127 +94,138 @@ class LocalEngine:
         schema: the result's. advance: called with the number of rows that were read or recalled. earlier: a result of these
         rows, of which only those with an error are tagged. Raises ManifestError if it is one of other rows.
         """
-        opened = self._open(manifest, shards, earlier, all_rows)
-        for shard in self._complete(opened, advance):
-            yield shard.shard, _close(shard, schema, self)
+        for shard in self._complete(self._open(manifest, shards, earlier), advance):
+            yield shard.shard, self._close(shard, schema)
 
     def embed(
         self,
         manifest: Manifest,
-        shards: Sequence[Shard],
+        rows: NDArray[np.int64],
         advance: Callable[[int], object],
-        choose: Callable[[pa.Table], NDArray[np.int64]],
+        take_pixels: TakePixels | None = None,
     ) -> Iterator[OpenShard]:
-        """The embeddings of those rows of each shard that `choose` names, ascending, from 0."""
-        yield from self._complete(self._open(manifest, shards, None, choose), advance)
+        """Yield the shards that have these rows of the manifest, ascending, with the embeddings of these rows alone.
 
-    def _complete(self, opened: Iterator[OpenShard], advance: Callable[[int], object]) -> Iterator[OpenShard]:
-        loading: deque[OpenShard] = deque()  # by whose batches the workers are kept busy
-        waiting: deque[OpenShard] = deque()  # for the encoder
+        advance: called with the number of these rows that were read or recalled. take_pixels: called, in order, with the rows
+        that can be read and their pixels; for it, they are decoded even if their embeddings are known.
+        """
+        shards = [shard for shard in manifest.shards() if np.searchsorted(rows, shard.start) < np.searchsorted(rows, shard.stop)]
+        opened = self._open(manifest, shards, rows=rows, decode_all=take_pixels is not None)
+        yield from self._complete(opened, advance, take_pixels)
 
-        def batches() -> Iterator[list[ImageRef]]:
-            # The loader takes batches ahead of the encoder; a batch never spans two shards.
-            while True:
-                began = time.perf_counter()
-                shard = next(opened, None)
-                self.stages.recall += time.perf_counter() - began
-                if shard is None:
-                    return
-                loading.append(shard)
-                refs = list(shard.loading.values())
-                # At least one batch, be it empty: it is by its batches that a shard is seen to be done.
-                for start in range(0, max(len(refs), 1), self._batch_size):
-                    yield refs[start : start + self._batch_size]
+    def _complete(
+        self, opened: Iterator[OpenShard], advance: Callable[[int], object], take_pixels: TakePixels | None = None
+    ) -> Iterator[OpenShard]:
+        queue = ShardQueue(opened, self._batch_size)
+        reading = replace(self._reading, known=self.cache.known())
 
-        images = self._load(batches(), known=self.cache.known())
-        batch: ImageBatch | None = None
+        def completed() -> Iterator[OpenShard]:
+            self._count()
+            for shard in queue.completed():
+                advance(shard.recalled)
+                self._commit()
+                yield shard
+
         try:
-            while (batch := self._next(images)) or loading or waiting:
-                if batch is not None:
-                    shard = loading[0]
-                    self._take(batch, shard)
-                    advance(len(batch.rows) + len(batch.errors) + len(batch.known))
-                    if not shard.loading:
-                        advance(len(shard.table) - shard.to_load)
-                        waiting.append(loading.popleft())
-                if batch is None or len(waiting) > OPEN_SHARDS:
-                    self._flush()
-                self._count()
-                while waiting and waiting[0].is_complete():
-                    shard = waiting.popleft()
-                    self._commit()
-                    yield shard
+            # A second time for images only that turn out to be needed after the loader has asked for its last batch.
+            while True:
+                for batch in self._timed(load_images(queue.batches(), reading)):
+                    shard, again = queue.arrived()
+                    self._take(batch, shard, queue)
+                    if take_pixels is not None and len(batch.rows):
+                        take_pixels(batch.rows, batch.pixels)
+                    if not again:
+                        advance(len(batch.rows) + len(batch.errors) + len(batch.known))
+                    if queue.is_stuck(OPEN_SHARDS):
+                        self._flush(queue)
+                    yield from completed()
+                self._flush(queue)
+                yield from completed()
+                if queue.is_empty():
+                    return
         finally:
             self._commit()  # a stopped run has paid for these, too
 
-    def _flush(self) -> None:
+    def _flush(self, queue: ShardQueue) -> None:
         self._stream.flush()
-        if self.second is not None:
-            self._ask_second()
-            self.second.stream.flush()
+        if self._fallback is not None:
+            self._ask_fallback(queue)
+            self._fallback.stream.flush()
 
     def _commit(self) -> None:
         self._stream.commit()
-        if self.second is not None:
-            self.second.stream.commit()
+        if self._fallback is not None:
+            self._fallback.stream.commit()
 
     def _count(self) -> None:
         self.stages.encode, self.stages.encoded_images = self._stream.seconds, self._stream.encoded_images
-        if self.second is not None:
-            self.stages.fallback, self.stages.fallback_images = self.second.stream.seconds, self.second.stream.encoded_images
+        if self._fallback is not None:
+            stream = self._fallback.stream
+            self.stages.fallback, self.stages.fallback_images = stream.seconds, stream.encoded_images
 
-    def _next(self, images: Iterator[ImageBatch]) -> ImageBatch | None:
-        began, recalled = time.perf_counter(), self.stages.recall
-        batch = next(images, None)
-        # The loader asks for references, and so for what is known of them, while it is waited for.
-        self.stages.wait_for_images += time.perf_counter() - began - (self.stages.recall - recalled)
-        return batch
+    def _timed(self, images: Iterator[ImageBatch]) -> Iterator[ImageBatch]:
+        while True:
+            began, recalled = time.perf_counter(), self.stages.recall
+            batch = next(images, None)
+            # The loader asks for references, and so for what is known of them, while it is waited for.
+            self.stages.wait_for_images += time.perf_counter() - began - (self.stages.recall - recalled)
+            if batch is None:
+                return
+            yield batch
 
     def _open(
         self,
         manifest: Manifest,
         shards: Sequence[Shard],
-        earlier: Manifest | None,
-        choose: Callable[[pa.Table], NDArray[np.int64]],
+        earlier: Manifest | None = None,
+        rows: NDArray[np.int64] | None = None,
+        decode_all: bool = False,
     ) -> Iterator[OpenShard]:
-        """The shards, one by one, with what is known of their images without reading a file."""
+        """Yield the shards, one by one, with what is known of their images without reading a file.
+
+        rows: of the manifest, those that are wanted; default: all, or those with an error in an `earlier` result. decode_all:
+        whether those are decoded whose embeddings are known, too.
+        """
         results = earlier.read(shards) if earlier else zip(shards, repeat(None))
-        for (shard, table), (_, tags) in zip(manifest.read(shards), results, strict=True):
-            rows = choose(table) if tags is None else error_rows(shard, table, tags, manifest.image_column)
-            embeddings = np.zeros((len(table), self.predictor.encoder.dimension), self.predictor.dtype)
-            current = OpenShard(shard, table, tags, rows, embeddings, np.zeros(len(table), np.bool_))
-            self._recall(current, image_refs(table, manifest.image_column, shard.start))
+        read = zip(manifest.read(shards), results, strict=True)
+        while True:
+            began = time.perf_counter()
+            try:
+                if (found := next(read, None)) is None:
+                    return
+                (shard, table), (_, tags) = found
+                wanted = np.arange(len(table))
+                if rows is not None:
+                    wanted = rows[np.searchsorted(rows, shard.start) : np.searchsorted(rows, shard.stop)] - shard.start
+                elif tags is not None:
+                    wanted = error_rows(shard, table, tags, manifest.image_column)
+                embeddings = np.zeros((len(table), self.predictor.encoder.dimension), self.predictor.dtype)
+                current = OpenShard(shard, table, tags, wanted, embeddings, np.zeros(len(table), np.bool_))
+                self._recall(current, image_refs(table, manifest.image_column, shard.start), decode_all)
+                current.recalled = (len(table) if rows is None else len(wanted)) - len(current.loading)
+            finally:
+                self.stages.recall += time.perf_counter() - began
             yield current
 
-    def _recall(self, shard: OpenShard, refs: list[ImageRef]) -> None:
+    def _recall(self, shard: OpenShard, refs: list[ImageRef], decode_all: bool) -> None:
         rows = shard.rows.tolist()
-        digests: dict[int, bytes] = {}
-        for row in rows:
-            if (data := refs[row].data) is not None:
-                digests[row] = hashlib.sha256(data).digest()
-            elif (file := self._versions(refs[row])) is not None:
-                shard.files[row] = file
-        if not self._verify_content:
-            kept = self.cache.known_files([name for name, _ in shard.files.values()])
-            for (row, (_, version)), (last, digest) in zip(shard.files.items(), kept, strict=True):
-                if last and last == version:
-                    digests[row] = digest
-                elif last and not version:  # a remote one: who fetches it asks its server
-                    refs[row] = replace(refs[row], version=last.decode("ascii", "replace"), digest=digest)
+        digests = self._files.digests(shard, refs)
+        if decode_all:
+            shard.loading = {row: replace(refs[row], decode=True) for row in rows}
+            return
         found = self.cache.get(set(digests.values()))
         known = [row for row in rows if digests.get(row, b"") in found]
         for row in known:
             shard.embeddings[row] = found[digests[row]]
         lacking = set[int]()  # the fallback's
-        if self.second is None:
+        if self._fallback is None:
             shard.settled[known] = True
         elif known:
-            lacking = set(self.second.recall(shard, known, [digests[row] for row in known]))
+            lacking = set(self._fallback.recall(shard, known, [digests[row] for row in known]))
         done = set(known) - lacking
         shard.loading = {row: replace(refs[row], decode=True) if row in lacking else refs[row] for row in rows if row not in done}
-        shard.to_load = len(shard.loading)
 
-    def _take(self, batch: ImageBatch, shard: OpenShard) -> None:
+    def _take(self, batch: ImageBatch, shard: OpenShard, queue: ShardQueue) -> None:
         """Send a batch's images to the encoder, unless their embeddings are there by now."""
         start = shard.shard.start
         self.stages.read += batch.busy.read
@@ -214,77 +235,55 @@ class LocalEngine:
             row = manifest_row - start
             shard.errors[row] = error
             del shard.loading[row]
-        for manifest_row, digest, pixels in zip(batch.rows.tolist(), batch.digests, zip(*batch.pixels, strict=True), strict=True):
+        for number, (manifest_row, digest) in enumerate(zip(batch.rows.tolist(), batch.digests, strict=True)):
             row = manifest_row - start
-            arrived = self._arrival(shard, row, digest, pixels[-1])
+            second = batch.pixels[FALLBACK][number] if self._fallback else None
+            arrived = self._arrival(shard, row, digest, second)
             if not self._stream.find(digest, arrived):
-                self._stream.encode(digest, pixels[0], arrived)
-            self._remember(shard, row, digest, batch.versions.get(manifest_row))
-        gone: list[ImageRef] = []
+                self._stream.encode(digest, batch.pixels[ENCODER][number], arrived)
+            self._files.keep(shard, row, digest, batch.versions.get(manifest_row))
         for manifest_row, digest in batch.known.items():
             row = manifest_row - start
             if self._stream.find(digest, self._arrival(shard, row, digest, None)):
-                self._remember(shard, row, digest, batch.versions.get(manifest_row))
+                self._files.keep(shard, row, digest, batch.versions.get(manifest_row))
             else:  # evicted, or the cache was damaged, since the decoding process asked
-                gone.append(shard.loading[row])
-        if gone:
-            for images in self._load([gone], known=()):
-                self._take(images, shard)
-        self._ask_second()
+                queue.decode_again(shard, [(row, shard.loading[row])])
+        self._ask_fallback(queue)
 
     def _arrival(self, shard: OpenShard, row: int, digest: bytes, pixels: Tensor | None) -> Arrival:
-        """What is to happen when the row's embedding arrives; `pixels` are those for the fallback."""
+        """Return what is to happen when the row's embedding arrives; `pixels` are those for the fallback."""
         ref = shard.loading[row]
 
         def arrived(embedding: Embeddings) -> None:
             shard.embeddings[row] = embedding
-            if self.second is None:
+            if self._fallback is None:
                 shard.settle(row)
             else:
-                self.second.add(shard, row, ref, digest, pixels, embedding)
+                self._fallback.add(Candidate(shard, row, ref, digest, pixels, embedding))
 
         return arrived
 
-    def _ask_second(self) -> None:
-        """Show those rows to the fallback whose embeddings have arrived, and that need it."""
-        if self.second is None:
+    def _ask_fallback(self, queue: ShardQueue) -> None:
+        """Show those rows to the fallback whose embeddings have arrived, and that it has to see."""
+        if self._fallback is None:
             return
         # What the first encoder's cache knew was not decoded.
-        for _, candidates in groupby(self.second.send(), lambda candidate: candidate.shard.shard.number):
-            again = {}
-            for candidate in candidates:
-                shard = candidate.shard
-                again[candidate.row] = replace(candidate.ref, decode=True)
-            shard.loading |= again
-            for images in self._load([list(again.values())], known=()):
-                self._take(images, shard)
+        for candidate in self._fallback.send():
+            queue.decode_again(candidate.shard, [(candidate.row, candidate.ref)])
 
-    def _remember(self, shard: OpenShard, row: int, digest: bytes, told: str | None) -> None:
-        """`told`: the version that came with the bytes from their server."""
-        ref = shard.loading.pop(row)
-        name, version = shard.files.get(row, (b"", b""))
-        if told:
-            self._stream.remember_file(name, told.encode(), digest)
-        elif version and self._versions(ref) == (name, version):  # else it was changed while it was read
-            self._stream.remember_file(name, version, digest)
-
-
-def all_rows(table: pa.Table) -> NDArray[np.int64]:
-    return np.arange(len(table))
-
-
-def _close(shard: OpenShard, schema: pa.Schema, engine: LocalEngine) -> pa.Table:
-    tagged, predictor = shard.tagged(), engine.predictor
-    if (fallback := engine.fallback) is None:
-        decisions = predictor.decide(shard.embeddings[tagged])
-    else:
-        seconds = shard.second_embeddings(fallback.second.encoder.dimension, fallback.second.dtype)
-        decisions = fallback.decide(shard.embeddings[tagged], seconds, shard.shown())
-    named = {
-        attribute.name: (attribute.label_names, decision)
-        for attribute, decision in zip(predictor.attributes, decisions, strict=True)
-    }
-    columns = tag_columns(len(shard.table), tagged, named, shard.errors)
-    if shard.earlier is not None:
-        columns = merge_tags(shard.earlier, columns, schema.names[-len(columns) :], shard.rows)
-    return pa.table([*shard.table.columns, *columns], schema=schema)
+    def _close(self, shard: OpenShard, schema: pa.Schema) -> pa.Table:
+        """Decide about the shard's rows and return them with the tag columns."""
+        tagged, predictor = shard.tagged(), self.predictor
+        if (hybrid := self.hybrid) is None:
+            decisions = predictor.decide(shard.embeddings[tagged])
+        else:
+            seconds = shard.second_embeddings(hybrid.second.encoder.dimension, hybrid.second.dtype)
+            decisions = hybrid.decide(shard.embeddings[tagged], seconds, shard.shown())
+        named = {
+            attribute.name: (attribute.label_names, decision)
+            for attribute, decision in zip(predictor.attributes, decisions, strict=True)
+        }
+        columns = tag_columns(len(shard.table), tagged, named, shard.errors)
+        if shard.earlier is not None:
+            columns = merge_tags(shard.earlier, columns, schema.names[-len(columns) :], shard.rows)
+        return pa.table([*shard.table.columns, *columns], schema=schema)

@@ -1,4 +1,4 @@
-"""Some images of a manifest: drawn evenly, to quantise a model with, or its first, to try a precision on."""
+"""A precision tried on the first images of a manifest: does it decide as fp32 does?"""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from tagger.core.errors import ModelError
 from tagger.inference.local_engine import LocalEngine
 
 TRIED = 16  # half of what is encoded at once: fp32 takes twice as long, and a short run would notice
-
-
 TIE = 0.02  # of confidence, which a precision may cost (issue 4): labels that are nearer each other than that may change places
 
 
@@ -24,7 +22,7 @@ def disagreements(
     reference: LocalEngine,
     advance: Callable[[int], object],
 ) -> int:
-    """How many decisions about the first images are others than the reference's, near ties left out.
+    """Return how many decisions about the first images differ from the reference's, near ties left out.
 
     schema: of results. advance: called with numbers of rows, as they are read. What either engine encodes for this, it knows
     afterwards. Where the reference works and the other engine's embeddings are no numbers, all decisions differ.

@@ -1,8 +1,7 @@
-"""The predictor joins encoder and heads: pixels -> embeddings, embeddings -> probabilities. Loaded once per worker."""
+"""Encoder and heads together: pixels -> embeddings, embeddings -> probabilities."""
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,20 +24,11 @@ log = logging.getLogger(__name__)
 
 # Images that are encoded at once. On a CPU more are not faster; an accelerator needs more to be busy.
 ENCODED_AT_ONCE = {"cpu": 32}
-
-
 ENCODED_AT_ONCE_BY_AN_ACCELERATOR = 256
-
-
 DECIDED_AT_ONCE = 256
 
-
 Embeddings = NDArray[Any]  # float16 or float32 (N, D)
-
-
 Probabilities = NDArray[np.float32]  # (N, K)
-
-
 Head = Callable[[Tensor], Tensor]  # float32 (N, D) -> float32 (N, K)
 
 
@@ -49,10 +39,9 @@ class Predictor:
     one shape, the last one padded: an image's tags do not depend on its company, nor on the batch size or on what was known
     before. Embeddings are rounded to what the cache keeps (`dtype`) before any head sees them, for the same reason.
 
-    `reference` decides in fp32, where the encoder's precision was not asked for by name and ought to be tried first.
+    A predictor stays what it is made as, but for `at_once`: the images that are encoded at once become fewer where the memory
+    turns out to be too small.
     """
-
-    reference: Predictor | None = None
 
     def __init__(
         self,
@@ -61,34 +50,46 @@ class Predictor:
         heads: Sequence[Head],
         *,
         temperatures: Sequence[float] | None = None,
-        dtype: type[np.floating[Any]] = np.float16,
+        dtype: np.dtype[Any] | type[np.floating[Any]] = np.float16,
+        at_once: int | None = None,
     ) -> None:
         self.encoder, self.attributes = encoder, tuple(attributes)
         self.dtype = np.dtype(dtype)
-        self.at_once = self._wanted = ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
         self.temperatures = tuple(temperatures or [1.0] * len(self.attributes))
-        self._heads = tuple(heads)
+        self.at_once = at_once or ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
+        self._wanted, self._heads = self.at_once, tuple(heads)
 
     def with_encoder(self, encoder: Encoder) -> Predictor:
-        """The same heads on another encoder of the same embeddings."""
-        other = copy.copy(self)
-        other.encoder = encoder
-        return other
+        """Return the same heads on another encoder of the same embeddings."""
+        return self._replace(encoder=encoder)
+
+    def with_temperatures(self, temperatures: Sequence[float]) -> Predictor:
+        """Return the same with other temperatures, one an attribute."""
+        return self._replace(temperatures=temperatures)
 
     def encoding_at_once(self, images: int) -> Predictor:
-        """The same, with other pieces."""
-        other = copy.copy(self)
-        other.at_once = other._wanted = images
-        return other
+        """Return the same with pieces of so many images."""
+        return self._replace(at_once=images)
+
+    def _replace(self, **changes: Any) -> Predictor:
+        values = {
+            "encoder": self.encoder,
+            "attributes": self.attributes,
+            "heads": self._heads,
+            "temperatures": self.temperatures,
+            "dtype": self.dtype,
+            "at_once": self._wanted,
+        }
+        return Predictor(**{**values, **changes})
 
     @property
     def lacks_memory(self) -> bool:
-        """Whether fewer images are encoded at once than should be, so that embeddings may differ in the last digits."""
+        """Tell whether fewer images are encoded at once than should be, so that embeddings may differ in the last digits."""
         return self.at_once < self._wanted
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Callable[[], Embeddings]:
-        """Begin to encode uint8 (N, 3, H, W); what is returned waits for the embeddings, (N, D) of `dtype`.
+        """Begin to encode uint8 (N, 3, H, W); return a function that waits for the embeddings, (N, D) of `dtype`.
 
         On an accelerator, what was begun goes on beside the caller, who leaves `pixels` alone meanwhile. Raises StoppedError
         if it fails, ModelError for embeddings that are no numbers. Where it lacks the memory, the pieces are halved, and the
@@ -105,7 +106,7 @@ class Predictor:
             except torch.OutOfMemoryError as error:
                 reason = first_line(error)
             except RuntimeError as error:
-                self._explain(error)
+                self._stop(error)
                 raise
             # Here, not in the handler: while that runs, the error's traceback keeps what did not fit.
             self._halve(reason)
@@ -117,7 +118,7 @@ class Predictor:
                     arrived.synchronize()
                 embeddings = np.concatenate([piece.numpy() for piece in pieces])
             except RuntimeError as error:
-                self._explain(error)
+                self._stop(error)
                 raise
             if not np.isfinite(embeddings).all():
                 raise ModelError(
@@ -128,15 +129,9 @@ class Predictor:
 
         return wait
 
-    def with_temperatures(self, temperatures: Sequence[float]) -> Predictor:
-        other = copy.copy(self)
-        other.temperatures = tuple(temperatures)
-        other.reference = self.reference and self.reference.with_temperatures(temperatures)
-        return other
-
     @torch.inference_mode()
     def probabilities(self, embeddings: Embeddings) -> list[Probabilities]:
-        """Of each attribute's labels, about embeddings (N, D): the softmax of its logits, divided by its temperature."""
+        """Return (N, K) for each attribute, of embeddings (N, D): the softmax of its logits, divided by its temperature."""
         found = [np.empty((len(embeddings), len(attribute.labels)), np.float32) for attribute in self.attributes]
         for start in range(0, len(embeddings), DECIDED_AT_ONCE):
             piece = torch.from_numpy(embeddings[start : start + DECIDED_AT_ONCE]).float()
@@ -146,7 +141,7 @@ class Predictor:
         return found
 
     def decide(self, embeddings: Embeddings) -> list[Decision]:
-        """One Decision an attribute about embeddings (N, D)."""
+        """Return one Decision an attribute about embeddings (N, D)."""
         sources = np.full(len(embeddings), self.encoder.source)
         return [
             decide(probabilities, sources, attribute.name, attribute.review_below)
@@ -160,7 +155,8 @@ class Predictor:
         kept = torch.float16 if self.dtype == np.float16 else torch.float32
         return self.encoder.encode(pixels)[:count].to(kept).to("cpu", non_blocking=self.encoder.device.type == "cuda")
 
-    def _explain(self, error: RuntimeError) -> None:
+    def _stop(self, error: RuntimeError) -> None:
+        """Raise StoppedError for what an accelerator says; on a CPU the error is a fault of the program."""
         if self.encoder.device.type != "cpu":
             raise StoppedError(
                 f"{self.encoder.device}: expected it to encode images, found: {first_line(error)}; nothing was "

@@ -1,4 +1,4 @@
-"""Some images of a manifest: drawn evenly, to quantise a model with, or its first, to try a precision on."""
+"""A manifest -> some of its images, drawn evenly, to quantise a model with."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from tagger.catalog.manifest import Manifest, image_refs
 from tagger.core.types import BATCH_SIZE, ImagePolicy, ImageRef, Preprocessing
+from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
-from tagger.images.workers import start_method
 
 DRAWN = 320  # NNCF's default is 300; whole batches of 32
 
 
 def draw_images(manifest: Manifest, rows: int, policy: ImagePolicy, preprocessing: Preprocessing) -> Iterator[Tensor]:
-    """uint8 (B, 3, H, W), of up to DRAWN of the first `rows` rows; images that cannot be read are left out."""
+    """Yield uint8 (B, 3, H, W) of up to DRAWN of the first `rows` rows, leaving out images that cannot be read."""
     drawn = np.unique(np.linspace(0, rows - 1, min(DRAWN, rows)).astype(np.int64))
 
     def refs() -> Iterator[ImageRef]:
@@ -28,5 +28,5 @@ def draw_images(manifest: Manifest, rows: int, policy: ImagePolicy, preprocessin
 
     source = refs()
     batches = iter(lambda: list(islice(source, BATCH_SIZE)), [])
-    loaded = load_images(batches, policy=policy, preprocessings=[preprocessing], known=(), workers=1, start_method=start_method())
-    yield from (batch.pixels[0] for batch in loaded if len(batch.rows))
+    reading = Reading(policy=policy, preprocessings={"pixels": preprocessing}, workers=1)
+    yield from (batch.pixels["pixels"] for batch in load_images(batches, reading) if len(batch.rows))

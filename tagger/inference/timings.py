@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Stages:
-    """What a run's time went into, and what came of it.
+    """Seconds and counts, which an engine adds up while it runs.
 
     read, decode: seconds of work on images, added up over the processes that share it; recall (reading the manifest, and what
     is known of its images), encode, fallback (its encoder), wait_for_images: of the main process. Images that were encoded,
@@ -16,7 +16,6 @@ class Stages:
     """
 
     began: float = field(default_factory=time.perf_counter)
-
     recall: float = 0.0
     read: float = 0.0
     decode: float = 0.0
@@ -28,10 +27,11 @@ class Stages:
     errors: int = 0
 
     def seconds(self) -> dict[str, float]:
+        """Return the seconds of each stage, by name."""
         names = ("recall", "read", "decode", "wait_for_images", "encode", *(("fallback",) if self.fallback else ()))
         return {name: getattr(self, name) for name in names}
 
     def busy(self, workers: int) -> dict[str, float]:
-        """Seconds that each stage worked, of those that it had."""
+        """Return the seconds that each stage was at work, decoding divided by the processes that shared it."""
         decoder, encoder = (self.read + self.decode) / max(workers, 1), self.encode + self.fallback
         return {"recall": self.recall, "decoder": decoder, "encoder": encoder}

@@ -1,1 +1,11 @@
-"""Labelled rows -> checkpoints and calibrations."""
+"""Labelled rows -> checkpoints and calibrations.
+
+dataset.py      the labelled rows of a manifest: truth, embeddings, pixels
+split.py        rows to fit on and rows to judge with
+few_shot.py     a few rows to learn from and others to test with, none nearly the same picture
+resnet18.py     a ResNet18 fine-tuned on pixels
+ensemble.py     the weight with which its probabilities are averaged with CLIP's
+temperature.py  logits and truth -> a temperature
+calibration.py  temperatures and a threshold for review, fitted on one half and judged on the other
+systems.py      what each system that is compared says of test rows
+"""

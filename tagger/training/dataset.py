@@ -1,4 +1,4 @@
-"""The labelled rows of a manifest, each decoded once, by the same safe path as a run's."""
+"""Labelled rows -> what is learned from: truth, embeddings and pixels, each image read by the same safe path as in a run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -19,22 +21,54 @@ from numpy.typing import NDArray
 from tagger.catalog.manifest import Manifest, image_refs
 from tagger.core.errors import ImageError, ManifestError
 from tagger.core.text import one_line
-from tagger.core.types import BATCH_SIZE, ImagePolicy, ImageRef, Preprocessing
+from tagger.core.types import BATCH_SIZE, ImageRef, Preprocessing
+from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
-from tagger.images.workers import start_method
+from tagger.inference.local_engine import LocalEngine
+from tagger.inference.predictor import Embeddings
 from tagger.settings.attributes import Attribute
+
+RESNET18, WHOLE_PICTURE = "resnet18", "whole-picture"  # names of pixels, by what looks at them
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Examples:
-    """pixels: for each preprocessing uint8 (N, 3, H, W). truth: int64 (N,), indices of the attribute's labels. rows: int64 (N,),
-    of the manifest."""
+class LabelledRows:
+    """A manifest's rows and what they are. truths: by attribute int64 (N,), indices of its labels, -1 where a row has none."""
 
-    pixels: tuple[torch.Tensor, ...]
-    truth: NDArray[np.int64]
+    manifest: Manifest
+    truths: Mapping[str, NDArray[np.int64]]
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """int64, ascending: those that have a label of any attribute."""
+        return np.flatnonzero(np.max(list(self.truths.values()), axis=0) >= 0)
+
+    def examples(self, rows: NDArray[np.int64], pixels: Mapping[str, torch.Tensor]) -> Examples:
+        """Return these rows, ascending, as examples with these pixels."""
+        return Examples(rows, {name: truth[rows] for name, truth in self.truths.items()}, pixels)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled rows whose images can be read.
+
+    rows: int64 (N,), of the manifest. truths: by attribute int64 (N,), indices of its labels, -1 where a row has none. pixels: by
+    name uint8 (N, 3, H, W). embeddings: the engine's, (N, D); second_embeddings: its fallback's, (N, E).
+    """
+
     rows: NDArray[np.int64]
+    truths: Mapping[str, NDArray[np.int64]]
+    pixels: Mapping[str, torch.Tensor]
+    embeddings: Embeddings | None = None
+    second_embeddings: Embeddings | None = None
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """int64 (N,), of the only attribute."""
+        [truth] = self.truths.values()
+        return truth
 
 
 class LeftOut:
@@ -45,70 +79,101 @@ class LeftOut:
         self._first: dict[str, ImageError] = {}
 
     def add(self, errors: Iterable[ImageError]) -> None:
+        """Count these errors."""
         for error in errors:
             self._counts[error.code] += 1
             self._first.setdefault(error.code, error)
 
-    def say(self) -> None:
+    def log(self) -> None:
+        """Warn of them in one line, if there are any."""
         if self._counts:
             counts = "; ".join(f"{count} {code} ({self._first[code].message})" for code, count in self._counts.most_common())
             log.warning("images that cannot be read are left out: %s", one_line(counts))
 
 
 def truth_of(table: pa.Table, attribute: Attribute) -> NDArray[np.int64]:
-    """int64, for each row the index of its right label, -1 where it has none among the attribute's."""
+    """Return int64, for each row the index of its true label, -1 where it has none among the attribute's."""
     found = pc.index_in(pc.cast(table[attribute.truth_column], pa.string()), pa.array(attribute.label_names, pa.string()))
     return np.asarray(pc.fill_null(found, -1).to_numpy(), np.int64)
 
 
-def load_examples(
-    manifest: Manifest,
-    attribute: Attribute,
-    policy: ImagePolicy,
-    preprocessings: Sequence[Preprocessing],
-    *,
-    workers: int,
-    folder: Path,
-    advance: Callable[[int], object],
-) -> Examples:
-    """Decode the labelled rows into files in `folder`, from where the system may drop them out of memory.
+def read_labelled(manifest: Manifest, attributes: Sequence[Attribute]) -> LabelledRows:
+    """Read the truth columns of these attributes, each of which has one, and log how many rows have no label of any."""
+    truths = {}
+    for attribute in attributes:
+        name = attribute.truth_column
+        assert name is not None
+        parts = (truth_of(pa.table({name: part}), attribute) for part in manifest.column(name))
+        truths[attribute.name] = np.concatenate([np.empty(0, np.int64), *parts])
+    labelled = LabelledRows(manifest, truths)
+    if lacking := manifest.rows - len(labelled.rows):
+        log.info("%d of %d rows have no truth value among the labels and are left out", lacking, manifest.rows)
+    return labelled
 
-    Rows without a truth value among the labels, and rows whose image cannot be read, are counted, said, and left out. Raises
-    ManifestError where a label has no row, OSError where the disk has no room.
+
+def embed(
+    labelled: LabelledRows,
+    engine: LocalEngine,
+    advance: Callable[[int], object],
+    pixels: Mapping[str, Preprocessing] = MappingProxyType({}),
+    folder: Path = Path(),
+) -> Examples:
+    """Let the engine embed the labelled rows, leaving out those whose image cannot be read.
+
+    pixels: names and preprocessings that the engine was opened with; they are kept in files in `folder`, from where the system
+    may drop them out of memory. advance: called with numbers of rows. Raises OSError where the disk has no room.
     """
-    name = attribute.truth_column
-    assert name is not None
-    parts = (truth_of(pa.table({name: part}), attribute) for part in manifest.column(name))
-    truths = np.concatenate([np.empty(0, np.int64), *parts])
-    total = int((truths >= 0).sum())
-    if total < len(truths):
-        log.info("%d of %d rows have no truth value among the labels and are left out", len(truths) - total, len(truths))
-    require_all_labels(manifest.name, attribute, truths[truths >= 0])
-    stored = [_pixels(folder / f"pixels.{number}", total, one.size) for number, one in enumerate(preprocessings)]
-    loaded = load_images(
-        _batches(manifest, truths),
-        policy=policy,
-        preprocessings=preprocessings,
-        known=(),
-        workers=workers,
-        start_method=start_method(),
-    )
+    stored, left_out = _PixelFiles(folder, len(labelled.rows), pixels), LeftOut()
+    predictor, hybrid = engine.predictor, engine.hybrid
+    rows = [labelled.rows[:0]]
+    first = [np.empty((0, predictor.encoder.dimension), predictor.dtype)]
+    second = [np.empty((0, hybrid.second.encoder.dimension), hybrid.second.dtype)] if hybrid else []
+    for shard in engine.embed(labelled.manifest, labelled.rows, advance, stored.add if pixels else None):
+        left_out.add(shard.errors.values())
+        rows.append(shard.tagged() + shard.shard.start)
+        first.append(shard.embeddings[shard.tagged()])
+        if hybrid is not None:
+            second.append(shard.second_embeddings(hybrid.second.encoder.dimension, hybrid.second.dtype))
+    left_out.log()
+    examples = labelled.examples(np.concatenate(rows), stored.filled())
+    embeddings, others = np.concatenate(first), np.concatenate(second) if second else None
+    return replace(examples, embeddings=embeddings, second_embeddings=others)
+
+
+def decode(labelled: LabelledRows, reading: Reading, advance: Callable[[int], object], folder: Path) -> Examples:
+    """Decode the labelled rows without an engine, for the preprocessings of `reading`; else as `embed` does."""
+    stored, left_out = _PixelFiles(folder, len(labelled.rows), reading.preprocessings), LeftOut()
     rows: list[int] = []
-    left_out = LeftOut()
-    for batch in loaded:
-        for whole, pixels in zip(stored, batch.pixels, strict=bool(batch.pixels)):
-            whole[len(rows) : len(rows) + len(pixels)] = pixels
+    for batch in load_images(_batches(labelled), reading):
+        if len(batch.rows):
+            stored.add(batch.rows, batch.pixels)
         rows += batch.rows.tolist()
         left_out.add(batch.errors.values())
         advance(len(batch.rows) + len(batch.errors))
-    left_out.say()
-    truth = truths[rows]
-    require_all_labels(manifest.name, attribute, truth)
-    return Examples(tuple(whole[: len(rows)] for whole in stored), truth, np.asarray(rows, np.int64))
+    left_out.log()
+    return labelled.examples(np.asarray(rows, np.int64), stored.filled())
 
 
-def _pixels(path: Path, count: int, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (count, 3, H, W) in a file, whose room is taken first: to write where there is none would end the process."""
+class _PixelFiles:
+    """Pixels of up to `count` images in files, one for each name."""
+
+    def __init__(self, folder: Path, count: int, preprocessings: Mapping[str, Preprocessing]) -> None:
+        self._files = {name: create_pixels(folder / f"pixels.{name}", count, one.size) for name, one in preprocessings.items()}
+        self._count = 0
+
+    def add(self, rows: NDArray[np.int64], pixels: Mapping[str, torch.Tensor]) -> None:
+        """Append the pixels of these rows."""
+        for name, file in self._files.items():
+            file[self._count : self._count + len(rows)] = pixels[name]
+        self._count += len(rows)
+
+    def filled(self) -> dict[str, torch.Tensor]:
+        """Return all that was added, by name uint8 (N, 3, H, W)."""
+        return {name: file[: self._count] for name, file in self._files.items()}
+
+
+def create_pixels(path: Path, count: int, size: tuple[int, int]) -> torch.Tensor:
+    """Return uint8 (count, 3, H, W) in a file, whose room is taken first: to write where there is none would end the process."""
     shape = (count, 3, *size)
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
@@ -118,19 +183,19 @@ def _pixels(path: Path, count: int, size: tuple[int, int]) -> torch.Tensor:
     return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=torch.uint8).view(shape)
 
 
-def require_all_labels(name: str, attribute: Attribute, truth: NDArray[np.int64]) -> None:
-    """ManifestError where a label has no row to learn from."""
-    counts = np.bincount(truth, minlength=len(attribute.labels))
+def require_all_labels(manifest: str, attribute: Attribute, truth: NDArray[np.int64]) -> None:
+    """Raise ManifestError where a label has no row to learn from; truth: int64, -1 where a row has none."""
+    counts = np.bincount(truth[truth >= 0], minlength=len(attribute.labels))
     if lacking := [label for label, count in zip(attribute.label_names, counts, strict=True) if not count]:
         raise ManifestError(
-            f"{name}: expected readable rows of each label in column {attribute.truth_column}, found none of "
+            f"{manifest}: expected readable rows of each label in column {attribute.truth_column}, found none of "
             f"{one_line(', '.join(lacking))}; add some, or leave the label out"
         )
 
 
-def _batches(manifest: Manifest, truths: NDArray[np.int64]) -> Iterator[list[ImageRef]]:
+def _batches(labelled: LabelledRows) -> Iterator[list[ImageRef]]:
+    manifest, wanted = labelled.manifest, set(labelled.rows.tolist())
     for shard, table in manifest.read(manifest.shards()):
-        refs = image_refs(table, manifest.image_column, shard.start)
-        labelled = [ref for ref in refs if truths[ref.row] >= 0]
-        for start in range(0, len(labelled), BATCH_SIZE):
-            yield labelled[start : start + BATCH_SIZE]
+        refs = [ref for ref in image_refs(table, manifest.image_column, shard.start) if ref.row in wanted]
+        for start in range(0, len(refs), BATCH_SIZE):
+            yield refs[start : start + BATCH_SIZE]

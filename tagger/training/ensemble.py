@@ -10,7 +10,7 @@ from tagger.inference.predictor import Predictor
 from tagger.settings.attributes import prompts_hash
 from tagger.settings.options import Recipe
 from tagger.tagging.decisions import log_probabilities
-from tagger.training.dataset import Examples
+from tagger.training.dataset import RESNET18, Examples
 from tagger.training.resnet18 import Weights, predict
 from tagger.training.split import split
 from tagger.training.temperature import fit_temperature, softmax
@@ -19,9 +19,10 @@ WEIGHTS = np.linspace(0, 1, 21)
 
 
 def choose_weight(clip: NDArray[np.float32], own: NDArray[np.float32], truth: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Weight of `own`, temperature of `clip`, temperature of `own`; both float32 (N, K), logits; truth int64 (N,).
+    """Return the weight of `own`, the temperature of `clip` and that of `own`; both float32 (N, K), logits; truth int64 (N,).
 
-    The weight of the least negative log-likelihood, of equals the lowest; 0 without rows, because nothing speaks for `own`.
+    The weight has the least negative log-likelihood, and is the lowest of equals; 0 without rows, because nothing speaks for
+    `own`.
     """
     if not len(truth):
         return 0.0, 1.0, 1.0
@@ -35,23 +36,22 @@ def choose_weight(clip: NDArray[np.float32], own: NDArray[np.float32], truth: ND
 
 
 def fit_ensemble(weights: Weights, examples: Examples, recipe: Recipe, clip: Predictor) -> Ensemble:
-    """How a ResNet18 with these weights, trained on the examples by the recipe, is averaged with CLIP on its one attribute.
+    """Choose how a ResNet18 with these weights, trained on the examples by the recipe, is averaged with CLIP.
 
-    examples: their pixels for the ResNet18, then for CLIP. Only the rows that the training was validated with are looked at.
+    examples: with pixels for the ResNet18 and embeddings of `clip`, which has one attribute. Only the rows that the training was
+    validated with are looked at.
     """
     [attribute], device = clip.attributes, clip.encoder.device
-    _, held = split(examples.truth, recipe.validation, recipe.seed)
-    own = predict(weights, len(attribute.labels), recipe, examples.pixels[0], held, device)
-    of_clip = np.empty_like(own)
-    if len(held):
-        [probabilities] = clip.probabilities(clip.encode(examples.pixels[1][held])())
-        of_clip = log_probabilities(probabilities)
-    weight, clip_temperature, temperature = choose_weight(of_clip, own, examples.truth[held])
+    _, held_out = split(examples.truth, recipe.validation, recipe.seed)
+    own = predict(weights, len(attribute.labels), recipe, examples.pixels[RESNET18], held_out, device)
+    assert examples.embeddings is not None
+    [probabilities] = clip.probabilities(examples.embeddings[held_out])
+    weight, clip_temperature, temperature = choose_weight(log_probabilities(probabilities), own, examples.truth[held_out])
     return Ensemble(
         weight=weight,
         clip_temperature=clip_temperature,
         temperature=temperature,
         clip=clip.encoder.weights,
         prompts=prompts_hash(attribute),
-        rows=len(held),
+        rows=len(held_out),
     )

@@ -25,8 +25,10 @@ NEAR = 8
 
 
 def perceptual_hashes(pixels: torch.Tensor) -> NDArray[np.bool_]:
-    """uint8 (N, 3, SIDE, SIDE) -> bool (N, 63): which of the lowest frequencies are above their median (DCT based hash: Zauner
-    2010, "Implementation and benchmarking of perceptual image hash functions")."""
+    """Return bool (N, 63) of uint8 (N, 3, SIDE, SIDE): which of the lowest frequencies are above their median.
+
+    DCT based hash: Zauner 2010, "Implementation and benchmarking of perceptual image hash functions".
+    """
     grey = torch.einsum("nchw,c->nhw", pixels.float(), GREY).numpy()
     lowest = dctn(grey, axes=(1, 2), norm="ortho")[:, :KEPT, :KEPT].reshape(len(grey), -1)[:, 1:]  # without the mean
     above: NDArray[np.bool_] = lowest > np.median(lowest, axis=1, keepdims=True)
@@ -47,22 +49,26 @@ class Draw(NamedTuple):
     shots: NDArray[np.int64]
     tests: NDArray[np.int64]
 
+    def with_shots(self, count: int) -> Draw:
+        """Return the same draw with the first `count` shots of each label."""
+        return Draw(self.shots[:, :count], self.tests)
+
 
 def draw(learn: Pool, test: Pool, labels: Sequence[str], shots: int, tests: int | None, seed: int) -> Draw:
-    """`tests` rows of each label (None: all that there are), then `shots`, no two of which are near each other or a test's.
+    """Draw `tests` rows of each label (None: all that there are), then `shots`, no two of which are near each other or a test's.
 
     The first of the shots are what a draw of fewer gives. Both pools may be the same. ManifestError where there are too few.
     """
-    chance = np.random.default_rng(seed)
-    judged = [chance.permutation(np.flatnonzero(test.truth == label))[:tests] for label in range(len(labels))]
-    for label, rows in zip(labels, judged, strict=True):
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(np.flatnonzero(test.truth == label))[:tests] for label in range(len(labels))]
+    for label, rows in zip(labels, drawn, strict=True):
         if not len(rows) or (tests is not None and len(rows) < tests):
             raise _too_few(test.name, tests or 1, "to test with", len(rows), label)
-    taken = list(test.hashes[np.concatenate(judged)])
-    learned = []
+    taken = list(test.hashes[np.concatenate(drawn)])
+    shown = []
     for number, label in enumerate(labels):
         kept: list[int] = []
-        for row in chance.permutation(np.flatnonzero(learn.truth == number)).tolist():
+        for row in rng.permutation(np.flatnonzero(learn.truth == number)).tolist():
             if len(kept) < shots and (np.asarray(taken) != learn.hashes[row]).sum(1).min() > NEAR:
                 kept.append(row)
                 taken.append(learn.hashes[row])
@@ -70,8 +76,8 @@ def draw(learn: Pool, test: Pool, labels: Sequence[str], shots: int, tests: int 
             raise _too_few(
                 learn.name, shots, "to learn from, no two nearly the same picture and none like a test's", len(kept), label
             )
-        learned.append(kept)
-    return Draw(np.asarray(learned, np.int64), np.concatenate(judged))
+        shown.append(kept)
+    return Draw(np.asarray(shown, np.int64), np.concatenate(drawn))
 
 
 def _too_few(name: str, wanted: int, what: str, found: int, label: str) -> ManifestError:

@@ -1,4 +1,4 @@
-"""Fine-tuning a ResNet18 on labelled pixels: the recipe of the study that this grew out of, with a validation split."""
+"""A ResNet18 fine-tuned on labelled pixels: the recipe of the study that this grew out of, with a validation split."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Weights = dict[str, Tensor]
 
 
 def initial_network(init: str, labels: int, seed: int) -> nn.Module:
-    """A ResNet18 with a new last layer. ModelError where its weights cannot be had, or are others."""
+    """Return a ResNet18 with a new last layer. ModelError where its weights cannot be had, or are others."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: nn.Module = resnet18(num_classes=labels)
@@ -53,7 +53,7 @@ def initial_network(init: str, labels: int, seed: int) -> nn.Module:
             weights = torch.load(init, map_location="cpu", weights_only=True)
         kept = {key: weight for key, weight in weights.items() if not key.startswith("fc.")}
         lacking = network.load_state_dict(kept, strict=False)
-    except Exception as error:  # the network, the disk, or whatever a damaged file makes of a library
+    except Exception as error:  # the network, the disk, or whatever a damaged file raises
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"--init {init}: expected the weights of torchvision's ResNet18, found: {reason}; {remedy}") from error
     if lacking.unexpected_keys or set(lacking.missing_keys) != {"fc.weight", "fc.bias"}:
@@ -71,17 +71,17 @@ def train(
     state: Path | None = None,
     advance: Callable[[int, str], object] = lambda count, text: None,
 ) -> tuple[Weights, dict[str, Any]]:
-    """Train on uint8 (N, 3, H, W) with truth int64 (N,); returns the weights of the best epoch and what they reached.
+    """Train on uint8 (N, 3, H, W) with truth int64 (N,); return the weights of the best epoch and what they reached.
 
     The best epoch is that of the highest accuracy on the validation rows, of equals that of the lowest loss; without such
     rows, the last. state: where an interrupted training is continued from, to the same weights on a CPU. advance: called with
     the number of images and a text. Raises ConfigError where the loss or a weight is no number.
     """
-    rows, held = split(truth, recipe.validation, recipe.seed)
+    rows, held_out = split(truth, recipe.validation, recipe.seed)
     network = initial_network(recipe.init, labels, recipe.seed).to(device)
     normalise = Normalise(recipe.preprocessing, torch.float32).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    right = torch.from_numpy(truth)
+    target = torch.from_numpy(truth)
     identity = _identity(recipe, pixels, truth) if state else ""
     history: list[dict[str, float]] = []
     best: Weights = {}
@@ -91,10 +91,10 @@ def train(
         history, best = saved["history"], saved["best"]
         log.info("continuing after epoch %d of %d", len(history), recipe.epochs)
     for epoch in range(len(history), recipe.epochs):
-        with torch.random.fork_rng(devices=[]):  # every epoch has chance of its own: a training that is continued is the same
+        with torch.random.fork_rng(devices=[]):  # each epoch has a seed of its own: a training that is continued is the same
             torch.manual_seed(recipe.seed * 1_000_003 + epoch)
             shuffled = torch.from_numpy(rows)[torch.randperm(len(rows))]
-            loss = _epoch(network, normalise, optimiser, pixels, right, shuffled, recipe.batch_size, advance)
+            loss = _epoch(network, normalise, optimiser, pixels, target, shuffled, recipe.batch_size, advance)
         _settle_statistics(network, normalise, pixels, shuffled[:STATISTICS_ROWS], recipe.batch_size)
         if not math.isfinite(loss) or not all(weight.isfinite().all() for weight in network.state_dict().values()):
             raise ConfigError(
@@ -102,8 +102,8 @@ def train(
                 f"{epoch + 1} (loss {loss:g}); lower it"
             )
         reached = {"epoch": epoch + 1, "training_loss": loss}
-        if len(held):
-            reached |= judge(logits_of(network, normalise, pixels, held, device), truth[held])
+        if len(held_out):
+            reached |= score_logits(logits_of(network, normalise, pixels, held_out, device), truth[held_out])
         history.append(reached)
         if _best(history) is reached:
             best = {key: weight.detach().cpu().clone() for key, weight in network.state_dict().items()}
@@ -112,14 +112,14 @@ def train(
             buffer = io.BytesIO()
             torch.save({**kept, "history": history, "best": best}, buffer)
             write_bytes(state, buffer.getvalue())
-    metrics = {"best": _best(history), "epochs": history, "training_rows": len(rows), "validation_rows": len(held)}
+    metrics = {"best": _best(history), "epochs": history, "training_rows": len(rows), "validation_rows": len(held_out)}
     return best, metrics
 
 
 def predict(
     weights: Weights, labels: int, recipe: Recipe, pixels: Tensor, rows: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float32]:
-    """Logits, float32 (len(rows), labels), that a ResNet18 with these weights gives to these rows of uint8 pixels."""
+    """Return logits, float32 (len(rows), labels), that a ResNet18 with these weights gives to these rows of uint8 pixels."""
     with torch.device("meta"):
         network: nn.Module = resnet18(num_classes=labels)
     network.load_state_dict(weights, assign=True)
@@ -130,14 +130,14 @@ def predict(
 
 @torch.inference_mode()
 def logits_of(network: nn.Module, normalise: nn.Module, pixels: Tensor, rows: NDArray[np.int64], device: torch.device) -> Tensor:
-    """float32 (len(rows), K)."""
+    """Return the network's logits, float32 (len(rows), K), of these rows of uint8 pixels."""
     network.eval()
     parts = torch.split(torch.from_numpy(rows), 64)
     return torch.cat([network(normalise(pixels[part].to(device))).float().cpu() for part in parts])
 
 
-def judge(logits: Tensor, truth: NDArray[np.int64]) -> dict[str, float]:
-    """Accuracy, macro F1 and mean negative log-likelihood of logits (N, K)."""
+def score_logits(logits: Tensor, truth: NDArray[np.int64]) -> dict[str, float]:
+    """Return accuracy, macro F1 and mean negative log-likelihood of logits (N, K)."""
     found = logits.argmax(1).numpy()
     return {
         "accuracy": float(accuracy_score(truth, found)),
@@ -156,7 +156,7 @@ def _epoch(
     batch_size: int,
     advance: Callable[[int, str], object],
 ) -> float:
-    """One pass over these rows, in this order; returns the mean loss."""
+    """Train on these rows once, in this order; return the mean loss."""
     network.train()
     device, total = next(network.parameters()).device, 0.0
     for part in _parts(rows, batch_size):
@@ -184,12 +184,12 @@ def _settle_statistics(network: nn.Module, normalise: nn.Module, pixels: Tensor,
 
 
 def _parts(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """The rows in parts of nearly one size, none of a single row, which batch normalisation cannot work on."""
+    """Return the rows in parts of nearly one size, none of a single row, which batch normalisation cannot work on."""
     return rows.tensor_split(max(min(-(-len(rows) // batch_size), len(rows) // 2), 1))
 
 
 def _best(history: list[dict[str, float]]) -> dict[str, float]:
-    """The first of the best epochs on the validation rows; without such rows, the last of all."""
+    """Return the first of the best epochs on the validation rows; without such rows, the last of all."""
     if "accuracy" not in history[-1]:
         return history[-1]
     return max(history, key=lambda reached: (reached["accuracy"], -reached["loss"]))
@@ -202,9 +202,9 @@ def _identity(recipe: Recipe, pixels: Tensor, truth: NDArray[np.int64]) -> str:
 
 
 def _read_state(path: Path, identity: str) -> dict[str, Any] | None:
-    """What a training was when it was interrupted; None of another one, or of a damaged file."""
+    """Return what a training was when it was interrupted; None for another training's file, or a damaged one."""
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001  # whatever a damaged file makes of it: it is trained again
+    except Exception:  # noqa: BLE001  # whatever a damaged file raises: it is trained again
         return None
     return saved if saved.get("identity") == identity else None

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 
 def split(truth: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """int64 indices to train with, and to validate with: at least one of each label that has two rows."""
+    """Return int64 indices to train with, and to validate with: at least one of each label that has two rows."""
     counts = np.bincount(truth)
-    chosen = np.random.default_rng(seed).permutation(len(truth))
+    shuffled = np.random.default_rng(seed).permutation(len(truth))
     validation = [
-        chosen[truth[chosen] == label][: max(1, round(share * count)) if share and count > 1 else 0]
+        shuffled[truth[shuffled] == label][: max(1, round(share * count)) if share and count > 1 else 0]
         for label, count in enumerate(counts)
     ]
-    held = np.sort(np.concatenate([chosen[:0], *validation]))
-    return np.setdiff1d(np.arange(len(truth)), held), held
+    held_out = np.sort(np.concatenate([shuffled[:0], *validation]))
+    return np.setdiff1d(np.arange(len(truth)), held_out), held_out

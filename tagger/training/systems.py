@@ -3,68 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tagger.inference.predictor import Embeddings, Predictor
+from tagger.inference.predictor import Probabilities
 from tagger.settings.options import Recipe
 from tagger.tagging.decisions import average, log_probabilities
+from tagger.training.dataset import RESNET18 as RESNET18_PIXELS
 from tagger.training.dataset import Examples
 from tagger.training.ensemble import choose_weight
+from tagger.training.few_shot import Draw
 from tagger.training.resnet18 import predict, train
 from tagger.training.split import split
 from tagger.training.temperature import softmax
 
 ZERO_SHOT, RESNET18, HYBRID = "zero-shot", "resnet18", "hybrid"
 
-Probabilities = NDArray[np.float32]  # (N, K)
 
-
-class Seen(NamedTuple):
-    """Labelled rows as the systems see them. examples: with pixels for the ResNet18 first. embeddings: CLIP's, if it is there."""
+@dataclass(frozen=True)
+class Side:
+    """Labelled rows to learn from, or to test with. zero_shot: CLIP's probabilities of them, float32 (N, K), if it is there."""
 
     examples: Examples
-    embeddings: Embeddings | None
+    zero_shot: Probabilities | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the systems are to do: learn from rows of one side, and name the label, out of so many, of rows of the other."""
+
+    learn: Side
+    test: Side
+    labels: int
+    device: torch.device
 
 
 def answers(
-    systems: Sequence[str],
-    learn: Seen,
-    shots: NDArray[np.int64],
-    test: Seen,
-    tests: NDArray[np.int64],
-    *,
-    clip: Predictor | None,
-    labels: int,
-    recipe: Recipe,
-    device: torch.device,
-    advance: Callable[[], object],
+    systems: Sequence[str], task: Task, drawn: Draw, recipe: Recipe, advance: Callable[[], object]
 ) -> dict[str, Probabilities]:
-    """Each system's probabilities, float32 (M, K), of the M rows `tests` of `test`; `shots`: rows of `learn` to learn from.
+    """Return each system's probabilities, float32 (M, K), of the M test rows that were drawn.
 
-    The ResNet18 is trained on a part of the shots by the recipe; the others choose its best epoch and the hybrid's weight.
+    The ResNet18 is trained by the recipe on a part of the shots; the others choose its best epoch and the hybrid's weight.
     """
+    shots, tests = drawn.shots.ravel(), drawn.tests
     found: dict[str, Probabilities] = {}
-    if clip is not None:
-        found[ZERO_SHOT] = _zero_shot(clip, test, tests)
+    if ZERO_SHOT in systems or HYBRID in systems:
+        found[ZERO_SHOT] = _zero_shot(task.test, tests)
     if RESNET18 in systems or HYBRID in systems:
-        truth = learn.examples.truth[shots]
-        weights, _ = train(
-            learn.examples.pixels[0][torch.from_numpy(shots)], truth, labels, recipe, device, advance=lambda *_: advance()
-        )
-        own = predict(weights, labels, recipe, test.examples.pixels[0], tests, device)
+        learn, test = (side.examples.pixels[RESNET18_PIXELS] for side in (task.learn, task.test))
+        truth = task.learn.examples.truth[shots]
+        of_shots = learn[torch.from_numpy(shots)]
+        weights, _ = train(of_shots, truth, task.labels, recipe, task.device, advance=lambda *_: advance())
+        own = predict(weights, task.labels, recipe, test, tests, task.device)
         found[RESNET18] = softmax(own)
     if HYBRID in systems:
-        assert clip is not None
-        held = shots[split(truth, recipe.validation, recipe.seed)[1]]
+        held_out = shots[split(truth, recipe.validation, recipe.seed)[1]]
         weight, *temperatures = choose_weight(
-            log_probabilities(_zero_shot(clip, learn, held)),
-            predict(weights, labels, recipe, learn.examples.pixels[0], held, device),
-            learn.examples.truth[held],
+            log_probabilities(_zero_shot(task.learn, held_out)),
+            predict(weights, task.labels, recipe, learn, held_out, task.device),
+            task.learn.examples.truth[held_out],
         )
         of_clip, of_own = (
             softmax(logits / temperature)
@@ -75,11 +75,10 @@ def answers(
 
 
 def for_draw(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with the chance of its own that each draw has."""
+    """Return the recipe with a seed of its own for each draw."""
     return replace(recipe, seed=seed)
 
 
-def _zero_shot(clip: Predictor, seen: Seen, rows: NDArray[np.int64]) -> Probabilities:
-    assert seen.embeddings is not None
-    [probabilities] = clip.probabilities(seen.embeddings[rows])
-    return probabilities
+def _zero_shot(side: Side, rows: NDArray[np.int64]) -> Probabilities:
+    assert side.zero_shot is not None
+    return side.zero_shot[rows]

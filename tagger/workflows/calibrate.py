@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
+from typing import Any, Unpack
 
 from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
@@ -20,18 +14,9 @@ from tagger.core.files import reason, write_text
 from tagger.images.workers import start_early
 from tagger.inference.artifacts import fallback_rule
 from tagger.inference.job import Job, open_job
-from tagger.settings.attributes import Attribute, prompts_hash
 from tagger.settings.load import load_settings
 from tagger.settings.options import Machine, Overrides
 from tagger.tagging.calibration import Calibration, CalibrationFile
-from tagger.tagging.decisions import log_probabilities
-from tagger.training.calibration import System, _fit
-
-if TYPE_CHECKING:
-    from tagger.inference.local_engine import LocalEngine
-
-
-log = logging.getLogger(__name__)
 
 
 def calibrate(
@@ -70,68 +55,39 @@ def calibrate(
     return content
 
 
-def _calibrate(job: Job, machine: Machine, precision: float | None, seed: int) -> dict[str, Calibration]:
+def _calibrate(job: Job, machine: Machine, target_precision: float | None, seed: int) -> dict[str, Calibration]:
     # torch takes seconds to import: only now that everything else is known to be right.
     from tagger.inference.load import open_engine
-    from tagger.training.dataset import LeftOut, truth_of
+    from tagger.training.calibration import Rule, fit_calibration, sources_of
+    from tagger.training.dataset import embed, read_labelled
 
-    settings, asked = job.settings, [attribute for attribute in job.attributes if attribute.truth_column]
-    if settings.fallback is not None:  # both encoders see every row
-        everything = settings.fallback.model_copy(update={"below": math.inf, "on_model_error": False})
-        job = replace(job, settings=settings.model_copy(update={"fallback": everything}))
-
-    def labelled(table: pa.Table) -> NDArray[np.int64]:
-        return np.flatnonzero(np.max([truth_of(table, attribute) for attribute in asked], axis=0) >= 0)
-
-    firsts: list[list[NDArray[np.float32]]] = []
-    seconds: list[NDArray[np.float32]] = []
-    truths: list[list[NDArray[np.int64]]] = []
-    left_out = LeftOut()
-    with open_engine(job, machine) as engine:
-        shards = list(job.manifest.shards())
-        for shard in engine.embed(job.manifest, shards, lambda _: shutdown.check(), labelled):
-            left_out.add(shard.errors.values())
-            tagged = shard.tagged()
-            firsts.append(engine.predictor.probabilities(shard.embeddings[tagged]))
-            if (fallback := engine.fallback) is not None:
-                embeddings = shard.second_embeddings(fallback.second.encoder.dimension, fallback.second.dtype)
-                seconds += fallback.second.probabilities(embeddings)
-            truths.append([truth_of(shard.table, attribute)[tagged] for attribute in asked])
-        left_out.say()
-        found = {}
-        for number, attribute in enumerate(asked):
-            truth = np.concatenate([np.empty(0, np.int64), *(part[number] for part in truths)])
-            index = job.attributes.index(attribute)
-            mode, below = fallback_rule(settings, job.artifacts, index)
-            first = np.concatenate([np.empty((0, len(attribute.labels)), np.float32), *(part[index] for part in firsts)])
-            rows = truth >= 0
-            second = np.concatenate([first[:0], *seconds])[rows] if mode != "none" else None
-            systems = _systems(engine, attribute, index, mode, first[rows], second)
-            found[attribute.name] = _fit(job.manifest.name, attribute, systems, truth[rows], mode, below, precision, seed)
-    return found
+    labelled = read_labelled(job.manifest, [attribute for attribute in job.attributes if attribute.truth_column])
+    # Both encoders see every row, so that each source is fitted on all of its own probabilities.
+    with open_engine(_with_both_models(job), machine, show_all=True) as engine:
+        examples = embed(labelled, engine, lambda _: shutdown.check())
+        predictor, hybrid = engine.predictor, engine.hybrid
+        assert examples.embeddings is not None
+        firsts, second = predictor.probabilities(examples.embeddings), None
+        if hybrid is not None and examples.second_embeddings is not None:
+            [second] = hybrid.second.probabilities(examples.second_embeddings)
+    calibrations = {}
+    for index, (attribute, first) in enumerate(zip(job.attributes, firsts, strict=True)):
+        if attribute.truth_column is None:
+            continue
+        truth = examples.truths[attribute.name]
+        rows, rule = truth >= 0, Rule(*fallback_rule(job.settings, job.artifacts, index))
+        of_fallback = second[rows] if second is not None and rule.mode != "none" else None
+        sources = sources_of(predictor, hybrid, attribute, rule, first[rows], of_fallback)
+        calibrations[attribute.name] = fit_calibration(
+            job.manifest.name, attribute, sources, truth[rows], rule, target_precision, seed
+        )
+    return calibrations
 
 
-def _systems(
-    engine: LocalEngine,
-    attribute: Attribute,
-    index: int,
-    mode: str,
-    first: NDArray[np.float32],
-    second: NDArray[np.float32] | None,
-) -> dict[str, System]:
-    """Whoever may decide, the one who does so alone, or first, first."""
-    from tagger.inference.hybrid import HYBRID, hybrid_weights
-
-    encoder, fallback = engine.predictor.encoder, engine.fallback
-    prompts = prompts_hash(attribute) if encoder.reads_prompts else ""
-    if second is None or fallback is None:
-        return {encoder.source: System(log_probabilities(first), 1.0, encoder.weights, prompts)}
-    own = fallback.second.encoder
-    alone = System(log_probabilities(second), fallback.second.temperatures[0], own.weights, "")
-    if mode == "low-confidence":
-        return {encoder.source: System(log_probabilities(first), 1.0, encoder.weights, prompts), own.source: alone}
-    mean, _ = fallback.join(first, second, np.ones(len(first), np.bool_))
-    return {
-        HYBRID: System(log_probabilities(mean), 1.0, hybrid_weights(encoder.weights, own.weights), prompts),
-        own.source: alone,
-    }
+def _with_both_models(job: Job) -> Job:
+    """Return the job without a fallback that may take CLIP's place: there is nothing to calibrate where one is missing."""
+    fallback = job.settings.fallback
+    if fallback is None:
+        return job
+    required = fallback.model_copy(update={"on_model_error": False})
+    return replace(job, settings=job.settings.model_copy(update={"fallback": required}))

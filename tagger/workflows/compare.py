@@ -22,16 +22,19 @@ from tagger.core import shutdown
 from tagger.core.errors import ConfigError, StoppedError, UsageError
 from tagger.core.files import reason, write_bytes, write_text
 from tagger.images.workers import choose_workers, start_early
-from tagger.inference.job import Job, open_job, with_one_attribute
-from tagger.settings.attributes import Attribute
+from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.load import load_settings
 from tagger.settings.options import Machine, Overrides, Recipe, Study
 
 if TYPE_CHECKING:
     from tagger.evaluation.comparison import Comparison
-    from tagger.inference.predictor import Predictor
+    from tagger.inference.predictor import Probabilities
+    from tagger.reports.plots import Sample
+    from tagger.training.dataset import Examples
     from tagger.training.few_shot import Draw
-    from tagger.training.systems import Probabilities, Seen
+    from tagger.training.systems import Side, Task
+
+    Answers = Mapping[int, Sequence[Mapping[str, Probabilities]]]  # number of shots -> draw -> system -> of the test rows
 
 log = logging.getLogger(__name__)
 
@@ -66,78 +69,43 @@ def compare(
     """
     folder = Path(output)
     _check_output(folder, overwrite)
-    systems, shots, seeds = study.systems, study.shots, study.seeds
-    needs_clip = set(systems) != {"resnet18"}
     names = [str(manifest), *([str(study.test_manifest)] if study.test_manifest is not None else [])]
-    settings = load_settings(names[0], config, **overrides)
-    if needs_clip and settings.model.is_resnet18:
+    settings = model_alone(load_settings(names[0], config, **overrides))
+    if _needs_clip(study) and settings.model.is_resnet18:
         raise UsageError(f"--model: expected a CLIP to be compared, found {settings.model.name}; name one with --model")
     with Workspace() as space, Workspace() as other, TemporaryDirectory(prefix="tagger-") as scratch:
-        opened = [with_one_attribute(open_job(names[0], settings, space), study.attribute)]
-        [chosen] = opened[0].attributes
+        jobs = [with_one_attribute(open_job(names[0], settings, space), study.attribute)]
+        [chosen] = jobs[0].attributes
         same = settings if settings.attributes else settings.model_copy(update={"labels": chosen.label_names})
-        opened += [with_one_attribute(open_job(name, same, other), study.attribute) for name in names[1:]]
+        jobs += [with_one_attribute(open_job(name, same, other), study.attribute) for name in names[1:]]
         if machine.workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
-        from tagger.evaluation.comparison import Comparison, score, worse_hybrids
-        from tagger.inference.load import choose_device, load_predictor
+        from tagger.inference.load import choose_device
         from tagger.training.resnet18 import initial_network
-        from tagger.training.systems import HYBRID, answers, for_draw
+        from tagger.training.systems import Task
 
-        where = choose_device(machine.device)
-        workers = choose_workers(where.type) if machine.workers is None else machine.workers
-        if set(systems) != {"zero-shot"}:
+        device = choose_device(machine.device)
+        if set(study.systems) != {"zero-shot"}:
             initial_network(recipe.init, len(chosen.labels), recipe.seed)  # else it is missed only after all images were read
-        clip = load_predictor(settings.model, machine.device, [chosen]) if needs_clip else None
-        quiet = not machine.progress
         try:
-            seen = [
-                _see(one, chosen, clip, recipe, workers, Path(scratch) / str(number), quiet) for number, one in enumerate(opened)
-            ]
-            draws = _draw(names, seen, chosen.label_names, max(shots), study.test, seeds)
-            learn, judge = seen[0], seen[-1]
-            found: dict[int, list[dict[str, Probabilities]]] = {}
-            with tqdm(total=seeds * len(shots), unit="draw", desc="comparing", disable=quiet or None) as bar:
-                for count in shots:
-                    for seed, drawn in enumerate(draws):
-                        given = answers(
-                            systems,
-                            learn,
-                            drawn.shots[:, :count].ravel(),
-                            judge,
-                            drawn.tests,
-                            clip=clip,
-                            labels=len(chosen.labels),
-                            recipe=for_draw(recipe, seed),
-                            device=where,
-                            advance=shutdown.check,
-                        )
-                        found.setdefault(count, []).append(given)
-                        bar.update()
-            truths = [judge.examples.truth[drawn.tests] for drawn in draws]
-            scores = []
-            for count in shots:
-                by_system = {system: [given[system].argmax(1) for given in found[count]] for system in systems}
-                scores += score(truths, by_system, len(chosen.labels), count)
-            comparison = Comparison(
-                manifests={name: one.manifest.content_hash() for name, one in zip(names, opened, strict=True)},
-                attribute=chosen.name,
-                labels=chosen.label_names,
-                model={"name": settings.model.name, "weights": clip.encoder.weights} if clip else {},
-                recipe=asdict(recipe),
-                test=study.test,
-                seeds=seeds,
-                scores=tuple(scores),
-                notes=tuple(worse_hybrids(scores, HYBRID)),
-                versions={library: version(library) for library in VERSIONS},
-            )
-            _write(folder, comparison, opened[-1], judge, draws, found, max(shots))
+            sides, clip_weights = _read_sides(jobs, study, recipe, machine, Path(scratch))
+            draws = _draw(names, sides, chosen.label_names, study)
+            task = Task(learn=sides[0], test=sides[-1], labels=len(chosen.labels), device=device)
+            found = _learn_and_test(task, draws, study, recipe, quiet=not machine.progress)
+            model = {"name": settings.model.name, "weights": clip_weights} if clip_weights else {}
+            tested = task.test.examples
+            comparison = _score(jobs, tested, draws, found, study, recipe, model)
+            _write(folder, comparison, tested, draws, found)
         except OSError as error:
             raise StoppedError(
                 f"{folder}: expected to write the comparison, found: {reason(error)}; free the disk, or choose another place"
             ) from error
     return comparison
+
+
+def _needs_clip(study: Study) -> bool:
+    return set(study.systems) != {"resnet18"}
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:
@@ -149,95 +117,159 @@ def _check_output(folder: Path, overwrite: bool) -> None:
         raise UsageError(f"--output {folder}: expected a folder, or nothing, found a file; choose another name")
 
 
-def _see(job: Job, attribute: Attribute, clip: Predictor | None, recipe: Recipe, workers: int, folder: Path, quiet: bool) -> Seen:
-    """A manifest's labelled rows, decoded once for everybody, and their embeddings."""
-    from tagger.training.dataset import load_examples
+def _read_sides(
+    jobs: Sequence[Job], study: Study, recipe: Recipe, machine: Machine, scratch: Path
+) -> tuple[list[Side], str | None]:
+    """Read the labelled rows of each manifest, decoded once for all systems; return them and the identity of CLIP's weights."""
+    from tagger.images.loader import Reading
+    from tagger.inference.load import choose_device, open_engine
+    from tagger.training.dataset import RESNET18, WHOLE_PICTURE, decode, embed, read_labelled, require_all_labels
     from tagger.training.few_shot import WHOLE
-    from tagger.training.systems import Seen
+    from tagger.training.systems import Side
 
-    folder.mkdir()
-    wanted = [recipe.preprocessing, WHOLE, *([clip.encoder.preprocessing] if clip else [])]
-    with tqdm(unit="image", desc="reading", disable=quiet or None) as bar:
+    [chosen] = jobs[0].attributes
+    pixels = {RESNET18: recipe.preprocessing, WHOLE_PICTURE: WHOLE}
+    read = []
+    for number, job in enumerate(jobs):
+        labelled = read_labelled(job.manifest, [chosen])
+        require_all_labels(job.manifest.name, chosen, labelled.truths[chosen.name])
+        (folder := scratch / str(number)).mkdir()
+        read.append((job, labelled, folder))
+    sides, weights = [], None
+    with tqdm(unit="image", desc="reading", disable=not machine.progress or None) as bar:
 
         def advance(count: int) -> None:
             shutdown.check()
             bar.update(count)
 
-        examples = load_examples(job.manifest, attribute, job.policy, wanted, workers=workers, folder=folder, advance=advance)
-    if clip is None:
-        return Seen(examples, None)
-    parts = []
-    with tqdm(total=len(examples.truth), unit="image", desc="encoding", disable=quiet or None) as bar:
-        for start in range(0, len(examples.truth), clip.at_once):
-            shutdown.check()
-            parts.append(clip.encode(examples.pixels[2][start : start + clip.at_once])())
-            bar.update(len(parts[-1]))
-    return Seen(examples, np.concatenate(parts))
+        if _needs_clip(study):
+            with open_engine(jobs[0], machine, pixels=pixels) as engine:
+                weights = engine.predictor.encoder.weights
+                for job, labelled, folder in read:
+                    examples = embed(labelled, engine.with_policy(job.policy), advance, pixels, folder)
+                    assert examples.embeddings is not None
+                    [zero_shot] = engine.predictor.probabilities(examples.embeddings)
+                    sides.append(Side(examples, zero_shot))
+        else:
+            workers = choose_workers(choose_device(machine.device).type) if machine.workers is None else machine.workers
+            for job, labelled, folder in read:
+                reading = Reading(policy=job.policy, preprocessings=pixels, workers=workers)
+                sides.append(Side(decode(labelled, reading, advance, folder), None))
+    for job, side in zip(jobs, sides, strict=True):
+        require_all_labels(job.manifest.name, chosen, side.examples.truth)
+    return sides, weights
 
 
-def _draw(
-    names: Sequence[str], seen: Sequence[Seen], labels: Sequence[str], shots: int, test: int | None, seeds: int
-) -> list[Draw]:
+def _draw(names: Sequence[str], sides: Sequence[Side], labels: Sequence[str], study: Study) -> list[Draw]:
+    from tagger.training.dataset import WHOLE_PICTURE
     from tagger.training.few_shot import Pool, draw, perceptual_hashes
 
     pools = [
-        Pool(name, one.examples.truth, perceptual_hashes(one.examples.pixels[1])) for name, one in zip(names, seen, strict=True)
+        Pool(name, side.examples.truth, perceptual_hashes(side.examples.pixels[WHOLE_PICTURE]))
+        for name, side in zip(names, sides, strict=True)
     ]
-    return [draw(pools[0], pools[-1], labels, shots, test, seed) for seed in range(seeds)]
+    return [draw(pools[0], pools[-1], labels, max(study.shots), study.test, seed) for seed in range(study.seeds)]
 
 
-def _write(
-    folder: Path,
-    comparison: Comparison,
-    tested: Job,
-    judge: Seen,
+def _learn_and_test(task: Task, draws: Sequence[Draw], study: Study, recipe: Recipe, quiet: bool) -> Answers:
+    """Let all systems learn from the shots of each draw, and answer about its test rows."""
+    from tagger.training.systems import answers, for_draw
+
+    found: dict[int, list[Mapping[str, Probabilities]]] = {}
+    with tqdm(total=study.seeds * len(study.shots), unit="draw", desc="comparing", disable=quiet or None) as bar:
+        for count in study.shots:
+            found[count] = []
+            for seed, drawn in enumerate(draws):
+                of_draw = answers(study.systems, task, drawn.with_shots(count), for_draw(recipe, seed), shutdown.check)
+                found[count].append(of_draw)
+                bar.update()
+    return found
+
+
+def _score(
+    jobs: Sequence[Job],
+    tested: Examples,
     draws: Sequence[Draw],
-    found: Mapping[int, Sequence[Mapping[str, Probabilities]]],
-    most: int,
-) -> None:
-    """Each file whole or not at all, the table last."""
-    from tagger.reports.plots import Sample, draw_confusion, draw_curves, draw_samples
+    found: Answers,
+    study: Study,
+    recipe: Recipe,
+    model: Mapping[str, str],
+) -> Comparison:
+    from tagger.evaluation.comparison import Comparison, score, worse_hybrids
+    from tagger.training.systems import HYBRID
+
+    [chosen] = jobs[0].attributes
+    truths = [tested.truth[drawn.tests] for drawn in draws]
+    scores = []
+    for count, of_draws in found.items():
+        by_system = {system: [given[system].argmax(1) for given in of_draws] for system in study.systems}
+        scores += score(truths, by_system, len(chosen.labels), count)
+    return Comparison(
+        manifests={job.manifest.name: job.manifest.content_hash() for job in jobs},
+        attribute=chosen.name,
+        labels=chosen.label_names,
+        model=dict(model),
+        recipe=asdict(recipe),
+        test=study.test,
+        seeds=study.seeds,
+        scores=tuple(scores),
+        notes=tuple(worse_hybrids(scores, HYBRID)),
+        versions={library: version(library) for library in VERSIONS},
+    )
+
+
+def _write(folder: Path, comparison: Comparison, tested: Examples, draws: Sequence[Draw], found: Answers) -> None:
+    """Write each file whole or not at all, the table last."""
+    from tagger.reports.plots import draw_confusion, draw_curves, draw_samples
 
     folder.mkdir(parents=True, exist_ok=True)
-    labels = comparison.labels
-    parts = []
-    for count, given in found.items():
-        for seed, (drawn, by_system) in enumerate(zip(draws, given, strict=True)):
-            for system, probabilities in by_system.items():
-                rows = drawn.tests
-                parts.append(
-                    pa.table(
-                        {
-                            "shots": np.full(len(rows), count),
-                            "seed": np.full(len(rows), seed),
-                            "system": [system] * len(rows),
-                            "row": judge.examples.rows[rows],
-                            "truth": [labels[right] for right in judge.examples.truth[rows]],
-                            "label": [labels[best] for best in probabilities.argmax(1)],
-                            "confidence": probabilities.max(1),
-                        }
-                    )
-                )
+    labels, most = comparison.labels, max(found)
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.concat_tables(parts), buffer, compression="zstd")
+    pq.write_table(_predictions(labels, tested, draws, found), buffer, compression="zstd")
     write_bytes(folder / PREDICTIONS, buffer.getvalue().to_pybytes())
-    final = [score for score in comparison.scores if score.shots == most]
-    write_bytes(folder / CONFUSION, draw_confusion(final, labels))
-    rows, truth = draws[0].tests, judge.examples.truth[draws[0].tests]
-    places = [place for label in range(min(len(labels), SHOWN_LABELS)) for place in np.flatnonzero(truth == label)[:SHOWN]]
-    pictures = max((judge.examples.pixels[0], judge.examples.pixels[-1]), key=lambda pixels: pixels.shape[-1])
-    samples = [
-        Sample(
-            pictures[int(rows[place])].permute(1, 2, 0).numpy(),
-            labels[truth[place]],
-            [
-                (system, labels[probabilities[place].argmax()], float(probabilities[place].max()))
-                for system, probabilities in found[most][0].items()
-            ],
-        )
-        for place in places
-    ]
+    write_bytes(folder / CONFUSION, draw_confusion([score for score in comparison.scores if score.shots == most], labels))
+    samples = _samples(labels, tested, draws[0], found[most][0])
     write_bytes(folder / SAMPLES, draw_samples(samples, min(SHOWN, len(samples))))
     if len(found) > 1:
         write_bytes(folder / CURVES, draw_curves(comparison.scores))
     write_text(folder / TABLE, comparison.model_dump_json(indent=2) + "\n")
+
+
+def _predictions(labels: Sequence[str], tested: Examples, draws: Sequence[Draw], found: Answers) -> pa.Table:
+    """Return a line for each number of shots, draw, system and test row."""
+    parts = []
+    for count, of_draws in found.items():
+        for seed, (drawn, by_system) in enumerate(zip(draws, of_draws, strict=True)):
+            rows = drawn.tests
+            for system, probabilities in by_system.items():
+                columns = {
+                    "shots": np.full(len(rows), count),
+                    "seed": np.full(len(rows), seed),
+                    "system": [system] * len(rows),
+                    "row": tested.rows[rows],
+                    "truth": [labels[label] for label in tested.truth[rows]],
+                    "label": [labels[label] for label in probabilities.argmax(1)],
+                    "confidence": probabilities.max(1),
+                }
+                parts.append(pa.table(columns))
+    return pa.concat_tables(parts)
+
+
+def _samples(labels: Sequence[str], tested: Examples, drawn: Draw, by_system: Mapping[str, Probabilities]) -> list[Sample]:
+    """Return a few test rows of each label with what the systems say of them."""
+    from tagger.reports.plots import Sample
+    from tagger.training.dataset import RESNET18
+
+    rows, truth = drawn.tests, tested.truth[drawn.tests]
+    places = [place for label in range(min(len(labels), SHOWN_LABELS)) for place in np.flatnonzero(truth == label)[:SHOWN]]
+    return [
+        Sample(
+            tested.pixels[RESNET18][int(rows[place])].permute(1, 2, 0).numpy(),
+            labels[truth[place]],
+            [
+                (system, labels[probabilities[place].argmax()], float(probabilities[place].max()))
+                for system, probabilities in by_system.items()
+            ],
+        )
+        for place in places
+    ]

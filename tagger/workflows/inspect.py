@@ -4,7 +4,6 @@ line calls."""
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from tagger.core.errors import ManifestError, ModelError
 from tagger.core.text import one_line, without_secrets
 from tagger.core.types import ImageRef
 from tagger.evaluation.gates import gate_thresholds
-from tagger.images.workers import choose_workers, fit_shared_memory, start_early, start_method
+from tagger.images.workers import choose_workers, fit_shared_memory, start_early
 from tagger.inference.job import Job, open_job
 from tagger.reports.inspection import Inspection, Question, Sample
 from tagger.settings.load import load_settings
@@ -129,18 +128,13 @@ def _look(job: Job, drawn: Sequence[ImageRef], costs: Sequence[Cost], workers: i
     """Read and decode the drawn images as a run does; what they are, and the seconds of work that they took."""
     from tagger.core.types import Busy
     from tagger.images.headers import read_headers
+    from tagger.images.loader import Reading
     from tagger.images.resilient_loader import load_images
 
     batches = [list(drawn[start : start + SAMPLE_BATCH_SIZE]) for start in range(0, len(drawn), SAMPLE_BATCH_SIZE)]
     readable, errors, busy = set[int](), dict[int, Any](), Busy()
-    for batch in load_images(
-        batches,
-        policy=job.policy,
-        preprocessings=[cost.preprocessing for cost in costs],
-        known=(),
-        workers=workers,
-        start_method=start_method(),
-    ):
+    preprocessings = dict(zip(("encoder", "fallback"), (cost.preprocessing for cost in costs), strict=False))
+    for batch in load_images(batches, Reading(policy=job.policy, preprocessings=preprocessings, workers=workers)):
         shutdown.check()
         readable |= set(batch.rows.tolist())
         errors |= batch.errors
@@ -178,6 +172,8 @@ def _estimate(
     job: Job, costs: Sequence[Cost], sample: Sample, busy: Busy, device: torch.device, workers: int
 ) -> tuple[str, Estimate]:
     """The precision that the estimate takes, and the estimate."""
+    from joblib import cpu_count
+
     from tagger.encoders.backends import DTYPES, choose_precision
     from tagger.encoders.cost import measure_speed
     from tagger.inference.estimate import START_SECONDS, TOWER_SHARE, Estimate, estimate_memory, estimate_seconds
@@ -200,9 +196,8 @@ def _estimate(
     if settings.model.precision == "auto" and used != "fp32":
         plain = TOWER_SHARE * measure_speed(first, at_once, device, DTYPES["fp32"])
         extra += min(TRIED, job.manifest.rows) * (first.operations / plain + decode)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     seconds, limited_by = estimate_seconds(
-        job.manifest.rows, encode=encode, decode=decode, workers=workers, cores=cores, on_cpu=on_cpu, extra=extra
+        job.manifest.rows, encode=encode, decode=decode, workers=workers, cores=cpu_count(), on_cpu=on_cpu, extra=extra
     )
     main, decoding, on_device = estimate_memory(
         weights=sum(cost.weights for cost in costs),

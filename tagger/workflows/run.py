@@ -151,9 +151,7 @@ def _tag(
         model = _describe(model, engine, plan)
         schema = result_schema_of(plan.job, model)
         model = {**model, "device": str(engine.predictor.encoder.device)}
-        results = open_parts(
-            plan, schema, results_depend_on(plan.job, plan.rows, engine.predictor, engine.fallback, plan.earlier)
-        )
+        results = open_parts(plan, schema, results_depend_on(plan.job, plan.rows, engine.predictor, engine.hybrid, plan.earlier))
         if plan.earlier is not None:
             require_same_job(plan.earlier, schema)
         waiting = [shard for shard in shards if not results.is_done(shard)]
@@ -192,8 +190,8 @@ def _describe(model: Mapping[str, Any], engine: LocalEngine, plan: Plan) -> dict
     """Return the model as the results' metadata has it: with what its weights are, and what computes with them."""
     encoder, checkpoint = engine.predictor.encoder, plan.job.settings.fallback
     described = {**model, "fingerprint": encoder.fingerprint, "backend": encoder.backend, "precision": encoder.precision}
-    if engine.fallback is not None:
-        return {**described, "fallback": engine.fallback.second.encoder.fingerprint}
+    if engine.hybrid is not None:
+        return {**described, "fallback": engine.hybrid.second.encoder.fingerprint}
     if checkpoint is not None:  # it has taken CLIP's place
         return {**described, "name": checkpoint.checkpoint, "revision": None, "instead_of": model["name"]}
     return described

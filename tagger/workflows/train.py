@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,15 @@ from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes
 from tagger.encoders.resnet18_checkpoint import METADATA_KEY, ResNet18Description
 from tagger.images.workers import choose_workers, start_early
-from tagger.inference.job import open_job, with_one_attribute
+from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.attributes import Attribute
 from tagger.settings.load import load_settings
 from tagger.settings.options import Machine, Overrides, Recipe
 from tagger.settings.paths import RESNET18_SUFFIX
+
+if TYPE_CHECKING:
+    from tagger.inference.predictor import Predictor
+    from tagger.training.dataset import Examples
 
 log = logging.getLogger(__name__)
 
@@ -53,43 +58,38 @@ def train_resnet18(
         raise UsageError(f"--output {file}: expected a name that ends with {RESNET18_SUFFIX}, found another; correct it")
     if file.exists() and not overwrite:
         raise UsageError(f"--output {file}: expected no file, found one; remove it, or use --overwrite")
-    settings = load_settings(name, config, **overrides)
+    settings = model_alone(load_settings(name, config, **overrides))
     if recipe.ensemble and settings.model.is_resnet18:
         raise UsageError(f"--ensemble: expected a CLIP to be averaged with, found {settings.model.name}; name one with --model")
     with Workspace() as space, TemporaryDirectory(prefix="tagger-") as folder:
         job = with_one_attribute(open_job(name, settings, space), attribute)
-        opened, [chosen], policy = job.manifest, job.attributes, job.policy
+        [chosen] = job.attributes
         if machine.workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
         from safetensors.torch import save
 
-        from tagger.inference.load import choose_device, load_predictor
-        from tagger.training.dataset import load_examples
+        from tagger.inference.load import choose_device
+        from tagger.training.dataset import RESNET18
         from tagger.training.ensemble import fit_ensemble
         from tagger.training.resnet18 import train
 
-        where = choose_device(machine.device)
-        clip = load_predictor(settings.model, machine.device, [chosen]) if recipe.ensemble else None
-        wanted = [recipe.preprocessing, *([clip.encoder.preprocessing] if clip else [])]
-        workers = choose_workers(where.type) if machine.workers is None else machine.workers
+        device = choose_device(machine.device)
         quiet = not (machine.progress and sys.stderr.isatty())
         try:
             with tqdm(unit="image", desc="reading", disable=quiet) as bar:
-                examples = load_examples(
-                    opened, chosen, policy, wanted, workers=workers, folder=Path(folder), advance=lambda n: _advance(bar, n)
-                )
-            _say_lonely(chosen, examples.truth)
+                examples, clip = _read_examples(job, recipe, machine, Path(folder), partial(_advance, bar))
+            _warn_of_lonely(chosen, examples.truth)
             state = file.with_name(file.name + ".partial")
             with tqdm(total=recipe.epochs * len(examples.truth), unit="image", desc="training", disable=quiet) as bar:
                 weights, metrics = train(
-                    examples.pixels[0],
+                    examples.pixels[RESNET18],
                     examples.truth,
                     len(chosen.labels),
                     recipe,
-                    where,
+                    device,
                     state=state,
-                    advance=lambda n, text: _advance(bar, n, text),
+                    advance=partial(_advance, bar),
                 )
             trained = ResNet18Description(
                 attribute=chosen.name,
@@ -97,7 +97,7 @@ def train_resnet18(
                 preprocessing=recipe.preprocessing,
                 recipe=asdict(recipe),
                 metrics=metrics,
-                manifest=opened.content_hash(),
+                manifest=job.manifest.content_hash(),
                 versions={library: version(library) for library in VERSIONS},
                 ensemble=fit_ensemble(weights, examples, recipe, clip) if clip else None,
             )
@@ -111,7 +111,29 @@ def train_resnet18(
     return trained
 
 
-def _say_lonely(attribute: Attribute, truth: NDArray[np.int64]) -> None:
+def _read_examples(
+    job: Job, recipe: Recipe, machine: Machine, folder: Path, advance: Callable[[int], object]
+) -> tuple[Examples, Predictor | None]:
+    """Read the labelled rows, with CLIP's embeddings and CLIP itself for an ensemble; else no CLIP is loaded."""
+    from tagger.images.loader import Reading
+    from tagger.inference.load import choose_device, open_engine
+    from tagger.training.dataset import RESNET18, decode, embed, read_labelled, require_all_labels
+
+    [chosen], pixels = job.attributes, {RESNET18: recipe.preprocessing}
+    labelled = read_labelled(job.manifest, [chosen])
+    require_all_labels(job.manifest.name, chosen, labelled.truths[chosen.name])
+    clip = None
+    if recipe.ensemble:
+        with open_engine(job, machine, pixels=pixels) as engine:
+            examples, clip = embed(labelled, engine, advance, pixels, folder), engine.predictor
+    else:
+        workers = choose_workers(choose_device(machine.device).type) if machine.workers is None else machine.workers
+        examples = decode(labelled, Reading(policy=job.policy, preprocessings=pixels, workers=workers), advance, folder)
+    require_all_labels(job.manifest.name, chosen, examples.truth)
+    return examples, clip
+
+
+def _warn_of_lonely(attribute: Attribute, truth: NDArray[np.int64]) -> None:
     counts = np.bincount(truth, minlength=len(attribute.labels))
     if lonely := [label for label, count in zip(attribute.label_names, counts, strict=True) if count == 1]:
         log.warning("one labelled row each, which is trained on and not validated: %s", ", ".join(lonely))

@@ -22,8 +22,9 @@ from common import add_arguments, describe, machine, make_catalogue, print_table
 from tagger.core.memory import keep_freed_memory
 from tagger.core.types import FORMATS, ImagePolicy, ImageRef, Preprocessing
 from tagger.images.decode import read_pixels
+from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
-from tagger.images.workers import start_early, start_method
+from tagger.images.workers import start_early
 
 WORKERS = 2
 TOGETHER = 32
@@ -35,7 +36,7 @@ def processes(files: list[Path]) -> float:
     refs = [ImageRef(row, str(file)) for row, file in enumerate(files)]
     batches = [refs[start : start + TOGETHER] for start in range(0, len(refs), TOGETHER)]
     policy = ImagePolicy(roots=(files[0].parent,))
-    loaded = load_images(batches, policy=policy, preprocessings=[CLIP], known=(), workers=WORKERS, start_method=start_method())
+    loaded = load_images(batches, Reading(policy=policy, preprocessings={"clip": CLIP}, workers=WORKERS))
     for _ in range(2 * WORKERS):
         next(loaded)
     began = time.perf_counter()
@@ -44,7 +45,7 @@ def processes(files: list[Path]) -> float:
 
 def threads(files: list[Path]) -> float:
     def decode(part: list[Path]) -> torch.Tensor:
-        return torch.stack([read_pixels(file.read_bytes(), FORMATS, [CLIP])[0] for file in part])
+        return torch.stack([read_pixels(file.read_bytes(), FORMATS, {"clip": CLIP})["clip"] for file in part])
 
     batches = [files[start : start + TOGETHER] for start in range(0, len(files), TOGETHER)]
     began = time.perf_counter()

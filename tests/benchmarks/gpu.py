@@ -29,8 +29,9 @@ from transformers import CLIPImageProcessor
 
 from tagger.core.types import ImagePolicy, ImageRef
 from tagger.encoders.clip import read_preprocessing
+from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
-from tagger.images.workers import choose_workers, start_early, start_method
+from tagger.images.workers import choose_workers, start_early
 
 READ_TOGETHER = 32  # as `tagger run` does
 PIECE = 256  # images that are copied, and that open_clip encodes, at once
@@ -45,9 +46,7 @@ def decode_alone(manifest: Path, model: Path, workers: int) -> float:
     batches = [refs[start : start + READ_TOGETHER] for start in range(0, len(refs), READ_TOGETHER)]
     preprocessing = read_preprocessing(CLIPImageProcessor.from_pretrained(model), str(model))
     policy = ImagePolicy(roots=(manifest.parent.resolve(),))
-    loaded = load_images(
-        iter(batches), policy=policy, preprocessings=[preprocessing], known=(), workers=workers, start_method=start_method()
-    )
+    loaded = load_images(batches, Reading(policy=policy, preprocessings={"clip": preprocessing}, workers=workers))
     for _ in range(min(2 * workers, len(batches) // 2)):
         next(loaded)
     began = time.perf_counter()

@@ -31,7 +31,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def pixels_of(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
-    return read_pixels(encoded(image), FORMATS, [preprocessing])[0]
+    return read_pixels(encoded(image), FORMATS, {"clip": preprocessing})["clip"]
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -76,7 +76,7 @@ def test_photos_equal_the_checkpoints_own_processor(tmp_path: Path, shared_data:
         with Image.open(path) as photo:
             expected = processor(photo, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
         preprocessing = dataclasses.replace(read_preprocessing(processor, "clip"), exact=True)
-        assert torch.equal(read_pixels(path.read_bytes(), FORMATS, [preprocessing])[0], expected)
+        assert torch.equal(read_pixels(path.read_bytes(), FORMATS, {"clip": preprocessing})["clip"], expected)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

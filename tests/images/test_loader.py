@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import torch
 
 from tagger.core.errors import ImageError
 from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
+from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
-from tagger.images.workers import start_method
 
 SHAPE = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -20,9 +21,7 @@ def load(names: list[list[str]], root: Path, workers: int) -> list[ImageBatch]:
     row = iter(range(1000))
     batches = [[ImageRef(next(row), name) for name in batch] for batch in names]
     policy = ImagePolicy(roots=(root.resolve(),))
-    return list(
-        load_images(batches, policy=policy, preprocessings=[SHAPE], known=(), workers=workers, start_method=start_method())
-    )
+    return list(load_images(batches, Reading(policy=policy, preprocessings={"clip": SHAPE}, workers=workers)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -40,8 +39,23 @@ def test_rows_and_errors_keep_their_places(pictures: Path, workers: int):
 def test_workers_give_the_same_pixels(pictures: Path):
     names = [[f"{number:04d}.png" for number in range(start, start + 5)] for start in range(0, 30, 5)]
     for alone, helped in zip(load(names, pictures, 0), load(names, pictures, 2), strict=True):
-        assert torch.equal(alone.pixels[0], helped.pixels[0]) if len(alone.rows) else alone.pixels == helped.pixels == ()
+        assert list(alone.pixels) == list(helped.pixels) == (["clip"] if len(alone.rows) else [])
+        assert all(torch.equal(pixels, helped.pixels[name]) for name, pixels in alone.pixels.items())
         assert alone.rows.tolist() == helped.rows.tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_names_that_want_the_same_pixels_share_them(pictures: Path, workers: int):
+    """Over the process boundary, too: they travel once."""
+    wanted = {"clip": SHAPE, "twin": replace(SHAPE, mean=(0.5, 0.5, 0.5)), "small": replace(SHAPE, resize=16, crop=(16, 16))}
+    reading = Reading(policy=ImagePolicy(roots=(pictures.resolve(),)), preprocessings=wanted, workers=workers)
+    [batch] = load_images([[ImageRef(0, "0000.png"), ImageRef(1, "0001.png")]], reading)
+    assert {name: tuple(pixels.shape) for name, pixels in batch.pixels.items()} == {
+        "clip": (2, 3, 32, 32),
+        "twin": (2, 3, 32, 32),
+        "small": (2, 3, 16, 16),
+    }
+    assert batch.pixels["clip"] is batch.pixels["twin"]
 
 
 def test_an_image_error_survives_the_way_from_a_worker():

@@ -16,6 +16,7 @@ import pytest
 import tagger
 from tagger.core.types import ImageRef, Preprocessing
 from tagger.images.fetch import fetch
+from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
 from tests.conftest import WriteManifest
 from tests.helpers.https_server import HttpsServer
@@ -168,9 +169,9 @@ def test_a_tag_of_where_a_redirect_leads_is_neither_told_nor_asked_for(shop: Htt
 def test_bytes_that_must_be_decoded_are_fetched_whatever_their_version(shop: HttpsServer, known: bool, decode: bool, status: int):
     digest = hashlib.sha256(shop.files["/1.png"]).digest()
     ref = ImageRef(5, shop.url("/1.png"), decode=decode, version=shop.headers["/1.png"]["ETag"], digest=digest)
-    [batch] = load_images(
-        [[ref]], policy=shop.policy(), preprocessings=[SHAPE], known={digest} if known else (), workers=0, start_method="fork"
-    )
+    known_digests = {digest} if known else set[bytes]()
+    reading = Reading(policy=shop.policy(), preprocessings={"clip": SHAPE}, known=known_digests, workers=0)
+    [batch] = load_images([[ref]], reading)
     assert shop.answered == {status: 1}
     if status == 304:
         assert (batch.known, batch.rows.tolist(), batch.versions) == ({5: digest}, [], {})

@@ -18,6 +18,12 @@ def test_an_accelerator_gets_at_least_as_many_as_a_cpu():
     assert choose_workers("cuda") >= choose_workers("cpu")
 
 
+def test_a_containers_quota_is_known(monkeypatch: pytest.MonkeyPatch):
+    """Joblib reads it from the control group, or takes what the operator says instead; the affinity knows neither."""
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert (choose_workers("cuda"), choose_workers("cpu")) == (1, 2)
+
+
 def test_enough_shared_memory_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     assert fit_shared_memory(16, 1, tmp_path) == 16
     assert fit_shared_memory(16, 1 << 60, tmp_path / "no-such-folder") == 16

@@ -16,7 +16,8 @@ from tagger.catalog.manifest import open_manifest
 from tagger.catalog.schemas import result_schema
 from tagger.core.types import ImagePolicy
 from tagger.encoders.embedding_cache import EmbeddingCache
-from tagger.inference.local_engine import LocalEngine, Stages
+from tagger.images.loader import Reading
+from tagger.inference.local_engine import LocalEngine, Stages, preprocessings_of
 from tagger.inference.predictor import Predictor
 
 GOOD, MISSING, TRUNCATED, NO_IMAGE, NULL = "0000.png", "none.png", "truncated.png", "page.png", None
@@ -57,7 +58,8 @@ def tag(
     with TemporaryDirectory() as folder:
         dimension = predictor.encoder.dimension
         cache = EmbeddingCache(Path(cached or folder), "sample", dimension=dimension, dtype=predictor.dtype, limit=1 << 30)
-        engine = LocalEngine(predictor, cache, policy, batch_size=4, workers=workers)
+        reading = Reading(policy=policy, preprocessings=preprocessings_of(predictor, None), workers=workers)
+        engine = LocalEngine(predictor, cache, reading, batch_size=4)
         tagged = list(engine.tag(manifest, schema, shards, advance))
         cache.close()
     assert [shard for shard, _ in tagged] == shards

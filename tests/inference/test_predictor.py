@@ -43,6 +43,16 @@ def test_an_embedding_has_the_same_confidences_in_any_company(predictor: Predict
     np.testing.assert_array_equal(mixed.top, together.top[places])
 
 
+def test_what_is_made_of_a_predictor_leaves_it_as_it_was(predictor: Predictor):
+    other = predictor.with_temperatures([2.0]).encoding_at_once(8)
+    assert (other.temperatures, other.at_once, predictor.temperatures, predictor.at_once) == ((2.0,), 8, (1.0,), 32)
+    assert not other.lacks_memory
+    embeddings = predictor.encode(images(3))()
+    logits = [np.log(one.probabilities(embeddings)[0]) for one in (predictor, other)]
+    ranges = [values.max(1) - values.min(1) for values in logits]
+    np.testing.assert_allclose(ranges[0], 2 * ranges[1], rtol=1e-4)
+
+
 def test_an_accelerator_without_memory_gets_fewer_images_at_once(encoder, predictor, monkeypatch, caplog):
     """The encoder is real; what fails is what a small GPU would refuse."""
     wanted = predictor.encode(images(70))()

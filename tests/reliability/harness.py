@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a fork would wait for OpenMP's threads, which it does not have
@@ -58,7 +59,9 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
     model = settings.model
     loaded = tagger.inference.load.load_predictor(model, None, settings.attributes)
     if at_once is not None:
-        loaded.at_once = at_once
+        predictor, reference = loaded.predictor, loaded.reference
+        reference = reference and reference.encoding_at_once(at_once)
+        loaded = replace(loaded, predictor=predictor.encoding_at_once(at_once), reference=reference)
 
     def share() -> None:
         tagger.inference.load.load_predictor = lambda *_: loaded

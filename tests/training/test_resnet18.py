@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from torchvision.models import resnet18
 
 import tagger
 from tagger.core.errors import ConfigError, ManifestError, ModelError, UsageError
+from tagger.core.types import ImageBatch
 from tagger.encoders.resnet18 import load_resnet18
 from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
 from tagger.settings.options import Recipe
-from tagger.training.dataset import _pixels
+from tagger.training.dataset import create_pixels
 from tagger.training.resnet18 import train
 from tagger.training.split import split
 from tests.conftest import SAMPLE
@@ -98,7 +100,7 @@ def test_it_tags_alone_as_torchvision_does(checkpoint: Path, labelled: Path, tmp
     shape = RECIPE.preprocessing
     mean, std = (torch.tensor(values)[:, None, None] for values in (shape.mean, shape.std))
     for row in table.slice(0, 8).to_pylist():
-        [pixels] = read_pixels((PICTURES / row["image_path"]).read_bytes(), ("PNG",), [shape])
+        pixels = read_pixels((PICTURES / row["image_path"]).read_bytes(), ("PNG",), {"resnet18": shape})["resnet18"]
         with torch.inference_mode():
             wanted = network(((pixels / 255 - mean) / std)[None]).softmax(1)[0]
         assert row["category_label"] == LABELS[int(wanted.argmax())]
@@ -154,6 +156,33 @@ def test_a_file_that_was_touched_is_decoded_for_the_fallback_alone(checkpoint: P
     summary = tag(labelled, tmp_path, {"checkpoint": str(checkpoint), "mode": "ensemble"}, verify_content=True)
     assert summary.output.read_bytes() == wanted
     assert (summary.encoded_images, summary.fallback_images) == (0, labelled_rows(labelled))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_only_the_fallback_lacks_is_decoded_by_the_same_processes(
+    checkpoint: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+):
+    """One pool for all shards, and one more for what turns out to be needed after the last batch was sent."""
+    from tagger.images import resilient_loader
+
+    table = pq.read_table(labelled)
+    padding = pa.array(["x" * (1 << 19)] * len(table))  # shards of 64 rows
+    pq.write_table(table.append_column("padding", padding), manifest := tmp_path / "wide.parquet", use_dictionary=False)
+    tag(manifest, tmp_path)
+    fallback, pools = {"checkpoint": str(checkpoint), "mode": "ensemble"}, []
+    wanted = tag(manifest, tmp_path, fallback, cache=False).output.read_bytes()
+
+    class CountedLoader(resilient_loader.ImageLoader):
+        def __iter__(self) -> Iterator[ImageBatch]:
+            pools.append(self)
+            return super().__iter__()
+
+    monkeypatch.setattr(resilient_loader, "ImageLoader", CountedLoader)
+    options = {"verify_content": True, "batch_size": 4, "workers": workers}
+    summary = tag(manifest, tmp_path, fallback, **options)
+    assert summary.output.read_bytes() == wanted
+    assert (summary.encoded_images, summary.fallback_images) == (0, labelled_rows(labelled))
+    assert len(pools) <= 2 + (summary.model["precision"] != "fp32")  # that precision was tried first
 
 
 def test_probabilities_are_averaged_with_the_weight_of_the_checkpoint(checkpoint: Path, labelled: Path, tmp_path: Path):
@@ -275,7 +304,7 @@ def test_batch_normalisation_has_the_statistics_of_the_last_weights():
 
 def test_a_disk_without_room_for_the_pixels_is_an_error_and_not_the_end_of_the_process(tmp_path: Path):
     with pytest.raises(OSError, match="No space left on device|File too large"):
-        _pixels(tmp_path / "pixels", 1 << 40, (224, 224))
+        create_pixels(tmp_path / "pixels", 1 << 40, (224, 224))
 
 
 def test_the_split_keeps_every_label_and_shares_no_row():
@@ -331,13 +360,12 @@ def test_an_image_is_decoded_once_for_both_encoders(small_clip: Path):
 
     first = RECIPE.preprocessing
     data = (SAMPLE / "images" / "0000.png").read_bytes()
-    same, twin, small = read_pixels(
-        data, ("PNG",), [first, replace(first, mean=(0.5,) * 3), replace(first, resize=32, crop=(32, 32))]
-    )
-    assert same is twin
-    assert small.shape == (3, 32, 32)
-    assert decoded_for([first, replace(first, resize=96)]) == 64
-    assert decoded_for([first, replace(first, resize=224)]) == 150
+    wanted = {"first": first, "twin": replace(first, mean=(0.5,) * 3), "small": replace(first, resize=32, crop=(32, 32))}
+    pixels = read_pixels(data, ("PNG",), wanted)
+    assert pixels["first"] is pixels["twin"]
+    assert pixels["small"].shape == (3, 32, 32)
+    assert decoded_for({"first": first, "other": replace(first, resize=96)}) == 64
+    assert decoded_for({"first": first, "other": replace(first, resize=224)}) == 150
 
 
 def test_a_checkpoint_loads_where_it_is_asked_to(checkpoint: Path):

@@ -147,7 +147,7 @@ def picture_hashes(pictures: list[Image.Image]) -> np.ndarray:
     for picture in pictures:
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
-        pixels.append(read_pixels(buffer.getvalue(), ("PNG",), [WHOLE])[0])
+        pixels.append(read_pixels(buffer.getvalue(), ("PNG",), {"whole": WHOLE})["whole"])
     return perceptual_hashes(torch.stack(pixels))
 
 
