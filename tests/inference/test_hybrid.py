@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tagger.encoders.clip import ClipEncoder
-from tagger.inference.hybrid import Fallback
+from tagger.inference.hybrid import Hybrid
 from tagger.inference.predictor import Predictor
 from tagger.tagging.decisions import average
 from tests.inference.test_predictor import images
@@ -26,10 +26,10 @@ def second(encoder: ClipEncoder, predictor: Predictor) -> Predictor:
 
 @pytest.mark.parametrize(("below", "expected"), [(2.0, NAME), (None, "hybrid")])
 def test_a_source_keeps_its_whole_name(predictor: Predictor, second: Predictor, below: float | None, expected: str):
-    fallback = Fallback(predictor, second, 0, below)
+    hybrid = Hybrid(predictor, second, 0, below=below)
     embeddings = predictor.encode(images(6))()
     shown = np.arange(6) % 2 == 0
-    [decision] = fallback.decide(embeddings, embeddings[shown], shown)
+    [decision] = hybrid.decide(embeddings, embeddings[shown], shown)
     assert decision.source.tolist() == [expected, "clip"] * 3
     [first], [other] = predictor.probabilities(embeddings), second.probabilities(embeddings)
     decided = other if below else average(first, other, 0.5, 1.0)
@@ -37,7 +37,7 @@ def test_a_source_keeps_its_whole_name(predictor: Predictor, second: Predictor, 
 
 
 def test_a_first_source_keeps_its_whole_name(predictor: Predictor, second: Predictor):
-    fallback = Fallback(second, predictor, 0, 2.0)
+    hybrid = Hybrid(second, predictor, 0, below=2.0)
     embeddings = predictor.encode(images(4))()
-    [decision] = fallback.decide(embeddings, embeddings, np.ones(4, np.bool_))
+    [decision] = hybrid.decide(embeddings, embeddings, np.ones(4, np.bool_))
     assert decision.source.tolist() == [NAME] * 4  # the less confident second decides nothing
