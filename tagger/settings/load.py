@@ -98,7 +98,7 @@ def _put(content: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _describe(error: ValidationError, content: Mapping[str, Any], where: str, given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each of pydantic's problems: the file or the option, the key, what is wrong, what was found, what to do."""
+    """Yield a line for each of pydantic's problems: the file or the option, the key, what is wrong, what to do."""
     option_of = {KEYS[name]: f"--{name.replace('_', '-')}" for name in given}
     for problem in error.errors():
         key = _key_of(problem["loc"], content)
