@@ -1,4 +1,4 @@
-"""What the library has to say, for a terminal: one line each, on stderr."""
+"""What the library logs, for a terminal: one line each, on stderr."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tagger.core.text import one_line
 
 
 class _OneLine(logging.Formatter):
-    """No name in a catalogue can make up a line of the log, or drive the terminal that shows it."""
+    """Format a record as one printable line, so that no name in a catalogue makes up a line or drives the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         return one_line(super().format(record))
 
 
 def log_to_stderr(level: int) -> None:
-    """Let people see what the library has to say, from this level on."""
+    """Show on stderr what the library logs, from this level on."""
     handler = logging.StreamHandler()
     handler.setLevel(level)
     handler.setFormatter(_OneLine("tagger: %(message)s"))

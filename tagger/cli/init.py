@@ -1,4 +1,4 @@
-"""The command line: options -> settings -> one library call -> an exit code."""
+"""`tagger init`: a settings file to start from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: options -> settings -> one library call -> an exit code."""
+"""The command line: its commands, errors as one line each, and exit codes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ for command in (run, evaluate, inspect, train, calibrate, compare, history, mode
 
 
 def main() -> None:
-    """Run the command line; errors become one line on stderr and the exit code of errors.py."""
+    """Run the command line; errors become one line on stderr and the exit code of core/errors.py."""
     # A scheduler's SIGTERM ends a run as Ctrl-C does: workers stopped, nothing published, the finished shards kept.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, shutdown.on_signal)

@@ -1,21 +1,18 @@
 """Pixels -> embeddings.
 
-base.py: the protocol of every encoder, and the fingerprint of its weights.
-normalise.py: pixels -> what a network was trained to see.
-
-clip.py: CLIP as an encoder; its prompts -> embeddings.
-clip_files.py: which files make a CLIP.
-clip_checkpoint.py: a stranger's checkpoint, checked before any library loads it.
-clip_tower.py: the image tower in PyTorch.
-openvino.py: the image tower in OpenVINO.
-backends.py: which of the two, and how precisely.
-hub.py: `tagger models`: a checkpoint of the hub -> a pinned copy in a folder.
-pinned.py: the description that such a copy carries.
-
-resnet18.py: a fine-tuned ResNet18 as an encoder.
-resnet18_checkpoint.py: the description in its checkpoint.
-
-embedding_cache.py: image bytes -> the embedding that they had.
-cache_maintenance.py: `tagger cache`: statistics, prune, verify.
-cost.py: operations and memory of a model, counted without loading it.
+base.py                 the protocol of every encoder, and the fingerprint of its weights
+normalise.py            pixels -> what a network was trained to see
+clip.py                 CLIP as an encoder; its prompts -> embeddings
+clip_files.py           which files make a CLIP
+clip_checkpoint.py      a stranger's checkpoint, checked before any library loads it
+clip_tower.py           the image tower in PyTorch
+openvino.py             the image tower in OpenVINO
+backends.py             which of the two, and how precisely
+hub.py                  `tagger models`: a checkpoint of the hub -> a pinned copy in a folder
+pinned.py               the description that such a copy carries
+resnet18.py             a fine-tuned ResNet18 as an encoder
+resnet18_checkpoint.py  the description in its checkpoint
+embedding_cache.py      image bytes -> the embedding that they had
+cache_maintenance.py    `tagger cache`: statistics, prune, verify
+cost.py                 operations and memory of a model, counted without loading it
 """

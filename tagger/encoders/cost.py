@@ -24,7 +24,7 @@ from tagger.encoders.clip import read_preprocessing
 from tagger.encoders.clip_checkpoint import open_checkpoint
 from tagger.encoders.clip_files import INDEX, WEIGHTS
 from tagger.encoders.clip_tower import ImageTower
-from tagger.encoders.resnet18_checkpoint import read_description
+from tagger.encoders.resnet18_checkpoint import ResNet18Description
 
 RESNET18_PRODUCT = (28 * 28, 9 * 128, 128)  # a convolution of its third stage, as a product
 MEASURED_SECONDS = 0.3
@@ -68,9 +68,8 @@ def cost_of_clip(name: str, revision: str | None, exact: bool) -> tuple[Cost, bo
         ) from error
 
 
-def cost_of_trained(name: str, exact: bool) -> Cost:
-    """Return the cost of a checkpoint of `tagger train`. ModelError."""
-    description = read_description(name)
+def cost_of_resnet18(description: ResNet18Description, exact: bool) -> Cost:
+    """Return the cost of a ResNet18 of `tagger train`."""
     preprocessing = replace(description.preprocessing, exact=exact)
     height, width = preprocessing.size
     with torch.device("meta"):

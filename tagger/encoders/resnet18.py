@@ -15,7 +15,7 @@ from tagger.core.text import first_line
 from tagger.core.types import Preprocessing
 from tagger.encoders.base import fingerprint_of
 from tagger.encoders.normalise import Normalise
-from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
+from tagger.encoders.resnet18_checkpoint import ResNet18Description
 
 DIMENSION = 512
 
@@ -49,12 +49,12 @@ class LoadedResNet18(NamedTuple):
     encoder: ResNet18Encoder
     weight: Tensor
     bias: Tensor
-    description: ResNet18Description
 
 
-def load_resnet18(path: str, device: torch.device, exact_preprocessing: bool = False) -> LoadedResNet18:
-    """Load a checkpoint of `tagger train`; ModelError where it is none, is damaged, or holds weights that are not finite."""
-    description = read_description(path)
+def load_resnet18(
+    path: str, description: ResNet18Description, device: torch.device, exact_preprocessing: bool = False
+) -> LoadedResNet18:
+    """Load the checkpoint of `tagger train` that has this description; ModelError where it is damaged or not finite."""
     preprocessing = replace(description.preprocessing, exact=exact_preprocessing)
     try:
         weights = load_file(path)
@@ -75,4 +75,4 @@ def load_resnet18(path: str, device: torch.device, exact_preprocessing: bool = F
     fingerprint = fingerprint_of(weights, preprocessing)
     network.load_state_dict(weights, assign=True)
     weight, bias = (weights[f"fc.{part}"].to(device) for part in ("weight", "bias"))
-    return LoadedResNet18(ResNet18Encoder(network, preprocessing, fingerprint, device), weight, bias, description)
+    return LoadedResNet18(ResNet18Encoder(network, preprocessing, fingerprint, device), weight, bias)

@@ -1,4 +1,4 @@
-"""What a run will take, from what one image takes: seconds and bytes, as engines/local.py shares them out."""
+"""What a run will take, from what one image takes: seconds and bytes, as inference/local_engine.py shares them out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Estimate:
 def estimate_seconds(
     rows: int, *, encode: float, decode: float, workers: int, cores: int, on_cpu: bool, extra: float
 ) -> tuple[float, str]:
-    """Seconds from the first image to the last, and the stage that limits them.
+    """Estimate the seconds from the first image to the last, and the stage that limits them.
 
     encode: of one image, with all cores or the accelerator. decode: of one image, on one core. Both go on at a time; on a CPU
     they share the cores, and neither is slower than alone. extra: for encoding prompts and trying a precision.
@@ -49,7 +49,7 @@ def estimate_seconds(
 def estimate_memory(
     *, weights: int, half_weights: int, activations: int, shard_bytes: int, pixels: int, workers: int, on_cpu: bool
 ) -> tuple[int, int, int]:
-    """Bytes of the main process, of the decoding processes together, and of the accelerator.
+    """Estimate the bytes of the main process, of the decoding processes together, and of the accelerator.
 
     weights: numbers in fp32. half_weights: those of the image tower where it computes in two bytes, beside them. activations:
     numbers of a piece of images. shard_bytes: of one shard's rows. pixels: of the largest image.

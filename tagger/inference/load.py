@@ -1,4 +1,4 @@
-"""A plan -> the engine that runs it, with its models and caches open."""
+"""A job -> the engine that carries it out, with its models and caches open."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tagger.encoders.backends import check_backend, in_precision
 from tagger.encoders.clip import ClipEncoder, load_clip
 from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder, open_cache
 from tagger.encoders.resnet18 import load_resnet18
-from tagger.encoders.resnet18_checkpoint import ResNet18Description
+from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
 from tagger.images.decode import decoded_for
 from tagger.images.loader import Reading
 from tagger.images.workers import choose_workers, fit_shared_memory
@@ -165,14 +165,16 @@ def load_predictor(
     folder: Path | None = None,
     draw: Callable[[Preprocessing], Iterator[Tensor]] = lambda _: iter(()),
     calibrations: Mapping[str, Calibration] = MappingProxyType({}),
+    description: ResNet18Description | None = None,
 ) -> Loaded:
     """Load the encoder and encode the prompts. ModelError, ConfigError.
 
     folder: where a quantised model is kept, None for this run only. draw: images to quantise it with, uint8 (B, 3, H, W).
-    calibrations: by attribute.
+    calibrations: by attribute. description: of a model that is a ResNet18, if it has been read.
     """
     if model.is_resnet18:
-        return Loaded(load_trained(model, device, attributes, calibrations))
+        description = description or read_description(model.name)
+        return Loaded(load_resnet18_predictor(model, description, device, attributes, calibrations))
     chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
     check_backend(model.backend, model.precision, chosen)
     encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
@@ -193,8 +195,9 @@ def load_predictor(
     return Loaded(predictor.with_encoder(wanted), predictor if to_try else None)
 
 
-def load_trained(
+def load_resnet18_predictor(
     model: ModelSettings,
+    description: ResNet18Description,
     device: str | None,
     attributes: Sequence[Attribute],
     calibrations: Mapping[str, Calibration] = MappingProxyType({}),
@@ -205,9 +208,9 @@ def load_trained(
             f"model {model.name}: expected backend torch and precision auto or fp32 with a checkpoint of `tagger train`, found "
             f"{model.backend} and {model.precision}; leave them out"
         )
-    loaded = load_resnet18(model.name, choose_device(device), model.exact_preprocessing)
+    loaded = load_resnet18(model.name, description, choose_device(device), model.exact_preprocessing)
     [attribute] = attributes
-    order = order_of(attribute, loaded.description.labels, model.name)
+    order = order_of(attribute, description.labels, model.name)
     encoder = loaded.encoder
     temperature = temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts="")
     dtype = np.float32 if model.precision == "fp32" else np.float16
@@ -228,7 +231,7 @@ def load_system(
     settings, attributes, fallback = job.settings, job.attributes, job.settings.fallback
     calibrations, index, description = job.calibrations, job.artifacts.fallback_index, job.artifacts.fallback
     if fallback is None or index is None or description is None:
-        return load_predictor(settings.model, device, attributes, folder, draw, calibrations)
+        return load_predictor(settings.model, device, attributes, folder, draw, calibrations, job.artifacts.model)
     averaged = attributes[index].name if fallback.mode == "ensemble" else None
     of_clip = {name: calibration for name, calibration in calibrations.items() if name != averaged}
     try:
@@ -241,7 +244,7 @@ def load_system(
             "WITHOUT CLIP: all rows are decided by %s alone ([fallback] on_model_error); correct the model before the next run",
             fallback.checkpoint,
         )
-        return Loaded(load_trained(_alone(fallback, settings.model), device, attributes, calibrations))
+        return Loaded(load_resnet18_predictor(_alone(fallback, settings.model), description, device, attributes, calibrations))
     return load_fallback(job, loaded, device, index, description)
 
 
@@ -252,9 +255,9 @@ def load_fallback(job: Job, loaded: Loaded, device: str | None, index: int, desc
     attribute = first.attributes[index]
     model = _alone(settings, job.settings.model)
     if settings.mode == "low-confidence":
-        second = load_trained(model, device, [attribute], calibrations)
+        second = load_resnet18_predictor(model, description, device, [attribute], calibrations)
         return replace(loaded, hybrid=Hybrid(first, second, index, below=settings.below))
-    second = load_trained(model, device, [attribute])
+    second = load_resnet18_predictor(model, description, device, [attribute])
     ensemble, weights = description.ensemble, first.encoder.weights
     if ensemble is None or (ensemble.clip, ensemble.prompts) != (weights, prompts_hash(attribute)):
         found = "no weight" if ensemble is None else "a weight for another CLIP or other prompts"

@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 
 
 class Record:
-    """One run: its id, since when, and, as soon as there is a plan, its summary."""
+    """One run: its id, when it started, and what it notes here on its way, for the end of the log and for the metrics.
+
+    rows: those to tag, None until they are known. encoded_images: None until the rows are known. published: whether the results
+    are at the output. summary: None until the results are written, published or not.
+    """
 
     def __init__(self, output: Path | None) -> None:
         self.run_id = uuid.uuid4().hex

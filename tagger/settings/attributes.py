@@ -75,24 +75,24 @@ class Attribute(Section):
 
 
 def duplicates(names: Iterable[str]) -> list[str]:
-    """The names that occur more than once, in order of first occurrence."""
+    """Return the names that occur more than once, in order of first occurrence."""
     return [name for name, count in Counter(names).items() if count > 1]
 
 
 def taxonomy_hash(attributes: Iterable[Attribute]) -> str:
-    """SHA-256 of all that turns an embedding into tags but the calibration: attributes, labels, prompts and thresholds."""
+    """Hash (SHA-256) all that turns an embedding into tags but the calibration: attributes, labels, prompts and thresholds."""
     text = "\n".join(attribute.model_dump_json(exclude={"calibration"}) for attribute in attributes)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def prompts_hash(attribute: Attribute) -> str:
-    """SHA-256 of the attribute's labels and of what stands for them."""
+    """Hash (SHA-256) the attribute's labels and the prompts that stand for them."""
     text = json.dumps([(label.name, attribute.prompts(label)) for label in attribute.labels])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def order_of(attribute: Attribute, trained: Sequence[str], where: str) -> list[int]:
-    """For each label of the attribute its place among those that a model was trained on; ConfigError where they differ."""
+    """Return each label's place among those that a model was trained on; ConfigError where they differ."""
     if set(trained) != set(attribute.label_names):
         raise ConfigError(
             f'model {where}: expected the labels of attribute "{attribute.name}", {", ".join(attribute.label_names)}, found '

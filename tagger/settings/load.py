@@ -98,7 +98,7 @@ def _put(content: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _describe(error: ValidationError, content: Mapping[str, Any], where: str, given: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each of pydantic's problems: the file or the option, the key, what is wrong, what was found, what to do."""
+    """Yield a line for each of pydantic's problems: the file or the option, the key, what is wrong, what to do."""
     option_of = {KEYS[name]: f"--{name.replace('_', '-')}" for name in given}
     for problem in error.errors():
         key = _key_of(problem["loc"], content)
@@ -108,7 +108,7 @@ def _describe(error: ValidationError, content: Mapping[str, Any], where: str, gi
 
 
 def _key_of(loc: Sequence[str | int], content: Mapping[str, Any]) -> str:
-    """Where a problem is, as a person would say it."""
+    """Return the key that a problem is about, as a person would write it."""
     if len(loc) < 2 or loc[0] != "attribute":
         return ".".join(map(str, loc)) or "the whole file"
     number, *inner = loc[1:]
@@ -119,7 +119,7 @@ def _key_of(loc: Sequence[str | int], content: Mapping[str, Any]) -> str:
 
 
 def _message_of(problem: Mapping[str, Any]) -> str:
-    """What is wrong there, and what to do about it."""
+    """Return what is wrong, and what to do about it."""
     *parents, last = problem["loc"] or ("",)
     message = problem["msg"].removeprefix("Value error, ")
     match problem["type"]:
@@ -135,7 +135,7 @@ def _message_of(problem: Mapping[str, Any]) -> str:
 
 
 def _model_at(loc: Sequence[str | int]) -> type[BaseModel]:
-    """The table of the schema that is at this place."""
+    """Return the schema of the table at this place."""
     model: type[BaseModel] = Settings
     for part in loc:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
@@ -145,7 +145,7 @@ def _model_at(loc: Sequence[str | int]) -> type[BaseModel]:
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The pydantic models that a type is made of: `Label` of `tuple[Annotated[Label, …], ...]`."""
+    """Yield the pydantic models that a type is made of: `Label` of `tuple[Annotated[Label, …], ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):

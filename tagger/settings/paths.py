@@ -39,7 +39,7 @@ def _resolve_model(value: Any, check: Callable[[Any], str], info: ValidationInfo
 
 
 def _folder(info: ValidationInfo) -> Path:
-    """The folder of tagger.toml; the working directory for settings that are in no file."""
+    """Return the folder of tagger.toml; the working directory for settings that are in no file."""
     return Path((info.context or {}).get("folder", ""))
 
 

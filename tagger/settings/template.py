@@ -10,6 +10,8 @@ from tagger.settings.schema import FILE_NAME
 STARTER = """\
 # Settings of `tagger run`; options on the command line beat this file. Everything commented out is the default.
 
+# labels = ["shirt", "dress", "shoes"]    # of a single attribute, instead of an [[attribute]] below
+
 [model]
 # name = "openai/clip-vit-base-patch32"   # a hub id, or a folder (relative to this file)
 # revision = "main"                       # pin a hub commit, so that every night uses the same weights
@@ -55,6 +57,7 @@ templates = ["A photo of a {label}."]
 # min_macro_f1 = 0.85
 # min_labelled_rows = 100
 # max_error_rate = 0.02                   # of all rows
+# max_errors = "2%"                       # the same as a percentage, or a number of rows; beats max_error_rate
 # max_review_rate = 0.2                   # of the rows without an error
 # max_changed_labels = 0.05               # of the rows labelled in the last published result, too
 """

@@ -1,5 +1,6 @@
 """Embeddings -> tags.
 
-heads.py: embeddings -> one logit per label. calibration.py: the temperatures that logits are divided by, and their file.
-decisions.py: probabilities -> the best labels, and which rows a person should look at.
+heads.py        embeddings -> one logit per label
+decisions.py    probabilities -> the best labels, and which rows a person should look at
+calibration.py  the temperatures that logits are divided by, and their file
 """

@@ -1,4 +1,4 @@
-"""Evaluate a result file that was written before."""
+"""`tagger evaluate`: a result that was written before -> its evaluation; the public Python API."""
 
 from __future__ import annotations
 

@@ -107,13 +107,13 @@ def inspect(
 
 
 def _costs(job: Job) -> tuple[list[Cost], str | None]:
-    """Of the model, then of its fallback; and a warning, if the model is not on this machine. ModelError."""
-    from tagger.encoders.cost import cost_of_clip, cost_of_trained
+    """Return the cost of the model, then of its fallback, and a warning if the model is not on this machine. ModelError."""
+    from tagger.encoders.cost import cost_of_clip, cost_of_resnet18
 
-    model, fallback = job.settings.model, job.settings.fallback
-    if model.is_resnet18:
-        return [cost_of_trained(model.name, model.exact_preprocessing)], None
-    second = [cost_of_trained(fallback.checkpoint, model.exact_preprocessing)] if fallback else []
+    model, fallback, artifacts = job.settings.model, job.settings.fallback, job.artifacts
+    if artifacts.model is not None:
+        return [cost_of_resnet18(artifacts.model, model.exact_preprocessing)], None
+    second = [cost_of_resnet18(artifacts.fallback, model.exact_preprocessing)] if artifacts.fallback else []
     try:
         first, here = cost_of_clip(model.name, model.revision, model.exact_preprocessing)
     except ModelError as error:
@@ -125,7 +125,7 @@ def _costs(job: Job) -> tuple[list[Cost], str | None]:
 
 
 def _look(job: Job, drawn: Sequence[ImageRef], costs: Sequence[Cost], workers: int) -> tuple[Sample, Busy]:
-    """Read and decode the drawn images as a run does; what they are, and the seconds of work that they took."""
+    """Read and decode the drawn images as a run does; return what they are, and the seconds of work that they took."""
     from tagger.core.types import Busy
     from tagger.images.headers import read_headers
     from tagger.images.loader import Reading
@@ -171,7 +171,7 @@ def _look(job: Job, drawn: Sequence[ImageRef], costs: Sequence[Cost], workers: i
 def _estimate(
     job: Job, costs: Sequence[Cost], sample: Sample, busy: Busy, device: torch.device, workers: int
 ) -> tuple[str, Estimate]:
-    """The precision that the estimate takes, and the estimate."""
+    """Return the precision that the estimate takes, and the estimate."""
     from joblib import cpu_count
 
     from tagger.encoders.backends import DTYPES, choose_precision

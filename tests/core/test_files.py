@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tagger.core import files
-from tagger.core.files import write_bytes
+from tagger.core.files import reason, write_bytes, write_text
 
 
 def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -44,3 +44,23 @@ def test_an_interrupted_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypa
         write_bytes(tmp_path / "file", b"after")
     assert (tmp_path / "file").read_bytes() == b"before"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_small_files_are_replaced_whole(tmp_path: Path):
+    path = tmp_path / "summary.json"
+    write_text(path, "one")
+    write_text(path, "two")
+    assert path.read_text() == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device", "/a/b"), "No space left on device: /a/b"),
+        (OSError("two\nlines"), "two lines"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_what_the_system_says_is_one_line(error: Exception, line: str):
+    assert reason(error) == line

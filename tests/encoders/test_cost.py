@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tagger.core.errors import ModelError
 from tagger.core.types import Preprocessing
-from tagger.encoders.cost import cost_of_clip, cost_of_trained
-from tagger.encoders.resnet18_checkpoint import METADATA_KEY, ResNet18Description
+from tagger.encoders.cost import cost_of_clip, cost_of_resnet18
+from tagger.encoders.resnet18_checkpoint import METADATA_KEY, ResNet18Description, read_description
 from tests.encoders.test_clip import broken
 
 
@@ -55,7 +55,7 @@ def test_the_operations_of_a_prompt_are_those_of_every_layers_weights(small_clip
 def test_the_operations_of_a_resnet18_are_those_of_its_authors(tmp_path, side):
     """He et al. 2015, table 1: 1.8e9 multiplications and additions for an image of 224 x 224."""
     path = write_resnet18(tmp_path / "resnet18.safetensors", side)
-    cost = cost_of_trained(str(path), exact=False)
+    cost = cost_of_resnet18(read_description(str(path)), exact=False)
     assert cost.operations == pytest.approx(2 * 1.8e9 * (side / 224) ** 2, rel=0.02)
     assert cost.weights == cost.image_weights == 11_689_512 - 998 * 513  # two labels in place of a thousand classes
     assert cost.activations == 2 * 64 * (side // 2) ** 2

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tagger
 from tagger.core import shutdown
-from tagger.core.errors import GateError, TaggerError
+from tagger.core.errors import GateError, StoppedError, TaggerError
 from tagger.reports import event_log as journal
 from tagger.reports.event_log import Journal, is_live
+from tagger.reports.run_record import recorded
 from tests.helpers.keywords import keywords
 
 KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"], "truth_column": "kind"}]}
@@ -74,6 +76,16 @@ def test_a_run_writes_its_start_what_it_says_and_its_end(tag, manifest: Path, ca
     assert [line["event"] for line in more] == ["start", "end"]
     times = [line["time"] for line in lines(folder)]
     assert times == sorted(times)
+
+
+def test_the_end_says_what_the_run_has_noted_until_then(tmp_path: Path):
+    for noted in ({}, {"rows": 8, "encoded_images": 3, "published": True}):
+        with suppress(StoppedError), recorded("m.parquet", tmp_path / "out.parquet", None) as record:
+            vars(record).update(noted)
+            raise StoppedError("the disk is full")
+        expected = {"event": "end", "exit_code": 75, "rows": None, "encoded_images": None, "published": False, **noted}
+        assert expected.items() <= lines(tmp_path / "out.run")[-1].items()
+        assert "rows tagged" not in metrics(tmp_path / "out.run")
 
 
 def test_a_rejected_night_says_so_and_is_no_success(tag, manifest: Path):

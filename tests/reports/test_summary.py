@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 import tagger
 from tagger.core.errors import GateError
+from tagger.reports.summary import RunSummary
 from tagger.training.resnet18 import Recipe
 from tests.helpers.keywords import keywords
 
@@ -43,6 +45,12 @@ def written(write_manifest, small_clip: Path, pictures: Path, tmp_path: Path) ->
 
 def test_the_schema_is_one():
     Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_a_summary_does_not_change_once_it_is_made():
+    summary = RunSummary(run_id="1", started="2026-11-25", output="out.parquet", settings={}, model={}, rows=3)
+    with pytest.raises(FrozenInstanceError):
+        summary.rows = 4
 
 
 def test_a_plain_night_fits_the_schema(written):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from tagger.core.errors import ConfigError
-from tagger.settings.load import find_settings_file, load_settings
+from tagger.settings.load import _models_in, find_settings_file, load_settings
 from tagger.settings.schema import Settings
 from tagger.settings.template import STARTER, write_starter
 
@@ -165,3 +168,73 @@ def test_a_bucket_without_its_client_names_the_extra(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=re.escape(f"found none; pip install 'tagger[{extra}]'")):
         read(tmp_path, f'[images]\nallow_buckets = ["{scheme}://photos"]\n')
+
+
+def test_options_beat_the_file_and_both_are_validated_together(tmp_path: Path):
+    path = tmp_path / "tagger.toml"
+    path.write_text('[model]\nbackend = "torch"\n[images]\ntimeout = 5\nallow_formats = ["GIF"]\n')
+    settings = load_settings("manifest.parquet", path, backend="openvino", image_timeout=7.5)
+    assert (settings.model.backend, settings.images.timeout, settings.images.allow_formats) == ("openvino", 7.5, ("GIF",))
+    with pytest.raises(ConfigError) as caught:
+        load_settings("manifest.parquet", path, allow_formats=["EPS"], image_timeout=float("inf"))
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["--allow-formats", "--image-timeout"]
+
+
+def test_paths_start_where_they_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shop = tmp_path / "shop"
+    (shop / "model").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    everything = '[model]\nname = "model"\n[manifest]\nimage_root = "photos"\n[cache]\nfolder = "~/kept"\n'
+    (shop / "tagger.toml").write_text(everything + '[fallback]\ncheckpoint = "r.safetensors"\n')
+    settings = load_settings("shop/manifest.parquet")
+    assert (settings.model.name, settings.manifest.image_root) == ("shop/model", "shop/photos")
+    assert (settings.cache.folder, settings.fallback and settings.fallback.checkpoint) == (
+        str(tmp_path / "kept"),
+        "shop/r.safetensors",
+    )
+    named = load_settings("shop/manifest.parquet", model="model", image_root="~/pictures", cache="here")
+    assert (named.model.name, named.manifest.image_root, named.cache.folder) == ("model", str(tmp_path / "pictures"), "here")
+
+
+def test_the_revision_of_a_file_is_not_that_of_another_model(tmp_path: Path):
+    path = tmp_path / "tagger.toml"
+    path.write_text('[model]\nname = "a/b"\nrevision = "abc"\n')
+    assert load_settings("m.parquet", path).model.revision == "abc"
+    assert load_settings("m.parquet", path, model="c/d").model.revision is None
+    assert load_settings("m.parquet", path, model="c/d", revision="def").model.revision == "def"
+
+
+@pytest.mark.parametrize(
+    ("cache", "enabled", "folder"), [(None, False, None), (False, False, None), (True, True, None), ("there", True, "there")]
+)
+def test_a_cache_that_is_named_is_used(cache: object, enabled: bool, folder: str | None):
+    settings = load_settings("m.parquet", {"cache": {"enabled": False}}, cache=cache)  # type: ignore[arg-type]
+    assert (settings.cache.enabled, settings.cache.folder) == (enabled, folder)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1.5", "-0.1"])
+@pytest.mark.parametrize(
+    ("section", "key"), [("fallback", "below"), ("gates", "min_accuracy"), ("gates", "max_error_rate"), ("cache", "max_gb")]
+)
+def test_a_number_that_is_none_is_refused(tmp_path: Path, section: str, key: str, value: str):
+    if (key, value) == ("max_gb", "1.5"):
+        return
+    checkpoint = 'checkpoint = "r.safetensors"\n' if section == "fallback" else ""
+    with pytest.raises(ConfigError, match=f"{section}.{key}: "):
+        read(tmp_path, f"[{section}]\n{checkpoint}{key} = {value}\n")
+
+
+def _tables(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, field in model.model_fields.items():
+        for inner in _models_in(field.annotation):
+            yield from _tables(inner, (*path, field.alias or name))
+
+
+@pytest.mark.parametrize("path", list(_tables(Settings)), ids=".".join)
+def test_a_typo_is_said_in_every_table(path: tuple[str, ...]):
+    content: Any = {"tyop": 1}
+    for key in reversed(path):
+        content = {key: [content] if key in ("attribute", "labels") else content}
+    with pytest.raises(ConfigError, match="tyop: unknown key; (did you mean|known keys)"):
+        load_settings("m.parquet", content)

@@ -369,7 +369,7 @@ def test_an_image_is_decoded_once_for_both_encoders(small_clip: Path):
 
 
 def test_a_checkpoint_loads_where_it_is_asked_to(checkpoint: Path):
-    loaded = load_resnet18(str(checkpoint), torch.device("cpu"))
+    loaded = load_resnet18(str(checkpoint), read_description(str(checkpoint)), torch.device("cpu"))
     assert loaded.encoder.encode(torch.zeros((2, 3, 64, 64), dtype=torch.uint8)).shape == (2, 512)
 
 

@@ -52,7 +52,7 @@ def test_the_precision_may_be_chosen_for_a_run(precision, small_clip, pictures, 
 
 
 def test_an_unknown_precision_is_refused(write_manifest):
-    with pytest.raises(ConfigError, match="options: model.precision: input should be 'auto', .*, found 'fp8'"):
+    with pytest.raises(ConfigError, match="--precision: input should be 'auto', .*, found 'fp8'"):
         tagger.run(write_manifest(["a.png"]), precision="fp8")
 
 
