@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -10,12 +11,24 @@ import click
 
 from tagger.settings.options import KEYS, Backend, Machine, Overrides, Precision, Recipe
 
+OTHER_SEPARATORS = ";|\uff0c\u3001"  # that people type where a comma is meant; the last two are Chinese and Japanese ones
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def split_list(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
-    """Return the items of an option that is a list with commas; click's callback."""
-    return None if value is None else [item.strip() for item in value.split(",")]
+    """Return the items of an option that is a list with commas, read as a line of CSV is; click's callback."""
+    if value is None:
+        return None
+    items = [item.strip() for item in next(csv.reader([value], skipinitialspace=True), [])]
+    if not items or "" in items:
+        raise click.BadParameter(f"expected items separated by commas, found an empty one in {value!r}; remove the comma")
+    other = next((mark for mark in OTHER_SEPARATORS if mark in value), None)
+    if len(items) == 1 and other is not None:
+        raise click.BadParameter(
+            f"expected items separated by commas, found {other!r} in {value!r}; write a comma, or quote the item"
+        )
+    return items
 
 
 def _decorator(*options: Callable[..., Any]) -> Callable[[_Command], _Command]:
