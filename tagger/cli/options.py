@@ -25,9 +25,7 @@ def split_list(context: click.Context, option: click.Parameter, value: str | Non
         raise click.BadParameter(f"expected items separated by commas, found an empty one in {value!r}; remove the comma")
     other = next((mark for mark in OTHER_SEPARATORS if mark in value), None)
     if len(items) == 1 and other is not None:
-        raise click.BadParameter(
-            f"expected items separated by commas, found {other!r} in {value!r}; write a comma, or quote the item"
-        )
+        raise click.BadParameter(f"expected items separated by commas, found {other!r} in {value!r}; write commas")
     return items
 
 
