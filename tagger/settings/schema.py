@@ -133,7 +133,7 @@ class GateSettings(Section):
     min_macro_f1: Share | None = None
     min_labelled_rows: Annotated[int, Field(ge=0)] | None = None
     max_error_rate: Share | None = None
-    max_errors: int | Text | None = None
+    max_errors: int | str | None = None
     max_review_rate: Share | None = None
     max_changed_labels: Share | None = None
 

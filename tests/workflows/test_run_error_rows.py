@@ -165,10 +165,10 @@ def test_other_formats_are_images_where_they_are_allowed(write_manifest, small_c
     assert statuses(allow_formats=["GIF"]) == ["tagged", "error", "tagged"]
     plain["images"] = {"allow_formats": ["GIF", "BMP"]}
     assert statuses() == ["tagged", "tagged", "tagged"]
-    with pytest.raises(ConfigError, match="allow_formats: expected some of AVIF, BMP, GIF, .* found EPS; correct it"):
+    with pytest.raises(ConfigError, match="--allow-formats: expected some of AVIF, BMP, GIF, .* found EPS; correct it"):
         statuses(allow_formats=["EPS"])
 
 
 def test_an_image_may_take_only_a_positive_time(write_manifest, small_clip):
-    with pytest.raises(ConfigError, match="images.timeout: .* greater than 0"):
+    with pytest.raises(ConfigError, match="--image-timeout: .* greater than 0"):
         tagger.run(write_manifest(["a.png"]), model=small_clip, image_timeout=0)
