@@ -69,7 +69,7 @@ def test_fp32_is_taken_and_said_where_bf16_decides_otherwise(small_clip: Path, t
 def test_fp32_is_taken_where_fp16_gives_no_numbers(
     small_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(precision, "choose", lambda device: "fp16")  # as for a GPU
+    monkeypatch.setattr(precision, "choose_precision", lambda device: "fp16")  # as for a GPU
     model = broken(small_clip, tmp_path, weights={"visual_projection.weight": huge(small_clip)})
     assert tag(tmp_path, model)[0].model["precision"] == "fp32"
     assert any(message.startswith("precision auto: fp16 decides ") for message in caplog.messages)
