@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tagger.reports.inspection import Inspection
     from tagger.reports.summary import RunSummary
-    from tagger.settings.options import Machine, Output, Recipe, Study
+    from tagger.settings.options import Machine, Output, Recipe, Study, Target
     from tagger.workflows.calibrate import calibrate
     from tagger.workflows.compare import compare
     from tagger.workflows.evaluate import evaluate
@@ -31,6 +31,7 @@ __all__ = [
     "Recipe",
     "RunSummary",
     "Study",
+    "Target",
     "__version__",
     "calibrate",
     "compare",
@@ -49,6 +50,7 @@ _MODULES = {
     "Recipe": "tagger.settings.options",
     "RunSummary": "tagger.reports.summary",
     "Study": "tagger.settings.options",
+    "Target": "tagger.settings.options",
     "calibrate": "tagger.workflows.calibrate",
     "compare": "tagger.workflows.compare",
     "evaluate": "tagger.workflows.evaluate",

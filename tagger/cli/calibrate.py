@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tagger.cli.console import log_to_stderr
 from tagger.cli.options import manifest_options, take_machine, take_overrides
+from tagger.core.errors import UsageError
+from tagger.settings.options import Target
+
+if TYPE_CHECKING:
+    from tagger.tagging.calibration import Accepted
 
 
 @click.command()
 @click.argument("manifest")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The calibration, for example calibration.json.")
 @manifest_options
-@click.option("--target-precision", type=click.FloatRange(0, 1), help="Choose review_below so that this share is right.")
+@click.option("--target-precision", type=float, help="Choose review_below so that this share is right of what needs no review.")
+@click.option("--confidence", type=float, default=Target.confidence, show_default=True, help="With which that is so.")
+@click.option("--per-label", is_flag=True, help="Choose a review_below for each label.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split into two halves.")
 def calibrate(
-    manifest: str, output: Path, target_precision: float | None, seed: int, **options: Any
+    manifest: str, output: Path, target_precision: float | None, confidence: float, per_label: bool, seed: int, **options: Any
 ) -> None:  # the others are those of settings/options.py, by the same names
     """Fit temperatures on half of the labelled rows of MANIFEST and judge them on the others.
 
-    The rows should be used for nothing else. An attribute takes the file by calibration = "calibration.json".
+    The others also choose review_below, or none where they are too few. The rows should be drawn from what is tagged, and be
+    used for nothing else. An attribute takes the file by calibration = "calibration.json".
 
     \b
     Example:
@@ -36,7 +44,7 @@ def calibrate(
         manifest,
         output,
         options.pop("config"),
-        target_precision=target_precision,
+        target=_target(target_precision, confidence, per_label),
         seed=seed,
         machine=take_machine(options),
         **take_overrides(options),
@@ -49,7 +57,19 @@ def calibrate(
                 for key, metric in (("ece", "calibration error"), ("log_loss", "log loss"), ("brier", "Brier score"))
             )
             click.echo(f"  {source}: temperature {fitted.temperature:.3f}; {changes}")
-        if (review := calibration.review) and calibration.review_below is not None:
-            reached = "no row" if review["precision"] is None else f"precision {review['precision']:.1%}"
-            click.echo(f"  review_below {calibration.review_below:.4f}: {reached}, {review['review_share']:.1%} to review")
+        if (review := calibration.review) and calibration.thresholds:
+            for label, threshold in calibration.review_below_by_label.items():
+                click.echo(f"  {label}: review_below {threshold:.4f}: {_describe(review.by_label[label])}")
+            chosen = "all labels" if calibration.review_below is None else f"review_below {calibration.review_below:.4f}"
+            click.echo(f"  {chosen}: {_describe(review)}, {1 - review.accepted / review.rows:.1%} to review")
     click.echo(output)
+
+
+def _target(precision: float | None, confidence: float, per_label: bool) -> Target | None:
+    if precision is None and (per_label or confidence != Target.confidence):
+        raise UsageError("--confidence, --per-label: expected a --target-precision beside them, found none; add it")
+    return None if precision is None else Target(precision=precision, confidence=confidence, per_label=per_label)
+
+
+def _describe(found: Accepted) -> str:
+    return f"precision {found.precision:.1%} (lower bound {found.lower_bound:.1%}) on {found.accepted} held-out rows"

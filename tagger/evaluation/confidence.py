@@ -51,13 +51,3 @@ def risk_coverage(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) 
         }
         for count in counts.tolist()
     ]
-
-
-def threshold_for(probabilities: NDArray[np.float32], truth: NDArray[np.int64], precision: float) -> float | None:
-    """Return the lowest confidence from which on this share of the rows is correct; None where no confidence reaches it."""
-    confidence = probabilities.max(1)
-    order = np.argsort(-confidence, kind="stable")
-    precisions = np.cumsum(probabilities.argmax(1)[order] == truth[order]) / np.arange(1, len(truth) + 1)
-    last = np.append(np.diff(confidence[order]) != 0, True)  # rows of one confidence pass together
-    enough = np.flatnonzero((precisions >= precision) & last)
-    return float(confidence[order[enough[-1]]]) if len(enough) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tagger.core.errors import ConfigError
 from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
@@ -100,10 +100,27 @@ def fallback_rule(settings: Settings, artifacts: Artifacts, index: int) -> tuple
 
 
 def with_review(attribute: Attribute, calibration: Calibration | None) -> Attribute:
-    """Return the attribute with the calibration's `review_below`, unless it has its own."""
+    """Return the attribute with the calibration's `review_below`, for all labels or for each, unless it has its own."""
     if calibration is None or attribute.review_below is not None:
         return attribute
-    return attribute.model_copy(update={"review_below": calibration.review_below})
+    if not calibration.review_below_by_label:
+        return attribute.model_copy(update={"review_below": calibration.review_below})
+    labels = tuple(
+        label if label.review_below is not None else label.model_copy(update={"review_below": chosen})
+        for label, chosen in zip(attribute.labels, calibration.thresholds, strict=True)
+    )
+    return attribute.model_copy(update={"labels": labels})
+
+
+def guarantee_of(attribute: Attribute, calibration: Calibration | None) -> dict[str, Any] | None:
+    """Return what the calibration promises of an attribute's rows that need no review, as RunSummary has it.
+
+    None where it promises nothing, or the attribute has thresholds of its own.
+    """
+    if calibration is None or calibration.review is None or calibration.thresholds != attribute.thresholds:
+        return None
+    review, per_label = calibration.review, bool(calibration.review_below_by_label)
+    return {"target_precision": review.target, "confidence": review.confidence, "per_label": per_label, "rows": review.rows}
 
 
 def _shown(mode: str, below: float | None) -> str:

@@ -59,7 +59,7 @@ class Hybrid:
         [of_second] = self.second.probabilities(seconds)
         probabilities[self._index], sources[self._index] = self.join(probabilities[self._index], of_second, shown)
         return [
-            decide(found, source, attribute.name, attribute.review_below)
+            decide(found, source, attribute.name, attribute.thresholds)
             for found, source, attribute in zip(probabilities, sources, self.first.attributes, strict=True)
         ]
 

@@ -144,7 +144,7 @@ class Predictor:
         """Return one Decision an attribute about embeddings (N, D)."""
         sources = np.full(len(embeddings), self.encoder.source)
         return [
-            decide(probabilities, sources, attribute.name, attribute.review_below)
+            decide(probabilities, sources, attribute.name, attribute.thresholds)
             for probabilities, attribute in zip(self.probabilities(embeddings), self.attributes, strict=True)
         ]
 

@@ -24,13 +24,15 @@ class RunSummary:
 
     output: where the results are, at the place that was asked for if they are `published`, else aside; a URL on an object
     store. exit_code: 0, or 3 where one of the `gates` failed. errors: code -> rows. confidence: attribute -> "calibrated" or
-    "uncalibrated". encoded_images, fallback_images: images that went through the encoder, and through the fallback's. busy: stage
-    -> the share of its time in which it was at work. evaluation: None where no attribute has a truth column. previous: the
-    earlier result that `changed_labels` (by attribute) are counted against; those are empty without one, or where its rows
-    cannot be matched.
+    "uncalibrated". guarantees: attribute -> the precision that its calibration promises of rows that need no review, the
+    confidence of that, whether each label has it, and the number of labelled rows that it rests on; of those attributes
+    whose calibration promises one, unless their settings have thresholds of their own. encoded_images, fallback_images: images
+    that went through the encoder, and through the fallback's. busy: stage -> the share of its time in which it was at work.
+    evaluation: None where no attribute has a truth column. previous: the earlier result that `changed_labels` (by attribute)
+    are counted against; those are empty without one, or where its rows cannot be matched.
     """
 
-    schema_version: int = 2
+    schema_version: int = 3
     run_id: str
     started: str
     ended: str | None = None
@@ -44,6 +46,7 @@ class RunSummary:
     review: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     confidence: dict[str, str] = field(default_factory=dict)
+    guarantees: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     encoded_images: int = 0
     fallback_images: int = 0
     images_per_second: float = 0.0
@@ -73,6 +76,10 @@ class RunSummary:
             counts += f"; {self.encoded_images} encoded{fallback}; limited by: {stage} ({share:.0%} busy)"
         if uncalibrated := [name for name, kind in self.confidence.items() if kind == "uncalibrated"]:
             counts += f"\nconfidence: uncalibrated ({', '.join(uncalibrated)}); see `tagger calibrate`"
+        for name, one in self.guarantees.items():
+            of_each = ", each label's" if one["per_label"] else ""
+            counts += f"\nprecision of {name} where it needs no review{of_each}: {one['target_precision']:g} or more, "
+            counts += f"with confidence {one['confidence']:g}"
         if self.changed_labels:
             shares = (f"{name} {one.changed} of {one.rows} rows" for name, one in self.changed_labels.items())
             counts += f"\nlabels changed since {one_line(self.previous or '')}: {', '.join(shares)}"

@@ -23,11 +23,17 @@ class Section(Frozen):
     model_config = ConfigDict(strict=True)
 
 
+Threshold = Annotated[float, Field(ge=0, le=1, strict=False)]
+
+
 class Label(Section):
-    """A label; with `prompts` of its own, these stand for it instead of the attribute's templates."""
+    """A label; `prompts` of its own stand for it instead of the attribute's templates, and its `review_below` instead of the
+    attribute's.
+    """
 
     name: Text
     prompts: tuple[Text, ...] = Field(default=(), strict=False)
+    review_below: Threshold | None = None
 
 
 def _label(value: Any) -> Any:  # whatever the TOML holds: pydantic judges it
@@ -38,15 +44,16 @@ class Attribute(Section):
     """One question about an image: which of `labels` is it?
 
     `truth_column` names the manifest column with the right answer, where a row has one. A row whose confidence is under
-    `review_below` is tagged all the same and marked for review; not given, it is the one that the calibration chose, if it
-    did. `calibration` is a file that `tagger calibrate` wrote, relative to the one that names it.
+    `review_below` is tagged all the same and marked for review, with 1 every row is; not given, it is what the calibration
+    chose, if it did, for all labels or for each. `calibration` is a file that `tagger calibrate` wrote, relative to the one
+    that names it.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     labels: Annotated[tuple[Annotated[Label, BeforeValidator(_label)], ...], Field(strict=False)]
     templates: tuple[Text, ...] = Field(default=DEFAULT_TEMPLATES, strict=False, min_length=1)
     truth_column: Text | None = None
-    review_below: Annotated[float | None, Field(ge=0, le=1, strict=False)] = None
+    review_below: Threshold | None = None
     calibration: RelativePath | None = None
 
     @field_validator("labels")
@@ -68,6 +75,12 @@ class Attribute(Section):
     @property
     def label_names(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.labels)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Each label's `review_below`, its own or the attribute's; 0 without."""
+        every = self.review_below or 0.0
+        return tuple(every if label.review_below is None else label.review_below for label in self.labels)
 
     def prompts(self, label: Label) -> tuple[str, ...]:
         # replace, not format: a label or a template may hold braces of its own.

@@ -128,6 +128,24 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is promised of the rows that need no review. Raises UsageError for what cannot be promised.
+
+    precision: the share of them that is right. confidence: the share of calibrations, each on rows of its own, that keep the
+    promise. per_label: keep it for the rows of each label.
+    """
+
+    precision: float
+    confidence: float = 0.9
+    per_label: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("target-precision", self.precision), ("confidence", self.confidence)):
+            if not 0 < value < 1:
+                raise UsageError(f"--{name}: expected a share above 0 and below 1, found {value:g}; correct it")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """What is compared, and on which rows. Raises UsageError for what cannot be meant.
 

@@ -40,7 +40,7 @@ STARTER = """\
 [[attribute]]                             # one question about each image; repeat the block for more
 name = "category"
 labels = ["shirt", "dress", "shoes"]
-# labels may have prompts of their own: {name = "shoes", prompts = ["A photo of a pair of shoes."]}
+# labels may have prompts of their own, and review_below: {name = "shoes", prompts = ["A photo of a pair of shoes."]}
 templates = ["A photo of a {label}."]
 # truth_column = "category"               # rows that have a value here evaluate the run
 # review_below = 0.5                      # tag, but mark for review, what is less certain than this

@@ -26,9 +26,35 @@ class Source(Frozen):
     after: dict[str, Any]
 
 
+class Accepted(Frozen):
+    """Hold what a threshold does to the held-out rows that chose it.
+
+    accepted: rows that need no review, 0 where no threshold was found. precision: the share of them that is right.
+    lower_bound: of Clopper and Pearson (1934) for it, at the confidence of its test. Both are None without a row.
+    """
+
+    accepted: int
+    precision: float | None
+    lower_bound: float | None
+
+
+class Review(Accepted):
+    """Hold the precision that is promised of rows that need no review, with which confidence, and how many rows chose by it.
+
+    by_label: for each label what its threshold does; empty where one threshold serves them all.
+    """
+
+    target: float
+    confidence: float
+    rows: int
+    by_label: dict[str, Accepted]
+
+
 class Calibration(Frozen):
-    """Hold one attribute's calibration. mode, below: those of the fallback, "none" and None without one. review: how
-    `review_below` was chosen.
+    """Hold one attribute's calibration. mode, below: those of the fallback, "none" and None without one.
+
+    review_below: the threshold of all labels; review_below_by_label: or one for each, a label without goes to review. Neither
+    is there where no threshold keeps the promise, or none was asked for. review: how they were chosen.
     """
 
     labels: tuple[str, ...]
@@ -36,16 +62,25 @@ class Calibration(Frozen):
     below: float | None
     sources: dict[str, Source]
     review_below: float | None
-    review: dict[str, Any]
+    review_below_by_label: dict[str, float]
+    review: Review | None
     risk_coverage: list[dict[str, float]]
     fitted_rows: int
     held_out_rows: int
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Each label's threshold, 1 for a label that goes to review; none where none was chosen."""
+        if self.review_below is not None:
+            return (self.review_below,) * len(self.labels)
+        chosen = self.review_below_by_label
+        return tuple(chosen.get(label, 1.0) for label in self.labels) if chosen else ()
 
 
 class CalibrationFile(Frozen):
     """Hold what calibration.json does; `manifest` is the SHA-256 of the manifest whose labelled rows it was fitted on."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     manifest: str
     seed: int
     attributes: dict[str, Calibration]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,19 +14,24 @@ TOP_K = 5
 TINY = float(np.finfo(np.float32).tiny)
 
 
-def decide(probabilities: NDArray[np.float32], source: NDArray[np.str_], name: str, review_below: float | None) -> Decision:
+def decide(probabilities: NDArray[np.float32], source: NDArray[np.str_], name: str, review_below: Sequence[float]) -> Decision:
     """Decide about N images by an attribute's probabilities (N, K): the TOP_K best labels, all K where there are fewer.
 
-    source: str (N,), which system each image's probabilities are from. name: the attribute's. review_below: a person should look
-    at a less confident decision; None: at none.
+    source: str (N,), which system each image's probabilities are from. name: the attribute's. review_below: (K,), for each label
+    the confidence below which a person should look at a decision for it; 0: at none, 1: at every one.
     """
     # A stable sort: labels that tie keep their order.
     confidence, top = (part[:, :TOP_K] for part in torch.from_numpy(probabilities).sort(dim=1, descending=True, stable=True))
-    below = review_below or 0.0
-    review = tuple(
-        f"low-confidence: {name} {value:.3f} is below {below:g}" if value < below else None for value in confidence[:, 0].tolist()
-    )
+    below = np.asarray(review_below, np.float64)[top[:, 0].numpy()]
+    review = tuple(_review(name, *row) for row in zip(confidence[:, 0].tolist(), below.tolist(), strict=True))
     return Decision(top=top.numpy(), confidence=confidence.numpy(), review=review, source=source)
+
+
+def _review(name: str, confidence: float, below: float) -> str | None:
+    """Return why a person should look at a decision, or None."""
+    if below >= 1:  # a confidence may be 1
+        return f"low-confidence: {name} {confidence:.3f}, and review_below is 1"
+    return f"low-confidence: {name} {confidence:.3f} is below {below:g}" if confidence < below else None
 
 
 def more_confident(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:

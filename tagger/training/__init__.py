@@ -6,6 +6,7 @@ few_shot.py     a few rows to learn from and others to test with, none nearly th
 resnet18.py     a ResNet18 fine-tuned on pixels
 ensemble.py     the weight with which its probabilities are averaged with CLIP's
 temperature.py  logits and truth -> a temperature
-calibration.py  temperatures and a threshold for review, fitted on one half and judged on the other
+calibration.py  temperatures, fitted on one half of the rows and judged on the other
+review.py       decided rows -> thresholds of review that keep a promised precision
 systems.py      what each system that is compared says of test rows
 """

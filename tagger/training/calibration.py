@@ -1,28 +1,25 @@
-"""Labelled rows' probabilities -> a calibration: fitted on one half of the rows, judged on the other."""
+"""Labelled rows' probabilities -> a calibration: fitted on one half of the rows, thresholds chosen on the other."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tagger.core.errors import ManifestError
-from tagger.evaluation.confidence import confidence_metrics, risk_coverage, threshold_for
+from tagger.evaluation.confidence import confidence_metrics, risk_coverage
 from tagger.inference.artifacts import Mode
 from tagger.inference.hybrid import HYBRID, Hybrid, hybrid_weights
 from tagger.inference.predictor import Predictor, Probabilities
 from tagger.settings.attributes import Attribute, prompts_hash
+from tagger.settings.options import Target
 from tagger.tagging.calibration import Calibration, Source
 from tagger.tagging.decisions import log_probabilities, more_confident
-from tagger.training.split import split
+from tagger.training.review import Thresholds, choose_thresholds
+from tagger.training.split import halve
 from tagger.training.temperature import fit_temperature, softmax
-
-log = logging.getLogger(__name__)
-
-HELD_OUT = 0.5  # share of each label's rows
 
 
 class Rule(NamedTuple):
@@ -73,32 +70,28 @@ def fit_calibration(
     sources: Mapping[str, Uncalibrated],
     truth: NDArray[np.int64],
     rule: Rule,
-    target_precision: float | None,
+    target: Target | None,
     seed: int,
 ) -> Calibration:
-    """Fit each source's temperature and, for a target, `review_below` on one half of the rows, and judge them on the other.
+    """Fit each source's temperature on one half of the rows, judge it on the other, and choose `review_below` there.
 
-    truth: int64 (N,), indices of the attribute's labels. Raises ManifestError where no label has two rows.
+    A threshold's guarantee takes rows whose confidences were fixed before, so those that fitted a temperature cannot give it.
+    truth: int64 (N,), indices of the attribute's labels. Raises ManifestError for fewer than two rows.
     """
-    fitting, held_out = split(truth, HELD_OUT, seed)
-    if not len(fitting) or not len(held_out):
-        raise ManifestError(
-            f'{manifest}: expected labelled, readable rows for attribute "{attribute.name}", at least two of a label, found '
-            f"{len(truth)}; label more"
-        )
+    where = f'{manifest}: attribute "{attribute.name}"'
+    fitting, held_out = halve(len(truth), seed)
+    if not len(fitting):
+        raise ManifestError(f"{where}: expected at least two labelled, readable rows, found {len(truth)}; label more")
     fitted = {name: _fit_source(source, truth, fitting, held_out) for name, source in sources.items()}
     decided = _decide([probabilities for _, probabilities in fitted.values()], rule)
-    review_below, review = None, dict[str, Any]()
-    if target_precision is not None:
-        review_below = _choose_threshold(decided[fitting], truth[fitting], target_precision, manifest, attribute)
-        review = _judge_review(decided[held_out], truth[held_out], review_below, target_precision)
+    names = attribute.label_names
+    review = Thresholds() if target is None else choose_thresholds(decided, truth, (fitting, held_out), names, target, where)
     return Calibration(
-        labels=attribute.label_names,
+        labels=names,
         mode=rule.mode,
         below=rule.below,
         sources={name: source for name, (source, _) in fitted.items()},
-        review_below=review_below,
-        review=review,
+        **review._asdict(),
         risk_coverage=risk_coverage(decided[held_out], truth[held_out]),
         fitted_rows=len(fitting),
         held_out_rows=len(held_out),
@@ -128,33 +121,3 @@ def _decide(calibrated: Sequence[Probabilities], rule: Rule) -> Probabilities:
         return first
     by_second = (first.max(1) < rule.below) & more_confident(first, calibrated[1])
     return np.where(by_second[:, None], calibrated[1], first)
-
-
-def _choose_threshold(
-    decided: Probabilities, truth: NDArray[np.int64], target_precision: float, manifest: str, attribute: Attribute
-) -> float:
-    """Return the confidence from which on the target is reached; 1 and a warning where none is."""
-    found = threshold_for(decided, truth, target_precision)
-    if found is not None:
-        return found
-    log.warning(
-        '%s: attribute "%s": no confidence reaches a precision of %g; every row goes to review',
-        manifest,
-        attribute.name,
-        target_precision,
-    )
-    return 1.0
-
-
-def _judge_review(
-    decided: Probabilities, truth: NDArray[np.int64], review_below: float, target_precision: float
-) -> dict[str, Any]:
-    """Return what the threshold does to rows that it was not chosen on."""
-    accepted = decided.max(1) >= review_below
-    count = int(accepted.sum())
-    return {
-        "wished_precision": target_precision,
-        "precision": float((decided[accepted].argmax(1) == truth[accepted]).mean()) if count else None,
-        "review_rows": len(truth) - count,
-        "review_share": 1 - count / len(truth),
-    }

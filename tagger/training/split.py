@@ -6,6 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def halve(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return int64 indices of two halves of `count` rows; the second has one more where the number is odd.
+
+    They are drawn whatever the labels: rows that are independent of each other stay so, which a guarantee rests on.
+    """
+    shuffled = np.random.default_rng(seed).permutation(count)
+    return np.sort(shuffled[: count // 2]), np.sort(shuffled[count // 2 :])
+
+
 def split(truth: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return int64 indices to train with, and to validate with: at least one of each label that has two rows."""
     counts = np.bincount(truth)

@@ -15,7 +15,7 @@ from tagger.images.workers import start_early
 from tagger.inference.artifacts import fallback_rule
 from tagger.inference.job import Job, open_job
 from tagger.settings.load import load_settings
-from tagger.settings.options import Machine, Overrides
+from tagger.settings.options import Machine, Overrides, Target
 from tagger.tagging.calibration import Calibration, CalibrationFile
 
 
@@ -24,16 +24,16 @@ def calibrate(
     output: str | Path,
     config: str | Path | Mapping[str, Any] | None = None,
     *,
-    target_precision: float | None = None,
+    target: Target | None = None,
     seed: int = 0,
     machine: Machine = Machine(),  # noqa: B008  # frozen
     **overrides: Unpack[Overrides],
 ) -> CalibrationFile:
     """Fit a temperature for each attribute and source on half of the labelled rows, judge it on the others, and write it.
 
-    target_precision: share of right labels that the rows which need no review shall have; `review_below` is chosen on the
-    first half so that they do. Raises the errors of core/errors.py; ManifestError where an attribute has fewer than two
-    labelled rows.
+    target: the precision that the rows which need no review shall have; `review_below` is chosen on the other half so that
+    they do, and none where these rows are too few. Raises the errors of core/errors.py; ManifestError where an attribute has
+    fewer than two labelled rows.
     """
     name = str(manifest)
     settings = load_settings(name, config, **overrides)
@@ -44,7 +44,7 @@ def calibrate(
             raise ConfigError(f"{name}: expected an attribute with a truth_column, found none; name the column of right answers")
         if machine.workers != 0:
             start_early()
-        attributes = _calibrate(job, machine, target_precision, seed)
+        attributes = _calibrate(job, machine, target, seed)
         content = CalibrationFile(manifest=job.manifest.content_hash(), seed=seed, attributes=attributes)
     try:
         write_text(Path(output), content.model_dump_json(indent=2) + "\n")
@@ -55,7 +55,7 @@ def calibrate(
     return content
 
 
-def _calibrate(job: Job, machine: Machine, target_precision: float | None, seed: int) -> dict[str, Calibration]:
+def _calibrate(job: Job, machine: Machine, target: Target | None, seed: int) -> dict[str, Calibration]:
     # torch takes seconds to import: only now that everything else is known to be right.
     from tagger.inference.load import open_engine
     from tagger.training.calibration import Rule, fit_calibration, sources_of
@@ -78,9 +78,7 @@ def _calibrate(job: Job, machine: Machine, target_precision: float | None, seed:
         rows, rule = truth >= 0, Rule(*fallback_rule(job.settings, job.artifacts, index))
         of_fallback = second[rows] if second is not None and rule.mode != "none" else None
         sources = sources_of(predictor, hybrid, attribute, rule, first[rows], of_fallback)
-        calibrations[attribute.name] = fit_calibration(
-            job.manifest.name, attribute, sources, truth[rows], rule, target_precision, seed
-        )
+        calibrations[attribute.name] = fit_calibration(job.manifest.name, attribute, sources, truth[rows], rule, target, seed)
     return calibrations
 
 

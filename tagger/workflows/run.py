@@ -30,8 +30,9 @@ from tagger.core.text import without_secrets
 from tagger.core.urls import is_object_url
 from tagger.evaluation.changes import LabelChanges
 from tagger.images.workers import start_early
+from tagger.inference.artifacts import guarantee_of
 from tagger.inference.fingerprints import result_schema_of, results_depend_on
-from tagger.inference.job import open_job
+from tagger.inference.job import Job, open_job
 from tagger.reports.run_record import Record, recorded
 from tagger.reports.summary import RunSummary
 from tagger.settings.load import load_settings
@@ -123,12 +124,21 @@ def _carry_out(plan: Plan, machine: Machine, record: Record) -> RunSummary:
         model=model,
         rows=plan.rows,
         previous=None if plan.previous_place is None else str(plan.previous_place),
+        guarantees=_guarantees(job, model),
         confidence={one.name: "calibrated" if one.name in job.calibrations else "uncalibrated" for one in job.attributes},
         **vars(outcome),
         **vars(performance),
     )
     write_summary(plan, summary)
     return summary
+
+
+def _guarantees(job: Job, model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return attribute -> what is promised of it; nothing where the fallback decides alone, which chose no threshold."""
+    if "instead_of" in model:
+        return {}
+    found = {one.name: guarantee_of(one, job.calibrations.get(one.name)) for one in job.attributes}
+    return {name: guarantee for name, guarantee in found.items() if guarantee}
 
 
 def _tag(

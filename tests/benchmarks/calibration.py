@@ -53,7 +53,7 @@ def main() -> None:
         for precision in options.precisions:
             found = []
             for seed in range(options.splits):
-                wish = {"target_precision": precision, "seed": seed, "model": CATALOG / "model"}
+                wish = {"target": tagger.Target(precision=precision), "seed": seed, "model": CATALOG / "model"}
                 content = tagger.calibrate(folder / "manifest.parquet", folder / "calibration.json", config, **wish)
                 found.append(content.attributes["category"])
             sources = [one.sources["clip"] for one in found]
@@ -61,11 +61,11 @@ def main() -> None:
                 [source.before["ece"] for source in sources],
                 [source.after["ece"] for source in sources],
                 [source.temperature for source in sources],
-                [one.review["precision"] for one in found],
-                [one.review["review_share"] for one in found],
+                [one.review.precision for one in found],
+                [1 - one.review.accepted / one.review.rows for one in found],
             ]
             rows.append([precision, *(spread(values, 4) for values in figures)])
-    heads = ["ECE before", "ECE after", "temperature", "precision found", "share to review"]
+    heads = ["ECE before", "ECE after", "temperature", "precision of the rows that chose it", "share to review"]
     print_table(["target precision", *heads], rows)
 
 

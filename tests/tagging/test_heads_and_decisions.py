@@ -22,19 +22,35 @@ def test_a_label_is_the_normalised_mean_of_its_prompts():
 
 
 def test_the_best_label_comes_first_and_the_uncertain_are_marked():
-    decision = decide(np.array([[0.1, 0.7, 0.2], [0.4, 0.3, 0.3]], np.float32), np.array(["clip", "resnet18"]), "kind", 0.5)
+    decision = decide(np.array([[0.1, 0.7, 0.2], [0.4, 0.3, 0.3]], np.float32), np.array(["clip", "resnet18"]), "kind", [0.5] * 3)
     assert decision.top.tolist() == [[1, 2, 0], [0, 1, 2]]
     assert np.allclose(decision.confidence, [[0.7, 0.2, 0.1], [0.4, 0.3, 0.3]])
     assert decision.review == (None, "low-confidence: kind 0.400 is below 0.5")
 
 
+def test_the_winning_label_has_its_own_threshold():
+    probabilities = np.array([[0.7, 0.3, 0], [0.3, 0.7, 0], [0, 0, 1]], np.float32)
+    decision = decide(probabilities, np.array(["clip"] * 3), "kind", [0.6, 0.8, 1])
+    assert decision.review == (
+        None,
+        "low-confidence: kind 0.700 is below 0.8",
+        "low-confidence: kind 1.000, and review_below is 1",
+    )
+
+
+def test_a_label_has_its_own_threshold_or_the_attributes():
+    labels = ("hat", Label(name="bag", review_below=0.0), Label(name="shoes", review_below=1))
+    assert Attribute(name="kind", labels=labels, review_below=0.5).thresholds == (0.5, 0.0, 1.0)
+    assert Attribute(name="kind", labels=labels).thresholds == (0.0, 0.0, 1.0)
+
+
 def test_labels_that_tie_keep_their_order():
-    assert decide(np.full((1, 3), 1 / 3, np.float32), np.array(["clip"]), "kind", None).top.tolist() == [[0, 1, 2]]
+    assert decide(np.full((1, 3), 1 / 3, np.float32), np.array(["clip"]), "kind", [0] * 3).top.tolist() == [[0, 1, 2]]
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=12))
 def test_confidences_are_probabilities_of_the_five_best(logits: list[float]):
-    decision = decide(torch.tensor([logits]).softmax(1).numpy(), np.array(["clip"]), "kind", None)
+    decision = decide(torch.tensor([logits]).softmax(1).numpy(), np.array(["clip"]), "kind", [0] * len(logits))
     assert decision.confidence.shape == (1, min(5, len(logits)))
     assert decision.confidence.dtype == np.float32
     assert decision.confidence.sum() <= 1 + 1e-5
@@ -59,6 +75,7 @@ def test_every_change_of_the_taxonomy_changes_its_hash():
         {"labels": ("hat", "bag", Label(name="shoes", prompts=("shoes",)))},
         {"templates": ("{label}",)},
         {"review_below": 0.6},
+        {"labels": ("hat", "bag", Label(name="shoes", review_below=0.6))},
         {"truth_column": "kind"},
     ]
     hashes = {taxonomy_hash([Attribute(**{**KIND.model_dump(), **change})]) for change in changes}

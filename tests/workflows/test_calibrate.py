@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 import tagger
 from tagger.core.errors import ConfigError, ManifestError
 from tagger.encoders.clip import ClipEncoder
-from tagger.evaluation.confidence import confidence_metrics, risk_coverage, threshold_for
+from tagger.evaluation.confidence import confidence_metrics, risk_coverage
 from tagger.tagging.calibration import Calibration
 from tagger.training.ensemble import choose_weight
 from tagger.training.temperature import fit_temperature, softmax
 from tests.conftest import SAMPLE
 from tests.helpers.keywords import keywords
-from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, checkpoint, labelled
+from tests.reports.test_summary import SCHEMA
+from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, LABELS, checkpoint, labelled
 
 __all__ = ["checkpoint", "labelled"]  # fixtures
 
@@ -51,7 +54,8 @@ def calibrate(labelled: Path, tmp_path: Path, **options: Any) -> tuple[Path, Cal
 
 
 def test_a_run_divides_by_the_temperature_and_reviews_below_the_threshold(labelled: Path, tmp_path: Path):
-    path, calibration = calibrate(labelled, tmp_path, target_precision=0.9)
+    path, calibration = calibrate(labelled, tmp_path, target=tagger.Target(precision=0.9))
+    assert calibration.review_below is not None
     plain = tag(labelled, tmp_path, None)
     untouched = plain.read()
     calibrated = tag(labelled, tmp_path, path)
@@ -69,8 +73,36 @@ def test_a_run_divides_by_the_temperature_and_reviews_below_the_threshold(labell
     assert (plain.confidence, calibrated.confidence) == ({"category": "uncalibrated"}, {"category": "calibrated"})
     assert "confidence: uncalibrated (category)" in plain.to_text()
     assert "uncalibrated" not in calibrated.to_text()
+    promised = {"target_precision": 0.9, "confidence": 0.9, "per_label": False, "rows": calibration.held_out_rows}
+    assert (plain.guarantees, calibrated.guarantees) == ({}, {"category": promised})
+    Draft202012Validator(SCHEMA).validate(json.loads(calibrated.to_json()))
+    assert "precision of category where it needs no review: 0.9 or more, with confidence 0.9" in calibrated.to_text()
     own = tag(labelled, tmp_path, path, of_attribute={"review_below": 0.0})
-    assert own.review == 0
+    assert (own.review, own.guarantees) == (0, {})
+
+
+def test_a_label_without_a_threshold_goes_to_review(labelled: Path, tmp_path: Path):
+    path, calibration = calibrate(labelled, tmp_path, target=tagger.Target(precision=0.5, per_label=True))
+    assert set(calibration.review_below_by_label) == set(LABELS)
+    content = json.loads(path.read_text())
+    del content["attributes"]["category"]["review_below_by_label"]["bag"]
+    path.write_text(json.dumps(content))
+    summary = tag(labelled, tmp_path, path)
+    tagged, expected = summary.read().to_pylist(), {**calibration.review_below_by_label, "bag": math.inf}
+    rows = [row for row in tagged if row["tag_status"] != "error"]
+    assert [row["tag_status"] == "review" for row in rows] == [
+        row["category_confidence"] < expected[row["category_label"]] for row in rows
+    ]
+    assert summary.guarantees["category"]["per_label"]
+    Draft202012Validator(SCHEMA).validate(json.loads(summary.to_json()))
+
+
+def test_rows_that_are_too_few_choose_nothing(labelled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path, calibration = calibrate(labelled, tmp_path, target=tagger.Target(precision=0.99))
+    assert (calibration.review_below, calibration.review_below_by_label) == (None, {})
+    assert "expected at least 230 held-out rows that are all right, found" in caplog.text
+    summary = tag(labelled, tmp_path, path)
+    assert (summary.review, summary.guarantees) == (0, {})
 
 
 @pytest.mark.parametrize(("mode", "sources"), [("low-confidence", ["clip", "resnet18"]), ("ensemble", ["hybrid", "resnet18"])])
@@ -129,7 +161,7 @@ def test_a_calibration_of_other_labels_weights_or_prompts_is_refused(labelled: P
 
 def test_too_few_rows_are_said(write_manifest, tmp_path: Path):
     manifest = write_manifest([str(SAMPLE / "images" / "0001.png")], category=["dress"])
-    with pytest.raises(ManifestError, match="at least two of a label, found 1; label more"):
+    with pytest.raises(ManifestError, match="expected at least two labelled, readable rows, found 1; label more"):
         tagger.calibrate(manifest, tmp_path / "c.json", {**CONFIG}, machine=tagger.Machine(workers=0), model=MODEL)
     assert not (tmp_path / "c.json").exists()
 
@@ -145,7 +177,7 @@ def test_a_manifest_without_a_row_to_fit_on_is_said(
     table = table.set_column(table.schema.get_field_index(column), column, values)
     pq.write_table(table.slice(0, 0 if rows == "none" else None), manifest)
     sections = {"fallback": {"checkpoint": str(checkpoint), "below": 0.9}} if behind else {}
-    with pytest.raises(ManifestError, match="at least two of a label, found 0; label more"):
+    with pytest.raises(ManifestError, match="expected at least two labelled, readable rows, found 0; label more"):
         calibrate(manifest, tmp_path, sections=sections)
     left_out = f"images that cannot be read are left out: {len(table)} missing (no file lost/0.png)"
     assert (left_out in caplog.messages) == (rows == "no image")
@@ -184,16 +216,3 @@ def test_metrics_are_those_of_a_small_example():
     assert metrics["brier"] == pytest.approx((0.02 + 1.28 + 0.18 + 0.32) / 4)
     assert metrics["log_loss"] == pytest.approx(-np.log([0.9, 0.2, 0.7, 0.6]).mean())
     assert [point["risk"] for point in risk_coverage(probabilities, truth)] == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
-
-
-@given(st.lists(st.tuples(st.sampled_from([0.5, 0.6, 0.7, 0.8, 0.9]), st.booleans()), min_size=1, max_size=40), st.floats(0.5, 1))
-@settings(deadline=None)
-def test_the_threshold_is_the_lowest_that_is_good_enough(rows: list[tuple[float, bool]], precision: float):
-    confidence = np.array([value for value, _ in rows], np.float32)
-    probabilities, truth = np.stack([confidence, 1 - confidence], 1), np.array([0 if right else 1 for _, right in rows])
-
-    def reached(threshold: float) -> bool:
-        return bool((truth[confidence >= threshold] == 0).mean() >= precision)
-
-    good = [float(value) for value in np.unique(confidence) if reached(value)]
-    assert threshold_for(probabilities, truth, precision) == (min(good) if good else None)
