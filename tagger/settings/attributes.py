@@ -94,8 +94,12 @@ def duplicates(names: Iterable[str]) -> list[str]:
 
 def taxonomy_hash(attributes: Iterable[Attribute]) -> str:
     """Hash (SHA-256) all that turns an embedding into tags but the calibration: attributes, labels, prompts and thresholds."""
-    text = "\n".join(attribute.model_dump_json(exclude={"calibration"}) for attribute in attributes)
-    return hashlib.sha256(text.encode()).hexdigest()
+    lines = []
+    for attribute in attributes:
+        lines.append(attribute.model_dump_json(exclude={"calibration": True, "labels": {"__all__": {"review_below"}}}))
+        if any(label.review_below is not None for label in attribute.labels):
+            lines.append(str(attribute.thresholds))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def prompts_hash(attribute: Attribute) -> str:
