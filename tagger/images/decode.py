@@ -12,13 +12,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from tagger.core.errors import ImageError
 from tagger.core.types import FORMATS, Preprocessing
-from tagger.images.jpeg import ENOUGH, decode_reduced
+from tagger.images.jpeg import ENOUGH, complete, decode_reduced
+from tagger.images.orientation import ORIENTATION, turn_upright
+from tagger.images.side_information import strip_side_information
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
 
@@ -36,14 +38,25 @@ _RESIZE_PART = {
 
 def decode(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Decode the first frame to RGB, upright (EXIF), transparency on white. Raises ImageError, MemoryError."""
+    return _decode(*_prepare(data, formats), formats)
+
+
+def _prepare(data: bytes, formats: tuple[str, ...]) -> tuple[bytes | bytearray, int | None]:
+    """Return what makes the pixels and the orientation, None where only Pillow reads it. Raises MemoryError."""
+    pixels, orientation = strip_side_information(data)
+    return complete(pixels) if "JPEG" in formats else pixels, orientation
+
+
+def _decode(data: bytes | bytearray, orientation: int | None, formats: tuple[str, ...]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd but readable metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=formats) as image:
                 image.load()
-                ImageOps.exif_transpose(image, in_place=True)
-                return _to_rgb(image)
+                if orientation is None:
+                    orientation = _read_orientation(image)
+                return turn_upright(_to_rgb(image), orientation)
     except UnidentifiedImageError as error:
         raise ImageError("not-an-image", f"expected {', '.join(formats)}, found other content") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -54,6 +67,13 @@ def decode(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
         raise ImageError("truncated" if "truncated" in message.lower() else "corrupt", message) from error
+
+
+def _read_orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  # as odd as it may be, the pixels are there
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -74,10 +94,11 @@ def read_pixels(data: bytes, formats: tuple[str, ...], wanted: Mapping[str, Prep
     """
     decoded: tuple[torch.Tensor, tuple[float, float]] | None = None  # with height and width, as decode_reduced gives it
     exact = any(one.exact or one.resample == Image.Resampling.NEAREST for one in wanted.values())
+    prepared, orientation = _prepare(data, formats)
     if not exact and "JPEG" in formats:
-        decoded = decode_reduced(data, decoded_for(wanted))
+        decoded = decode_reduced(prepared, orientation or 1, decoded_for(wanted))
     if decoded is None:
-        image = decode(data, formats)
+        image = _decode(prepared, orientation, formats)
         decoded = torch.from_numpy(np.array(image)).permute(2, 0, 1), (image.height, image.width)
     shared: dict[object, torch.Tensor] = {}
     pixels = {}

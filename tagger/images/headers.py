@@ -11,6 +11,7 @@ from PIL import Image
 from tagger.core.errors import ImageError
 from tagger.core.types import ImagePolicy, ImageRef
 from tagger.images.prefetch import fetch_ahead
+from tagger.images.side_information import strip_side_information
 from tagger.images.sources import read_bytes
 
 
@@ -30,7 +31,8 @@ def read_headers(refs: Sequence[ImageRef], policy: ImagePolicy) -> Iterator[Head
             continue
         try:
             data = read_bytes(found, policy)
-            with Image.open(io.BytesIO(data), formats=policy.formats) as image:
+            pixels, _ = strip_side_information(data)
+            with Image.open(io.BytesIO(pixels), formats=policy.formats) as image:
                 yield Header(str(image.format), *image.size, len(data))
         except (ImageError, OSError):
             continue
