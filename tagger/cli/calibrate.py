@@ -72,4 +72,5 @@ def _target(precision: float | None, confidence: float, per_label: bool) -> Targ
 
 
 def _describe(found: Accepted) -> str:
-    return f"precision {found.precision:.1%} (lower bound {found.lower_bound:.1%}) on {found.accepted} held-out rows"
+    bound = "" if found.lower_bound is None else f", its tested lower bound {found.lower_bound:.1%}"
+    return f"precision {found.precision:.1%} on the {found.accepted} held-out rows that chose it{bound}"

@@ -34,7 +34,7 @@ class Hybrid:
 
     @property
     def identity(self) -> str:
-        """All that its decisions depend on, beside the first predictor's."""
+        """Name all that the decisions depend on beside the first predictor's weights, as one text."""
         rule = (self._index, self._below, self._weight, self._temperature, self.first.temperatures, self.second.temperatures)
         return f"{self.second.encoder.fingerprint} {rule}"
 

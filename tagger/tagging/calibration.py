@@ -30,7 +30,8 @@ class Accepted(Frozen):
     """Hold what a threshold does to the held-out rows that chose it.
 
     accepted: rows that need no review, 0 where no threshold was found. precision: the share of them that is right.
-    lower_bound: of Clopper and Pearson (1934) for it, at the confidence of its test. Both are None without a row.
+    lower_bound: of Clopper and Pearson (1934) for it, as it was tested; None for thresholds that were tested apart. Both are None
+    without a row.
     """
 
     accepted: int
