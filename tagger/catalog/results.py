@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tagger.catalog.manifest import Shard, unreadable
-from tagger.catalog.schemas import is_text, tagger_metadata
+from tagger.catalog.schemas import SET_TYPE, is_text, tagger_metadata
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError, StoppedError
 from tagger.core.files import flush, reason, removed_on_failure, write_text
@@ -213,4 +213,7 @@ def open_results(path: Path) -> pq.ParquetFile:
         for column in (f"{item['name']}_label", f"{item['name']}_source", *filter(None, [item["truth_column"]])):
             if schema.get_field_index(column) < 0 or not is_text(schema.field(column).type):
                 raise ManifestError(f"{path}: expected a text column {column}, as its metadata says, found none; tag it again")
+        column = f"{item['name']}_set"
+        if "prediction_sets" in item and (schema.get_field_index(column) < 0 or schema.field(column).type != SET_TYPE):
+            raise ManifestError(f"{path}: expected a column {column} of sets, as its metadata says, found none; tag it again")
     return file

@@ -63,7 +63,8 @@ def read_previous(plan: Plan) -> LabelChanges | str:
 def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: LabelChanges | str) -> Outcome:
     """Publish the results if they pass the gates, counting, evaluating and judging exactly what is published."""
     truths = {one.name: (one.truth_column, one.label_names) for one in plan.job.attributes if one.truth_column}
-    evaluator, counts = Evaluator(truths), Counter[str]()
+    sets = {one.name: one.prediction_sets for one in plan.job.attributes if one.truth_column and one.prediction_sets}
+    evaluator, counts = Evaluator(truths, sets), Counter[str]()
     evaluation: Evaluation | None = None
     gates: Sequence[GateResult] = ()
 

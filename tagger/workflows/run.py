@@ -30,7 +30,7 @@ from tagger.core.text import without_secrets
 from tagger.core.urls import is_object_url
 from tagger.evaluation.changes import LabelChanges
 from tagger.images.workers import start_early
-from tagger.inference.artifacts import guarantee_of
+from tagger.inference.artifacts import guarantees_of
 from tagger.inference.fingerprints import result_schema_of, results_depend_on
 from tagger.inference.job import Job, open_job
 from tagger.reports.run_record import Record, recorded
@@ -133,12 +133,11 @@ def _carry_out(plan: Plan, machine: Machine, record: Record) -> RunSummary:
     return summary
 
 
-def _guarantees(job: Job, model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return attribute -> what is promised of it; nothing where the fallback decides alone, which chose no threshold."""
-    if "instead_of" in model:
-        return {}
-    found = {one.name: guarantee_of(one, job.calibrations.get(one.name)) for one in job.attributes}
-    return {name: guarantee for name, guarantee in found.items() if guarantee}
+def _guarantees(job: Job, model: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return attribute -> what is promised of it; those of which nothing is promised are left out."""
+    alone = "instead_of" in model
+    found = {one.name: guarantees_of(one, job.calibrations.get(one.name), alone) for one in job.attributes}
+    return {name: guarantees for name, guarantees in found.items() if guarantees}
 
 
 def _tag(

@@ -16,7 +16,7 @@ from tagger.catalog.results import Results, open_results
 from tagger.catalog.schemas import result_schema, tag_fields
 from tagger.catalog.tags import status_counts, tag_columns
 from tagger.core.errors import ImageError, ManifestError, StoppedError
-from tagger.core.types import Decision
+from tagger.core.types import Decision, LabelSets
 
 SCHEMA = pa.schema([("row", pa.int64())])
 SHARDS = (Shard(0, 0, 10), Shard(1, 10, 20), Shard(2, 20, 25))
@@ -54,6 +54,40 @@ def test_tags_land_on_their_rows():
     assert table["tag_reason"][3].as_py() == "low-confidence: kind 0.500 is below 0.6"
     assert len(table["tag_reason"][2].as_py()) == 300
     assert status_counts(table) == {"tagged": 1, "review": 1, "missing": 1, "corrupt": 1}
+
+
+def test_sets_land_on_their_rows():
+    decision = Decision(
+        top=np.array([[1, 0], [0, 1]]),
+        confidence=np.array([[0.75, 0.25], [0.5, 0.5]], np.float32),
+        review=(None, None),
+        source=np.array(["clip", "clip"]),
+        sets=LabelSets(labels=np.array([1, 0, 1]), sizes=np.array([1, 2])),
+    )
+    errors = {0: ImageError("missing", "no file x"), 3: ImageError("corrupt", "y")}
+    columns = tag_columns(4, np.array([1, 2]), {"kind": (("hat", "bag"), decision)}, errors)
+    table = pa.table(columns, schema=pa.schema(tag_fields(["kind"], ["kind"])))
+    assert table["kind_set"].to_pylist() == [None, ["bag"], ["hat", "bag"], None]
+    assert table["kind_label"].to_pylist() == [None, "bag", "hat", None]
+
+
+def test_results_without_the_sets_that_they_speak_of_are_none(tmp_path: Path):
+    described = {"attributes": [{"name": "kind", "labels": ["hat"], "truth_column": None, "prediction_sets": 0.9}]}
+    schema = result_schema(pa.schema([]), ["kind"], described, ["kind"])
+    pq.write_table(schema.empty_table(), tmp_path / "whole.parquet")
+    open_results(tmp_path / "whole.parquet").close()
+    for change in (
+        lambda table: table.drop_columns(["kind_set"]),
+        lambda table: table.set_column(3, "kind_set", pa.array([], pa.list_(pa.int64()))),
+        lambda table: table.append_column("kind_set", table["kind_set"]),
+    ):
+        pq.write_table(change(schema.empty_table()), tmp_path / "other.parquet")
+        with pytest.raises(ManifestError, match="expected a column kind_set of sets, as its metadata says, found none"):
+            open_results(tmp_path / "other.parquet")
+    described["attributes"][0]["prediction_sets"] = "most"
+    pq.write_table(result_schema(pa.schema([]), ["kind"], described, ["kind"]).empty_table(), tmp_path / "hostile.parquet")
+    with pytest.raises(ManifestError, match="expected results of tagger"):
+        open_results(tmp_path / "hostile.parquet")
 
 
 def results(folder: Path, **job: str) -> Results:
