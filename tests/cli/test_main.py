@@ -121,7 +121,7 @@ def test_without_labels_the_first_line_says_which_and_where_from(small_clip, pic
     manifest = write_manifest(["0000.png"] * 3, category=["hat", "bag", "hat"])
     done = tagger("run", manifest, "--model", small_clip, "--image-root", pictures)
     assert done.stderr.splitlines()[0] == (
-        "tagger: labels: bag, hat (the values of column category); `tagger init` writes a settings file to choose them"
+        'tagger: labels: "bag", "hat" (the values of column category); `tagger init` writes a settings file to choose them'
     )
 
 
