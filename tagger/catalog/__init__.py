@@ -10,4 +10,5 @@ retry.py           an earlier result whose error rows are tried again
 sandbox.py         files of strangers, read in another process first
 schemas.py         which columns hold images, and which ones tagging adds
 tags.py            decisions and errors -> the tag columns of a shard
+truth.py           truth values as people type them -> labels
 """

@@ -13,6 +13,7 @@ from tagger.catalog.remote_results import aside_url
 from tagger.catalog.results import REJECTED, aside_of
 from tagger.core.errors import StoppedError, UsageError
 from tagger.core.urls import is_object_url, with_lower_scheme
+from tagger.core.write_check import require_writable
 
 
 def run_folder(output: Path) -> Path:
@@ -93,7 +94,7 @@ def _file(name: str, manifest: Manifest, output: str | Path | None, overwrite: b
     if in_place:
         if not path.is_file():
             raise UsageError(f"--in-place: expected a manifest of one file, found {name}; use --output")
-        return path.resolve()
+        return _writable(path.resolve(), name, overwrite=True)
     if output is None:
         if not path.exists():
             raise UsageError(f"--output: expected where to write the results of {name}, found nothing; name a file")
@@ -108,11 +109,13 @@ def _file(name: str, manifest: Manifest, output: str | Path | None, overwrite: b
     as_next_input = target.resolve().parent == path.resolve() if path.is_dir() else target.match(pattern) or aside.match(pattern)
     if as_next_input and not path.is_file():
         raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
-    if target.is_dir() or not target.parent.is_dir():
-        found = "a folder" if target.is_dir() else f"no folder {target.parent}"
-        raise UsageError(f"{output}: expected a file in an existing folder, found {found}; correct --output")
-    if target.exists() and not overwrite:
-        raise UsageError(f"{output}: expected no file, found results; use --overwrite to replace them")
+    return _writable(target, str(output), overwrite)
+
+
+def _writable(target: Path, name: str, overwrite: bool) -> Path:
+    """Return the target if it can be written, and results that are rejected beside it."""
+    require_writable(target, name, overwrite=overwrite)
+    require_writable(aside_of(target), str(aside_of(target)), overwrite=True)
     return target
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from tagger.catalog.manifest import Manifest, image_refs
 from tagger.catalog.schemas import is_bytes, is_text
+from tagger.catalog.truth import TruthReader, read_texts
 from tagger.core.types import ImageRef
 from tagger.core.urls import scheme_of
 
-OTHERS_KEPT = 100  # different values that are no labels
 EMBEDDED, PATHS = "embedded images", "paths"
 
 
@@ -36,12 +36,15 @@ class References:
 class Balance:
     """Counts the rows of each truth value.
 
-    labels: rows of each label, in the labels' order. without: rows without a truth value. other_rows: rows whose value is no
-    label. others: such values -> rows, for up to OTHERS_KEPT of them.
+    labels: rows of each label, in the labels' order. without: rows without a truth value. folded_rows: those of `labels` whose
+    value is the label but for case, space or Unicode form; other_rows: rows whose value is no label. folded, others: such values
+    -> rows, for up to VALUES_KEPT of them.
     """
 
     labels: dict[str, int]
     without: int
+    folded_rows: int
+    folded: dict[str, int]
     other_rows: int
     others: dict[str, int]
 
@@ -81,21 +84,16 @@ def _kind(path: str) -> str:
 
 def read_balance(manifest: Manifest, column: str, labels: Sequence[str]) -> Balance:
     """Read a truth column once and count its values."""
-    known, others = dict.fromkeys(labels, 0), Counter[str]()
-    without = other_rows = 0
-    for value, count in _counts(manifest.column(column)):
-        if value is None:
-            without += count
-        elif value in known:
-            known[value] += count
-        else:
-            other_rows += count
-            if value in others or len(others) < OTHERS_KEPT:
-                others[value] += count
-    return Balance(labels=known, without=without, other_rows=other_rows, others=dict(others.most_common()))
-
-
-def _counts(parts: Iterator[pa.Array]) -> Iterator[tuple[str | None, int]]:
-    for part in parts:
-        for item in pc.cast(part, pa.string()).value_counts().to_pylist():
-            yield item["values"], item["counts"]
+    reader, counts = TruthReader(labels), np.zeros(len(labels), np.int64)
+    without = 0
+    for texts in read_texts(manifest, column):
+        without += texts.null_count
+        counts += np.bincount(reader.read(texts).drop_null().to_numpy(), minlength=len(labels))
+    return Balance(
+        labels=dict(zip(labels, counts.tolist(), strict=True)),
+        without=without,
+        folded_rows=reader.folded.rows,
+        folded=dict(reader.folded.counts.most_common()),
+        other_rows=reader.unknown.rows,
+        others=dict(reader.unknown.counts.most_common()),
+    )

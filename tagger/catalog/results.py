@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from tagger.catalog.manifest import Shard, unreadable
 from tagger.catalog.schemas import SET_TYPE, is_text, tagger_metadata
+from tagger.catalog.truth import can_be_truth
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError, StoppedError
 from tagger.core.files import flush, reason, removed_on_failure, write_text
@@ -210,8 +211,10 @@ def open_results(path: Path) -> pq.ParquetFile:
         raise ManifestError(f"{path}: expected results of tagger, found a Parquet file without them; tag it with tagger run")
     schema = file.schema_arrow
     for item in described["attributes"]:
-        for column in (f"{item['name']}_label", f"{item['name']}_source", *filter(None, [item["truth_column"]])):
-            if schema.get_field_index(column) < 0 or not is_text(schema.field(column).type):
+        tags, truth = (f"{item['name']}_label", f"{item['name']}_source"), item["truth_column"]
+        for column in (*tags, *filter(None, [truth])):
+            there = schema.get_field_index(column) >= 0
+            if not there or not (is_text(schema.field(column).type) or (column == truth and can_be_truth(schema, column))):
                 raise ManifestError(f"{path}: expected a text column {column}, as its metadata says, found none; tag it again")
         column = f"{item['name']}_set"
         if "prediction_sets" in item and (schema.get_field_index(column) < 0 or schema.field(column).type != SET_TYPE):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tagger.cli import options
 from tagger.cli.console import log_to_stderr
 from tagger.cli.options import manifest_options, take_machine, take_overrides
 from tagger.core.errors import UsageError
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 @click.option("--confidence", type=float, default=Target.confidence, show_default=True, help="With which that is so.")
 @click.option("--per-label", is_flag=True, help="Choose a review_below for each label.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split into two halves.")
+@options.overwrite
 def calibrate(
-    manifest: str, output: Path, target_precision: float | None, confidence: float, per_label: bool, seed: int, **options: Any
+    manifest: str, output: Path, target_precision: float | None, confidence: float, per_label: bool, **options: Any
 ) -> None:  # the others are those of settings/options.py, by the same names
     """Fit temperatures on half of the labelled rows of MANIFEST and judge them on the others.
 
@@ -46,7 +48,8 @@ def calibrate(
         output,
         options.pop("config"),
         target=_target(target_precision, confidence, per_label),
-        seed=seed,
+        seed=options.pop("seed"),
+        overwrite=options.pop("overwrite"),
         machine=take_machine(options),
         **take_overrides(options),
     )

@@ -38,7 +38,7 @@ from tagger.settings.options import SYSTEMS, Study
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="How often rows are drawn.")
 @click.option("--test-manifest", help="Where the rows to test with come from; default: MANIFEST.")
 @recipe_options
-@click.option("--overwrite", is_flag=True, help="Replace an existing comparison.")
+@options.overwrite
 def compare(
     manifest: str, output: Path, shots: list[str], test: str, overwrite: bool, **options: Any
 ) -> None:  # the others are those of settings/options.py, by the same names

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    pass
+from tagger.cli import options
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
-def init(folder: Path) -> None:
+@options.overwrite
+def init(folder: Path, overwrite: bool) -> None:
     """Write a commented tagger.toml into FOLDER (default: here).
 
     \b
@@ -22,4 +21,4 @@ def init(folder: Path) -> None:
     """
     from tagger.settings.template import write_starter
 
-    click.echo(write_starter(folder))
+    click.echo(write_starter(folder, overwrite))

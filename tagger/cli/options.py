@@ -74,6 +74,7 @@ manifest_options = _decorator(
 
 max_errors = click.option("--max-errors", metavar="N|P%", help="Exit with 3 when more rows than this fail; results go aside.")
 attribute = click.option("--attribute", help="Which attribute of the settings to learn.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 # How a ResNet18 is trained.

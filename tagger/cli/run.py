@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tagger.cli.console import log_to_stderr
-from tagger.cli.options import manifest_options, max_errors, take_machine, take_overrides
+from tagger.cli.options import manifest_options, max_errors, overwrite, take_machine, take_overrides
 from tagger.core.errors import GateError
 from tagger.core.text import printable
 from tagger.settings.options import Output
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--output", "path", type=click.Path(), help="Result file; default: MANIFEST's name + .tagged.parquet.")
 @manifest_options
 @click.option("--limit", type=click.IntRange(0), help="Tag only the first N rows.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing result file.")
+@overwrite
 @click.option("--in-place", is_flag=True, help="Write the tags into MANIFEST itself, replacing those of an earlier run.")
 @click.option("--fresh", is_flag=True, help="Start over instead of continuing an interrupted run.")
 @max_errors

@@ -31,7 +31,7 @@ def train() -> None:
 @recipe_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is left to chance.")
 @click.option("--ensemble", is_flag=True, help="Choose the weight beside the CLIP of --model, for [fallback] mode ensemble.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing checkpoint.")
+@options.overwrite
 def resnet18(
     manifest: str, output: Path, attribute: str | None, seed: int, ensemble: bool, overwrite: bool, **options: Any
 ) -> None:  # the others are those of settings/options.py, by the same names

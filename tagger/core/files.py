@@ -16,11 +16,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OSError."""
-    # A name of its own: several processes may write one file at once.
-    with removed_on_failure(path.with_name(f"{path.name}.{uuid4().hex}.tmp")) as temporary:
+    with removed_on_failure(temporary_of(path)) as temporary:
         temporary.write_bytes(data)
         flush(temporary)
         temporary.replace(path)
+
+
+def temporary_of(path: Path) -> Path:
+    """Return a name beside the file, to write to before it is renamed; a new one each time, as several may write one file."""
+    return path.with_name(f"{path.name[:40]}.{uuid4().hex}.tmp")  # cut, so that no name that the disk takes gets too long
 
 
 @contextmanager

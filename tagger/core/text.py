@@ -1,12 +1,13 @@
-"""Make text of other people fit for a log, a terminal or a report: one printable line, without the secrets of URLs."""
+"""Make text of other people fit for a log, a terminal, a report or a comparison: one printable line, no secrets of URLs."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from itertools import count
+from itertools import count, islice
 from typing import Any
+from unicodedata import category, normalize
 
 MAX_LINE = 2000  # characters that are shown of a line; no message of ours is as long
 
@@ -42,6 +43,28 @@ def first_line(error: BaseException) -> str:
     """Return the first line of what a library says of an error, without its full stop; the error's name if it says nothing."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")
+
+
+def quoted(text: str) -> str:
+    """Return the text as `one_line` does, in quotes, which show the space at its ends."""
+    return f'"{one_line(text)}"'
+
+
+def listed(counts: Mapping[str, int], shown: int = 10) -> str:
+    """Return the first values with their numbers: `2 "gown", 1 "cape" and 3 more values`."""
+    text = ", ".join(f"{number:,} {quoted(value)}" for value, number in islice(counts.items(), shown))
+    return text + (f" and {len(counts) - shown:,} more values" if len(counts) > shown else "")
+
+
+def folded(text: str) -> str:
+    """Return what two texts share that differ only in case, in space or in Unicode form.
+
+    As toNFKC_Casefold of the Unicode standard (3.13) does, and with space cut at the ends and one space in the place of several:
+    an unbreakable space and a line end are space, what cannot be seen (a byte order mark, a joiner) is nothing.
+    """
+    for _ in range(2):  # a second time for the few letters that the composition changes back
+        text = normalize("NFKC", normalize("NFD", text).casefold())
+    return " ".join("".join(letter for letter in text if category(letter) != "Cf").split())
 
 
 def to_json(value: Any, indent: int | None = 2) -> str:

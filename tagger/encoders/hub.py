@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tagger.core import shutdown
-from tagger.core.errors import ModelError, StoppedError, TaggerError, UsageError
-from tagger.core.files import flush, reason, write_text
+from tagger.core.errors import ModelError, TaggerError, UsageError
+from tagger.core.files import flush, write_text
 from tagger.core.lock import hold
 from tagger.core.text import first_line
+from tagger.core.write_check import require_writable_folder, write_error
 from tagger.encoders.clip_files import PICKLES, is_clip_file, select_files
 from tagger.encoders.pinned import PIN_FILE, Pinned, PinnedFile, find_problems, read_pinned, sha256
 
@@ -42,15 +43,13 @@ def pull(name: str, folder: Path, revision: str = "main") -> Pinned:
         copy = _read_copy(name, folder)
         if copy and copy.commit == revision and not find_problems(folder, copy):
             return copy  # without asking the hub
+        require_writable_folder(folder, f"--to {folder}", [PIN_FILE], overwrite=True)
         (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
         with hold(folder / UNFINISHED):
             pinned = _update_copy(name, folder, revision, copy)
         shutil.rmtree(folder / UNFINISHED)
     except OSError as error:
-        raise StoppedError(
-            f"{folder}: expected to write a model there, found: {reason(error)}; free the disk, or correct the permissions, and "
-            "run again to continue"
-        ) from error
+        raise write_error(f"--to {folder}", error) from error
     return pinned
 
 

@@ -20,7 +20,8 @@ from tagger.settings.schema import GateSettings
 RESAMPLES = 2_000
 TOO_FEW = "rests on too few rows to tell"
 NO_TRUTH, NO_ROWS = "no row with ground truth was tagged", "there are no rows"
-NEED_TRUTH = ("min_accuracy", "min_macro_f1", "min_labelled_rows")
+OF_LABELLED_ROWS = ("min_accuracy", "min_macro_f1")  # gates whose figures leave out truth values that fit no label
+NEED_TRUTH = (*OF_LABELLED_ROWS, "min_labelled_rows")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class GateResult:
         line = f"gate {self.gate}{of}: expected {bound}, found {found}"
         if self.note:
             line += f"; {self.note}"
-        if self.note == TOO_FEW and self.interval:
+        if self.note and self.note.endswith(TOO_FEW) and self.interval:
             line += f" (95 % interval {show(self.interval[0])} to {show(self.interval[1])})"
         return line
 
@@ -84,19 +85,28 @@ class _Figure(NamedTuple):
     missing: str | None = None
 
 
-def judge(thresholds: Mapping[str, float], figures: Figures) -> list[GateResult]:
+def judge(thresholds: Mapping[str, float], figures: Figures, min_truth_in_labels: float) -> list[GateResult]:
     """Judge each gate by its own figures; thresholds: gate, one of GATES, -> threshold.
 
-    The point estimate decides; where the threshold lies within its interval, the note says so.
+    The point estimate decides; where the threshold lies within its interval, the note says so. min_truth_in_labels: the share of
+    the truth values that must fit a label, or a gate on accuracy or macro F1 fails whatever its figure.
     """
     results = []
     for gate, threshold in thresholds.items():
         for attribute, (found, rows, interval, missing) in GATES[gate].measure(figures).items():
+            notes = [missing] if found is None and missing else []
             if found is None:
-                passed, note = gate.startswith("max_"), missing
+                passed = gate.startswith("max_")
             else:
                 passed = found >= threshold if gate.startswith("min_") else found <= threshold
-                note = TOO_FEW if interval and interval[0] < threshold < interval[1] else None
+            one = figures.evaluated.get(attribute or "")
+            if gate in OF_LABELLED_ROWS and one and one.unknown_rows:
+                notes.append(f"{one.unknown_rows} of {one.truth_rows} truth values fit no label and are left out")
+                if (one.truth_rows - one.unknown_rows) / one.truth_rows < min_truth_in_labels:
+                    passed = False
+                    notes.append(f"expected at least {_as_percentage(min_truth_in_labels)} to fit one (min_truth_in_labels)")
+            if interval and found is not None and interval[0] < threshold < interval[1]:
+                notes.append(TOO_FEW)
             result = GateResult(
                 gate=gate,
                 attribute=attribute,
@@ -105,7 +115,7 @@ def judge(thresholds: Mapping[str, float], figures: Figures) -> list[GateResult]
                 rows=rows,
                 interval=interval,
                 passed=passed,
-                note=note,
+                note="; ".join(notes) or None,
             )
             results.append(result)
     return results
@@ -212,7 +222,7 @@ def gate_thresholds(settings: GateSettings, attributes: Sequence[Attribute], row
     max_errors becomes a number of rows and takes the place of max_error_rate. Raises UsageError for a max_errors that is
     neither a number nor a percentage, ConfigError for a gate that these attributes can never reach.
     """
-    gates: dict[str, float] = settings.model_dump(exclude_none=True, exclude={"max_errors"})
+    gates: dict[str, float] = settings.model_dump(exclude_none=True, exclude={"max_errors", "min_truth_in_labels"})
     hopeless = [gate for gate in NEED_TRUTH if gate in gates]
     if hopeless and not any(attribute.truth_column for attribute in attributes):
         raise ConfigError(

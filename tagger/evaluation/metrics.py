@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
+from tagger.catalog.truth import TruthReader, to_text
 from tagger.core.tables import plain_table
-from tagger.core.text import one_line, to_json
+from tagger.core.text import listed, one_line, to_json
 from tagger.evaluation.label_sets import SetCount, SetEvaluation
 
 MAX_MATRIX = 15  # labels of a confusion matrix that still fits a terminal
-UNKNOWN_KEPT, UNKNOWN_SHOWN = 1000, 10  # different truth values that are no label: in the summary, in the text
 CONFUSIONS_SHOWN = 10
 
 
@@ -28,15 +28,17 @@ class AttributeEvaluation:
 
     confusion_matrix[i][j]: rows with truth labels[i] that were tagged labels[j]. per_class: label -> precision, recall, f1,
     support. by_source: who decided -> labelled_rows, accuracy. The averages are over the labels that occur, as truth or as
-    tag; they are None where labelled_rows is 0. error_rows: labelled rows whose image could not be tagged. unknown_rows: rows
-    whose truth value is no label; unknown_truth: these values -> rows, for up to UNKNOWN_KEPT of them. sets: None where the
-    attribute has no prediction sets, or no row is labelled.
+    tag; they are None where labelled_rows is 0. error_rows: labelled rows whose image could not be tagged. folded_rows: labelled
+    rows, with an error or without, whose truth value is a label but for case, space or Unicode form. unknown_rows: rows whose
+    truth value is no label; unknown_truth: these values -> rows, for up to VALUES_KEPT of them. sets: None where the attribute
+    has no prediction sets, or no row is labelled.
     """
 
     truth_column: str
     labels: tuple[str, ...]
     labelled_rows: int
     error_rows: int
+    folded_rows: int
     unknown_rows: int
     unknown_truth: dict[str, int]
     accuracy: float | None
@@ -46,6 +48,11 @@ class AttributeEvaluation:
     confusion_matrix: list[list[int]]
     by_source: dict[str, dict[str, float]]
     sets: SetEvaluation | None
+
+    @property
+    def truth_rows(self) -> int:
+        """Rows with a truth value, whether it is a label or not."""
+        return self.labelled_rows + self.error_rows + self.unknown_rows
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,12 @@ class _Count:
     labels: tuple[str, ...]
     matrix: NDArray[np.int64]
     errors: int = 0
-    unknown_rows: int = 0
-    unknown: Counter[str] = field(default_factory=Counter)
     by_source: Counter[tuple[str, bool]] = field(default_factory=Counter)  # with whether its label is correct
     sets: SetCount | None = None
+    reader: TruthReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = TruthReader(self.labels)
 
 
 class Evaluator:
@@ -99,8 +108,7 @@ class Evaluator:
         """Add rows of a result: their truth, `<attribute>_label`, `<attribute>_source` and perhaps `<attribute>_set` columns."""
         for name, count in self._counts.items():
             labels = pa.array(count.labels, pa.string())
-            truth = pc.cast(table[count.truth_column], pa.string())
-            target = pc.index_in(truth, labels)
+            target = count.reader.read(to_text(table[count.truth_column], table.schema, count.truth_column))
             found = pc.index_in(table[f"{name}_label"], labels)
             known = pc.is_valid(target)
             tagged = pc.and_(known, pc.is_valid(found))
@@ -114,11 +122,11 @@ class Evaluator:
                 if count.sets is not None:
                     count.sets.update(table[f"{name}_set"].filter(tagged), labels.take(target.filter(tagged)))
             count.errors += pc.sum(pc.and_not(known, tagged)).as_py() or 0
-            unknown = truth.filter(pc.and_(pc.is_valid(truth), pc.invert(known)))
-            count.unknown_rows += len(unknown)
-            for item in unknown.value_counts().to_pylist():
-                if item["values"] in count.unknown or len(count.unknown) < UNKNOWN_KEPT:
-                    count.unknown[item["values"]] += item["counts"]
+
+    def log(self) -> None:
+        """Say of which rows the truth value was not a label as it stands."""
+        for name, count in self._counts.items():
+            count.reader.log(name)
 
     def result(self) -> Evaluation:
         return Evaluation({name: _evaluate(count) for name, count in self._counts.items()})
@@ -145,8 +153,9 @@ def _evaluate(count: _Count) -> AttributeEvaluation:
         labels=labels,
         labelled_rows=int(matrix.sum()),
         error_rows=count.errors,
-        unknown_rows=count.unknown_rows,
-        unknown_truth=dict(count.unknown.most_common()),
+        folded_rows=count.reader.folded.rows,
+        unknown_rows=count.reader.unknown.rows,
+        unknown_truth=dict(count.reader.unknown.counts.most_common()),
         accuracy=accuracy,
         macro_f1=macro_f1,
         weighted_f1=weighted_f1,
@@ -177,13 +186,12 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
         lines.append(f"{name}: no row with a truth value in {one_line(evaluation.truth_column)} was tagged, nothing to evaluate")
     if evaluation.error_rows:
         lines.append(f"  labelled rows with errors, not in these figures: {evaluation.error_rows}")
+    if evaluation.folded_rows:
+        lines.append(f"  rows whose truth value matches a label but for case or space: {evaluation.folded_rows}")
     if evaluation.unknown_rows:
-        values = list(evaluation.unknown_truth.items())[:UNKNOWN_SHOWN]
-        shown = ", ".join(f"{rows} {one_line(value)}" for value, rows in values)
-        more = len(evaluation.unknown_truth) - UNKNOWN_SHOWN
         lines.append(
             f"  rows whose truth value is no label, not in these figures: {evaluation.unknown_rows} "
-            f"({shown}{f' and {more} more values' if more > 0 else ''})"
+            f"({listed(evaluation.unknown_truth)})"
         )
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """Models loaded, shards tagged.
 
 job.py              what is to be tagged and how, checked before any model is loaded
+labels.py           which labels: those of the settings, or what the truth column holds
 artifacts.py        what checkpoints and calibrations say of themselves, checked against the settings
 load.py             a job -> the engine that runs it, with its models and caches open
 predictor.py        encoder and heads: pixels -> embeddings, embeddings -> probabilities

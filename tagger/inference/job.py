@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.sandbox import read_elsewhere
-from tagger.catalog.schemas import TRUTH_COLUMNS, is_text
+from tagger.catalog.schemas import is_text
 from tagger.core.errors import ConfigError, UsageError
 from tagger.core.types import ImagePolicy
 from tagger.core.urls import is_object_url
 from tagger.encoders.pinned import commit_of
 from tagger.inference.artifacts import Artifacts, check_artifacts, read_artifacts, read_calibrations, with_review
+from tagger.inference.labels import check_truth_columns, choose_attributes
 from tagger.settings.attributes import Attribute
-from tagger.settings.load import parse_settings
 from tagger.settings.schema import ModelSettings, Settings
 from tagger.tagging.calibration import Calibration
-
-log = logging.getLogger(__name__)
-
-MAX_FOUND_LABELS = 100
-STUDY_LABELS = ("shirt", "dress", "shoes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,62 +123,3 @@ def policy_of(manifest: Manifest, settings: Settings) -> ImagePolicy:
         buckets=images.allow_buckets,
         private_networks=images.allow_private_networks,
     )
-
-
-def choose_attributes(manifest: Manifest, settings: Settings, artifacts: Artifacts) -> tuple[Attribute, ...]:
-    """Return the attributes of the settings, or one made of the labels that were given, or of what the manifest holds."""
-    attributes, labels = settings.attributes, settings.labels
-    if len(attributes) > 1 and labels is not None:
-        names = ", ".join(attribute.name for attribute in attributes)
-        raise UsageError(f"--labels: expected one attribute to give labels to, found {names}; change them in tagger.toml")
-    if attributes and labels is None:
-        return attributes
-    truth = next((column for column in TRUTH_COLUMNS if _is_text_column(manifest, column)), None)
-    if attributes:
-        values: dict[str, Any] = {**attributes[0].model_dump(exclude={"labels"})}
-    else:
-        values = {"name": truth or TRUTH_COLUMNS[0], "truth_column": truth}
-    if labels is None:
-        if artifacts.model is not None:
-            labels, reason = artifacts.model.labels, f"those of {settings.model.name}"
-        else:
-            labels, reason = _found_labels(manifest, truth)
-        log.info("labels: %s (%s); `tagger init` writes a settings file to choose them", ", ".join(labels), reason)
-    return parse_settings({"attribute": [{**values, "labels": list(labels)}]}, where="labels").attributes
-
-
-def _found_labels(manifest: Manifest, truth: str | None) -> tuple[tuple[str, ...], str]:
-    """Return the values of the truth column, sorted, and a word on where they are from."""
-    if truth is None:
-        return STUDY_LABELS, f"the default: the manifest has no column {' or '.join(TRUTH_COLUMNS)}"
-    found: set[str] = set()
-    for part in manifest.column(truth):
-        found.update(value for value in part.unique().to_pylist() if value)
-        if len(found) > MAX_FOUND_LABELS:
-            return STUDY_LABELS, f"the default: column {truth} has more than {MAX_FOUND_LABELS} different values"
-    if len(found) < 2:
-        return STUDY_LABELS, f"the default: column {truth} has fewer than two different values"
-    return tuple(sorted(found)), f"the values of column {truth}"
-
-
-def _is_text_column(manifest: Manifest, column: str) -> bool:
-    return column in manifest.schema.names and is_text(manifest.schema.field(column).type)
-
-
-def check_truth_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:
-    """Require truth columns that exist and can be compared with labels; ConfigError."""
-    for attribute in attributes:
-        truth = attribute.truth_column
-        if truth is None:
-            continue
-        if truth not in manifest.schema.names:
-            raise ConfigError(
-                f'attribute "{attribute.name}": truth_column: expected a column of {manifest.name}, found no {truth} among '
-                f"{', '.join(manifest.schema.names)}; correct it or leave it out"
-            )
-        if not _is_text_column(manifest, truth):
-            kind = manifest.schema.field(truth).type
-            raise ConfigError(
-                f'attribute "{attribute.name}": truth_column {truth}: expected strings to compare with the labels, found '
-                f"{kind}; store the labels' names, or leave it out"
-            )

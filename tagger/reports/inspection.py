@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tagger.catalog.profile import Balance, References
-from tagger.core.text import one_line, to_json
+from tagger.core.text import listed, one_line, to_json
 from tagger.inference.estimate import Estimate
 
 SHOWN = 12  # labels or values that a line lists
@@ -118,8 +118,11 @@ def _question(name: str, question: Question) -> list[str]:
         return [f"{line}; no truth column"]
     lines = [f"{line}; truth in {question.truth_column}: {sum(balance.labels.values()):,} rows, {balance.without:,} without"]
     lines.append(f"  rows of a label: {_listed(balance.labels)}")
+    if balance.folded_rows:
+        values = listed(balance.folded, SHOWN)
+        lines.append(f"  rows whose value matches a label but for case or space: {balance.folded_rows:,} ({values})")
     if balance.other_rows:
-        lines.append(f"  rows whose value is no label: {balance.other_rows:,} ({_listed(balance.others)})")
+        lines.append(f"  rows whose value is no label: {balance.other_rows:,} ({listed(balance.others, SHOWN)})")
     return lines
 
 

@@ -32,7 +32,7 @@ class RunSummary:
     are counted against; those are empty without one, or where its rows cannot be matched.
     """
 
-    schema_version: int = 3
+    schema_version: int = 4
     run_id: str
     started: str
     ended: str | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tagger.core.errors import UsageError
+from tagger.core.files import write_text
+from tagger.core.write_check import require_writable, write_error
 from tagger.settings.schema import FILE_NAME
 
 STARTER = """\
@@ -57,6 +58,7 @@ templates = ["A photo of a {label}."]
 # min_accuracy = 0.9                      # of each attribute with a truth_column
 # min_macro_f1 = 0.85
 # min_labelled_rows = 100
+# min_truth_in_labels = 0.5               # of the truth values; where fewer fit a label, the gates above fail
 # max_error_rate = 0.02                   # of all rows
 # max_errors = "2%"                       # the same as a percentage, or a number of rows; beats max_error_rate
 # max_review_rate = 0.2                   # of the rows without an error
@@ -64,14 +66,12 @@ templates = ["A photo of a {label}."]
 """
 
 
-def write_starter(folder: Path) -> Path:
-    """Write a commented tagger.toml; UsageError if there is one."""
+def write_starter(folder: Path, overwrite: bool = False) -> Path:
+    """Write a commented tagger.toml; UsageError if there is one already, StoppedError where it cannot be written."""
     path = folder / FILE_NAME
+    require_writable(path, str(path), overwrite=overwrite)
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(STARTER)
-    except FileExistsError as error:
-        raise UsageError(f"{path}: expected no file, found one; edit it, or remove it first") from error
+        write_text(path, STARTER)
     except OSError as error:
-        raise UsageError(f"{path}: expected to write it, found: {error.strerror}; choose another folder") from error
+        raise write_error(str(path), error) from error
     return path

@@ -13,12 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from tagger.catalog.manifest import Manifest, image_refs
+from tagger.catalog.truth import TruthReader, read_texts
 from tagger.core.errors import ImageError, ManifestError
 from tagger.core.text import one_line
 from tagger.core.types import BATCH_SIZE, ImageRef, Preprocessing
@@ -91,20 +91,15 @@ class LeftOut:
             log.warning("images that cannot be read are left out: %s", one_line(counts))
 
 
-def truth_of(table: pa.Table, attribute: Attribute) -> NDArray[np.int64]:
-    """Return int64, for each row the index of its true label, -1 where it has none among the attribute's."""
-    found = pc.index_in(pc.cast(table[attribute.truth_column], pa.string()), pa.array(attribute.label_names, pa.string()))
-    return np.asarray(pc.fill_null(found, -1).to_numpy(), np.int64)
-
-
 def read_labelled(manifest: Manifest, attributes: Sequence[Attribute]) -> LabelledRows:
     """Read the truth columns of these attributes, each of which has one, and log how many rows have no label of any."""
     truths = {}
     for attribute in attributes:
-        name = attribute.truth_column
-        assert name is not None
-        parts = (truth_of(pa.table({name: part}), attribute) for part in manifest.column(name))
-        truths[attribute.name] = np.concatenate([np.empty(0, np.int64), *parts])
+        assert attribute.truth_column is not None
+        reader = TruthReader(attribute.label_names)
+        parts = (pc.fill_null(reader.read(texts), -1) for texts in read_texts(manifest, attribute.truth_column))
+        truths[attribute.name] = np.concatenate([np.empty(0, np.int64), *(part.to_numpy() for part in parts)])
+        reader.log(attribute.name)
     labelled = LabelledRows(manifest, truths)
     if lacking := manifest.rows - len(labelled.rows):
         log.info("%d of %d rows have no truth value among the labels and are left out", lacking, manifest.rows)

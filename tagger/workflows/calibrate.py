@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
-from tagger.core.errors import ConfigError, StoppedError
-from tagger.core.files import reason, write_text
+from tagger.core.errors import ConfigError, UsageError
+from tagger.core.files import write_text
+from tagger.core.write_check import require_writable, write_error
 from tagger.images.workers import start_early
 from tagger.inference.artifacts import fallback_rule
 from tagger.inference.job import Job, open_job
@@ -33,6 +34,7 @@ def calibrate(
     *,
     target: Target | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     machine: Machine = Machine(),  # noqa: B008  # frozen
     **overrides: Unpack[Overrides],
 ) -> CalibrationFile:
@@ -42,7 +44,10 @@ def calibrate(
     they do, and none where these rows are too few. So are the thresholds of sets, where an attribute has `prediction_sets`.
     Raises the errors of core/errors.py; ManifestError where an attribute has fewer than two labelled rows.
     """
-    name = str(manifest)
+    name, file = str(manifest), Path(output)
+    require_writable(file, f"--output {file}", overwrite=overwrite)
+    if file.resolve() == Path(name).resolve():
+        raise UsageError(f"--output {file}: expected another file than the manifest, found the manifest itself; correct it")
     settings = load_settings(name, config, **overrides)
     coverages = {one.name: one.prediction_sets for one in settings.attributes}
     plain = tuple(one.uncalibrated() for one in settings.attributes)
@@ -56,11 +61,9 @@ def calibrate(
         calibrations = _fit(name, labelled, coverages, target, seed)
         content = CalibrationFile(manifest=job.manifest.content_hash(), seed=seed, attributes=calibrations)
     try:
-        write_text(Path(output), content.model_dump_json(indent=2) + "\n")
+        write_text(file, content.model_dump_json(indent=2) + "\n")
     except OSError as error:
-        raise StoppedError(
-            f"{output}: expected to write the calibration, found: {reason(error)}; choose another place"
-        ) from error
+        raise write_error(f"--output {file}", error) from error
     return content
 
 

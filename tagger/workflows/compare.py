@@ -21,6 +21,7 @@ from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
 from tagger.core.errors import ConfigError, StoppedError, UsageError
 from tagger.core.files import reason, write_bytes, write_text
+from tagger.core.write_check import require_writable_folder
 from tagger.images.workers import choose_workers, start_early
 from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.load import load_settings
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERSIONS = ("tagger", "torch", "torchvision", "transformers")
-TABLE, PREDICTIONS, CONFUSION, SAMPLES, CURVES = (
+FILES = TABLE, PREDICTIONS, CONFUSION, SAMPLES, CURVES = (
     "comparison.json",
     "predictions.parquet",
     "confusion.png",
@@ -68,7 +69,9 @@ def compare(
     errors of core/errors.py; ManifestError where a label has too few rows that are not nearly the same picture.
     """
     folder = Path(output)
-    _check_output(folder, overwrite)
+    if find_spec("matplotlib") is None:
+        raise ConfigError("tagger compare: expected matplotlib, which draws, found none; pip install 'tagger[compare]'")
+    require_writable_folder(folder, f"--output {folder}", FILES, overwrite=overwrite)
     names = [str(manifest), *([str(study.test_manifest)] if study.test_manifest is not None else [])]
     settings = model_alone(load_settings(names[0], config, **overrides))
     if _needs_clip(study) and settings.model.is_resnet18:
@@ -106,15 +109,6 @@ def compare(
 
 def _needs_clip(study: Study) -> bool:
     return set(study.systems) != {"resnet18"}
-
-
-def _check_output(folder: Path, overwrite: bool) -> None:
-    if find_spec("matplotlib") is None:
-        raise ConfigError("tagger compare: expected matplotlib, which draws, found none; pip install 'tagger[compare]'")
-    if (folder / TABLE).exists() and not overwrite:
-        raise UsageError(f"--output {folder}: expected no comparison, found one; choose another folder, or use --overwrite")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder}: expected a folder, or nothing, found a file; choose another name")
 
 
 def _read_sides(

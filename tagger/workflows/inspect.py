@@ -15,9 +15,9 @@ from tagger.catalog.profile import read_balance, read_references
 from tagger.catalog.schemas import require_no_tags
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError, ModelError
-from tagger.core.text import one_line, without_secrets
+from tagger.core.text import listed, one_line, without_secrets
 from tagger.core.types import ImageRef
-from tagger.evaluation.gates import gate_thresholds
+from tagger.evaluation.gates import OF_LABELLED_ROWS, gate_thresholds
 from tagger.images.workers import choose_workers, fit_shared_memory, start_early
 from tagger.inference.job import Job, open_job
 from tagger.reports.inspection import Inspection, Question, Sample
@@ -222,7 +222,7 @@ def _estimate(
 
 
 def _warnings(job: Job, questions: Mapping[str, Question], nulls: int, sample: Sample, missing: str | None) -> list[str]:
-    found, rows = [], job.manifest.rows
+    found, rows, gates = [], job.manifest.rows, job.settings.gates
     if not rows:
         found.append("no rows; the results will be empty")
     if nulls:
@@ -234,10 +234,18 @@ def _warnings(job: Job, questions: Mapping[str, Question], nulls: int, sample: S
     for name, question in questions.items():
         balance = question.balance
         if balance and not any(balance.labels.values()):
-            values = f", but {', '.join(list(balance.others)[:3])}" if balance.others else ""
+            values = f", but {listed(balance.others, 3)}" if balance.others else ""
             found.append(f'attribute "{name}": truth_column {question.truth_column} holds none of the labels{values}')
         elif balance and (lacking := [label for label, count in balance.labels.items() if not count]):
             found.append(f'attribute "{name}": no row of {", ".join(lacking)} in {question.truth_column}: not evaluated')
+        if balance and balance.other_rows and any(getattr(gates, gate) is not None for gate in OF_LABELLED_ROWS):
+            fitting = sum(balance.labels.values())
+            every = fitting + balance.other_rows
+            if fitting / every < gates.min_truth_in_labels:
+                found.append(
+                    f'attribute "{name}": {balance.other_rows:,} of {every:,} truth values fit no label: gates on accuracy and '
+                    "macro F1 will fail; see [gates] min_truth_in_labels"
+                )
     return [*found, *([missing] if missing else [])]
 
 

@@ -78,7 +78,7 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Lab
             evaluation=evaluation,
             changed=previous if isinstance(previous, str) else previous.counts,
         )
-        gates = judge(plan.gates, figures)
+        gates = judge(plan.gates, figures, plan.job.settings.gates.min_truth_in_labels)
         return all(gate.passed for gate in gates)
 
     for table in results.publish(shards, accept):
@@ -87,6 +87,7 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Lab
         if not isinstance(previous, str):
             previous.update(table)
         counts.update(status_counts(table))
+    evaluator.log()
     aside = aside_of(plan.output) if plan.url is None else aside_url(plan.url)
     return Outcome(
         published=results.published,

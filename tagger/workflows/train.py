@@ -20,6 +20,7 @@ from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes
+from tagger.core.write_check import require_writable
 from tagger.encoders.resnet18_checkpoint import METADATA_KEY, ResNet18Description
 from tagger.images.workers import choose_workers, start_early
 from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
@@ -56,8 +57,8 @@ def train_resnet18(
     name, file = str(manifest), Path(output)
     if file.suffix != RESNET18_SUFFIX:
         raise UsageError(f"--output {file}: expected a name that ends with {RESNET18_SUFFIX}, found another; correct it")
-    if file.exists() and not overwrite:
-        raise UsageError(f"--output {file}: expected no file, found one; remove it, or use --overwrite")
+    require_writable(file, f"--output {file}", overwrite=overwrite)
+    require_writable(state := file.with_name(file.name + ".partial"), f"--output {file}.partial", overwrite=True)
     settings = model_alone(load_settings(name, config, **overrides))
     if recipe.ensemble and settings.model.is_resnet18:
         raise UsageError(f"--ensemble: expected a CLIP to be averaged with, found {settings.model.name}; name one with --model")
@@ -80,7 +81,6 @@ def train_resnet18(
             with tqdm(unit="image", desc="reading", disable=quiet) as bar:
                 examples, clip = _read_examples(job, recipe, machine, Path(folder), partial(_advance, bar))
             _warn_of_lonely(chosen, examples.truth)
-            state = file.with_name(file.name + ".partial")
             with tqdm(total=recipe.epochs * len(examples.truth), unit="image", desc="training", disable=quiet) as bar:
                 weights, metrics = train(
                     examples.pixels[RESNET18],

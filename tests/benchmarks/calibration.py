@@ -53,7 +53,7 @@ def main() -> None:
         for precision in options.precisions:
             found = []
             for seed in range(options.splits):
-                wish = {"target": tagger.Target(precision=precision), "seed": seed, "model": CATALOG / "model"}
+                wish = {"target": tagger.Target(precision=precision), "seed": seed, "overwrite": True, "model": CATALOG / "model"}
                 content = tagger.calibrate(folder / "manifest.parquet", folder / "calibration.json", config, **wish)
                 found.append(content.attributes["category"])
             sources = [one.sources["clip"] for one in found]

@@ -54,7 +54,14 @@ def test_embedded_images_are_no_paths():
 
 def test_a_balance_has_every_row_once(tmp_path: Path):
     path = tmp_path / "manifest.parquet"
-    kinds = pa.array(["dress", "hat", None, "dress", "", "hat", "bag"]).dictionary_encode()
-    pq.write_table(pa.table({"image": ["a"] * 7, "kind": kinds}), path)
+    kinds = pa.array(["dress", "hat", None, "Dress ", "", "hat", "bag", "DRESS"]).dictionary_encode()
+    pq.write_table(pa.table({"image": ["a"] * 8, "kind": kinds}), path)
     found = read_balance(open_manifest(str(path)), "kind", ["shirt", "dress"])
-    assert found == Balance(labels={"shirt": 0, "dress": 2}, without=1, other_rows=4, others={"hat": 2, "": 1, "bag": 1})
+    assert found == Balance(
+        labels={"shirt": 0, "dress": 3},
+        without=2,
+        folded_rows=2,
+        folded={"Dress ": 1, "DRESS": 1},
+        other_rows=3,
+        others={"hat": 2, "bag": 1},
+    )

@@ -121,7 +121,7 @@ def test_without_labels_the_first_line_says_which_and_where_from(small_clip, pic
     manifest = write_manifest(["0000.png"] * 3, category=["hat", "bag", "hat"])
     done = tagger("run", manifest, "--model", small_clip, "--image-root", pictures)
     assert done.stderr.splitlines()[0] == (
-        "tagger: labels: bag, hat (the values of column category); `tagger init` writes a settings file to choose them"
+        'tagger: labels: "bag", "hat" (the values of column category); `tagger init` writes a settings file to choose them'
     )
 
 
@@ -141,6 +141,7 @@ def test_init_writes_settings_that_run_accepts(small_clip, pictures, write_manif
     manifest = write_manifest(["0000.png"])
     assert tagger("init", tmp_path).stdout == f"{tmp_path / 'tagger.toml'}\n"
     assert tagger("init", tmp_path).returncode == 2
+    assert tagger("init", tmp_path, "--overwrite").returncode == 0
     done = tagger("run", manifest, "--model", small_clip, "--image-root", pictures)
     assert (done.returncode, done.stderr) == (0, f"tagger: settings: {tmp_path / 'tagger.toml'}\n")
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import tagger
 from tagger.cli.main import main
 from tagger.core.errors import ConfigError, ImageError, ManifestError
-from tagger.core.text import one_line, printable, to_json, without_secrets
+from tagger.core.text import folded, listed, one_line, printable, to_json, without_secrets
 from tagger.evaluation.metrics import Evaluator
 
 HOSTILE = "a\ntagger: all is well\r\x1b[2J\x1b]0;title\x07\x9b31m\u202egnp.\u2066\u2028\0\x7f"
@@ -167,3 +167,28 @@ def test_a_manifest_whose_name_is_no_utf_8_is_refused_in_one_line(tmp_path, caps
     with pytest.raises(SystemExit, match="65"):
         main()
     assert capsys.readouterr().err.startswith(f"tagger: {tmp_path}/m\\udcff.parquet: expected a readable Parquet file, found")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Größe L", "GRÖSSE L", "gro\u0308ße\u00a0l", " größe\tL\r\n", "\ufeffGröße\u200b \u3000L", "größe Ⓛ", "Größe  L"],
+)
+def test_case_space_and_unicode_form_are_folded_away(text: str):
+    assert folded(text) == "grösse l"
+
+
+@pytest.mark.parametrize(("one", "other"), [("t-shirt", "tshirt"), ("t shirt", "tshirt"), ("größe", "grosse"), ("men", "women")])
+def test_other_letters_are_other_texts(one: str, other: str):
+    assert folded(one) != folded(other)
+
+
+@given(ANY_TEXT)
+def test_folding_is_done_once_and_for_all(text: str):
+    found = folded(text)
+    assert folded(found) == found
+    assert folded(unicodedata.normalize("NFD", text)) == folded(unicodedata.normalize("NFC", text)) == found
+
+
+def test_values_are_listed_in_quotes_with_their_numbers():
+    assert listed({"a ": 1200, "b": 2, "c\n": 1}, 2) == '1,200 "a ", 2 "b" and 1 more values'
+    assert listed({"c\n": 1}) == '1 "c\\n"'

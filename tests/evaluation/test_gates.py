@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,14 +17,16 @@ from tagger.settings.schema import GateSettings
 NO_EARLIER = "there is no earlier result to compare with"
 
 
-def judged(gate: str, wanted: float, matrix: list[list[int]] | None = None, **figures: object) -> GateResult:
-    """The one result of one gate; `matrix` is the confusion matrix of the attribute "kind"."""
+def judged(gate: str, wanted: float, matrix: list[list[int]] | None = None, unknown: int = 0, **figures: object) -> GateResult:
+    """The one result of one gate, of an attribute with this confusion matrix and rows whose truth is no label."""
     evaluation = None
     if matrix is not None:
         labels = tuple(f"label {number}" for number in range(len(matrix)))
-        evaluation = Evaluation({"kind": _evaluate(_Count("truth", labels, np.array(matrix)))})
+        count = _Count("truth", labels, np.array(matrix))
+        count.reader.read(pa.array(["hat"] * unknown, pa.string()))
+        evaluation = Evaluation({"kind": _evaluate(count)})
     known = {"rows": 1000, "errors": 0, "review": 0, "evaluation": evaluation, "changed": NO_EARLIER, **figures}
-    (result,) = judge({gate: wanted}, Figures(**known))
+    (result,) = judge({gate: wanted}, Figures(**known), min_truth_in_labels=0.5)
     return result
 
 
@@ -51,6 +54,35 @@ def judged(gate: str, wanted: float, matrix: list[list[int]] | None = None, **fi
             judged("min_accuracy", 0.0, [[0, 0], [0, 0]]),
             False,
             "gate min_accuracy, kind: expected at least 0%, found nothing to judge; no row with ground truth was tagged",
+        ),
+        (
+            judged("min_accuracy", 0.0, [[0, 0], [0, 0]], unknown=5),
+            False,
+            "gate min_accuracy, kind: expected at least 0%, found nothing to judge; no row with ground truth was tagged; 5 of 5 "
+            "truth values fit no label and are left out; expected at least 50% to fit one (min_truth_in_labels)",
+        ),
+        (
+            judged("min_accuracy", 0.5, [[90, 10], [0, 100]], unknown=200),
+            True,
+            "gate min_accuracy, kind: expected at least 50%, found 95% on 200 rows; 200 of 400 truth values fit no label and are "
+            "left out",
+        ),
+        (
+            judged("min_macro_f1", 0.9, [[100, 0], [0, 100]], unknown=201),
+            False,
+            "gate min_macro_f1, kind: expected at least 0.9, found 1 on 200 rows; 201 of 401 truth values fit no label and are "
+            "left out; expected at least 50% to fit one (min_truth_in_labels)",
+        ),
+        (
+            judged("min_accuracy", 0.95, [[90, 10], [0, 100]], unknown=1),
+            True,
+            "gate min_accuracy, kind: expected at least 95%, found 95% on 200 rows; 1 of 201 truth values fit no label and are "
+            "left out; rests on too few rows to tell (95 % interval 91.04% to 97.26%)",
+        ),
+        (
+            judged("min_labelled_rows", 3, [[2, 0], [0, 1]], unknown=100),
+            True,
+            "gate min_labelled_rows, kind: expected at least 3, found 3 on 1000 rows",
         ),
         (
             judged("min_labelled_rows", 3, [[2, 0], [0, 1]]),
@@ -107,7 +139,7 @@ def test_a_gate_says_what_was_wanted_and_found_and_whether_the_rows_tell(result:
 
 
 def test_every_gate_that_can_be_set_has_a_measure_of_its_own():
-    assert GATES.keys() == {*GateSettings.model_fields, "max_errors"}
+    assert GATES.keys() == GateSettings.model_fields.keys() - {"min_truth_in_labels"}
     assert len({gate.measure for gate in GATES.values()}) == len(GATES)
 
 

@@ -69,7 +69,7 @@ def test_the_text_is_a_small_table():
         "  bag    0  0  0  2\n"
         "  shoes  0  0  1  3\n"
         "  labelled rows with errors, not in these figures: 1\n"
-        "  rows whose truth value is no label, not in these figures: 3 (2 gown, 1 cape)"
+        '  rows whose truth value is no label, not in these figures: 3 (2 "gown", 1 "cape")'
     )
 
 
@@ -98,7 +98,7 @@ def test_labels_and_values_that_differ_only_in_their_secrets_keep_their_rows():
     text = evaluation.to_text()
     assert text.count("  https://shop/hat?…      1.000   1.000  1.000        1\n") == 3
     assert "  https://shop/hat?…  0  0  1  3\n" in text
-    assert "not in these figures: 2 (1 s3://b?…, 1 s3://b?…)" in text
+    assert 'not in these figures: 2 (1 "s3://b?…", 1 "s3://b?…")' in text
     as_json = json.loads(evaluation.to_json())["kind"]
     assert (len(as_json["per_class"]), as_json["unknown_truth"]) == (3, {"s3://b?…": 1, "s3://b?… (2)": 1})
 

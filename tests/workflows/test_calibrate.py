@@ -50,7 +50,7 @@ def tag(labelled: Path, tmp_path: Path, calibration: Path | None, **sections: An
 def calibrate(labelled: Path, tmp_path: Path, **options: Any) -> tuple[Path, Calibration]:
     path = tmp_path / "calibration.json"
     config = {**CONFIG, **options.pop("sections", {})}
-    content = tagger.calibrate(labelled, path, config, **keywords(**{"model": MODEL, "workers": 0, **options}))
+    content = tagger.calibrate(labelled, path, config, overwrite=True, **keywords(**{"model": MODEL, "workers": 0, **options}))
     return path, content.attributes["category"]
 
 

@@ -53,7 +53,7 @@ def test_the_command_prints_it_and_as_json(small_clip, pictures, write_manifest)
     assert "images in image_path: 3 paths, 1 row without" in lines
     assert "category: 2 labels, 2 prompts; truth in category: 2 rows, 1 without" in lines
     assert "  rows of a label: 0 shirt, 2 dress" in lines
-    assert "  rows whose value is no label: 1 (1 hat)" in lines
+    assert '  rows whose value is no label: 1 (1 "hat")' in lines
     assert "  2 missing, the first: row 2: no file none.png" in lines
     assert "warning: 2 of 4 drawn images cannot be read; of all, about 50% will be errors" in lines
     assert 'warning: attribute "category": no row of shirt in category: not evaluated' in lines
@@ -75,7 +75,7 @@ def test_no_weight_is_read(small_clip, pictures, write_manifest, tmp_path):
 def test_a_truth_column_without_labels_is_a_warning(small_clip, pictures, write_manifest):
     manifest = write_manifest(["0000.png"] * 2, category=["1", "2"])
     found = tagger.inspect(manifest, model=small_clip, image_root=pictures, labels=LABELS)
-    assert found.warnings == ('attribute "category": truth_column category holds none of the labels, but 1, 2',)
+    assert found.warnings == ('attribute "category": truth_column category holds none of the labels, but 1 "1", 1 "2"',)
 
 
 def test_a_manifest_without_rows_is_a_warning(small_clip, write_manifest):
