@@ -23,7 +23,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tagger.catalog.manifest import Shard, unreadable
+from tagger.catalog.manifest import Shard
+from tagger.catalog.manifest_files import unreadable
 from tagger.catalog.schemas import is_text, tagger_metadata
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError, StoppedError
