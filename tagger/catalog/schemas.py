@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,32 +15,36 @@ TRUTH_COLUMNS = ("category", "label")
 METADATA_KEY = b"tagger"
 
 TOP_TYPE = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("confidence", pa.float32())]))
+SET_TYPE = pa.list_(pa.string())
 
 
-def tag_fields(attributes: Sequence[str]) -> list[pa.Field]:
-    """Return the columns that a run adds for these attribute names, in order."""
+def tag_fields(attributes: Sequence[str], with_sets: Collection[str] = ()) -> list[pa.Field]:
+    """Return the columns that a run adds for these attribute names, in order. with_sets: those that have prediction sets."""
     fields = []
     for name in attributes:
         fields += [
             pa.field(f"{name}_label", pa.string()),
             pa.field(f"{name}_confidence", pa.float32()),
             pa.field(f"{name}_top", TOP_TYPE),
+            *([pa.field(f"{name}_set", SET_TYPE)] if name in with_sets else []),
             pa.field(f"{name}_source", pa.string()),
         ]
     return [*fields, pa.field("tag_status", pa.string()), pa.field("tag_reason", pa.string())]
 
 
-def result_schema(manifest: pa.Schema, attributes: Sequence[str], metadata: dict[str, Any]) -> pa.Schema:
+def result_schema(
+    manifest: pa.Schema, attributes: Sequence[str], metadata: dict[str, Any], with_sets: Collection[str] = ()
+) -> pa.Schema:
     """Return the manifest's schema, untouched, then the tag columns; `metadata` is kept as JSON under the key "tagger"."""
-    fields = tag_fields(attributes)
+    fields = tag_fields(attributes, with_sets)
     described = {**metadata, "tag_columns": [field.name for field in fields]}
     kept = {**(manifest.metadata or {}), METADATA_KEY: json.dumps(described, ensure_ascii=False).encode()}
     return pa.schema([*manifest, *fields], metadata=kept)
 
 
-def require_no_tags(name: str, manifest: pa.Schema, attributes: Sequence[str]) -> None:
+def require_no_tags(name: str, manifest: pa.Schema, attributes: Sequence[str], with_sets: Collection[str] = ()) -> None:
     """Require a manifest without columns named like those that a run adds; ManifestError."""
-    added = [field.name for field in tag_fields(attributes)]
+    added = [field.name for field in tag_fields(attributes, with_sets)]
     if clash := [column for column in added if column in manifest.names]:
         raise ManifestError(
             f"{name}: expected no columns named like the tags, found {', '.join(clash)}; rename them in the manifest, or rename "
@@ -54,9 +58,11 @@ def tagger_metadata(schema: pa.Schema) -> dict[str, Any]:
         described = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
         attributes, columns = described.get("attributes", []), described.get("tag_columns", [])
         texts = [*columns, *(text for item in attributes for text in (item["name"], item["truth_column"] or "", *item["labels"]))]
+        numbers = [item.get("prediction_sets", 0.0) for item in attributes]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
-    return described if all(isinstance(text, str) for text in texts) else {}
+    understood = all(isinstance(text, str) for text in texts) and all(isinstance(number, float) for number in numbers)
+    return described if understood else {}
 
 
 def is_text(kind: pa.DataType) -> bool:

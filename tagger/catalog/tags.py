@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tagger.catalog.schemas import TOP_TYPE
+from tagger.catalog.schemas import SET_TYPE, TOP_TYPE
 from tagger.core.errors import ImageError
-from tagger.core.types import Decision
+from tagger.core.types import Decision, LabelSets
 
 MAX_REASON = 300  # characters of an error's message that are kept
 
@@ -45,6 +45,7 @@ def tag_columns(
             names.take(pa.array(decision.top[:, 0])).take(where),
             pa.array(decision.confidence[:, 0], pa.float32()).take(where),
             top.take(where),
+            *([_sets(names, decision.sets).take(where)] if decision.sets is not None else []),
             pa.array(decision.source, pa.string()).take(where),
         ]
     reasons: list[str | None] = [None] * rows
@@ -56,6 +57,11 @@ def tag_columns(
     for row, error in errors.items():
         reasons[row], status[row] = str(error)[:MAX_REASON], "error"
     return [*columns, pa.array(status, pa.string()), pa.array(reasons, pa.string())]
+
+
+def _sets(names: pa.Array, sets: LabelSets) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(sets.sizes)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, names.take(pa.array(sets.labels)), type=SET_TYPE)
 
 
 def status_counts(table: pa.Table) -> Counter[str]:

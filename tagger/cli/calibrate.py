@@ -30,8 +30,9 @@ def calibrate(
 ) -> None:  # the others are those of settings/options.py, by the same names
     """Fit temperatures on half of the labelled rows of MANIFEST and judge them on the others.
 
-    The others also choose review_below, or none where they are too few. The rows should be drawn from what is tagged, and be
-    used for nothing else. An attribute takes the file by calibration = "calibration.json".
+    The others also choose review_below, or none where they are too few, and the thresholds of an attribute's prediction_sets. The
+    rows should be drawn from what is tagged, and be used for nothing else. An attribute takes the file by calibration =
+    "calibration.json".
 
     \b
     Example:
@@ -57,6 +58,9 @@ def calibrate(
                 for key, metric in (("ece", "calibration error"), ("log_loss", "log loss"), ("brier", "Brier score"))
             )
             click.echo(f"  {source}: temperature {fitted.temperature:.3f}; {changes}")
+        if sets := calibration.prediction_sets:
+            chosen = "all labels" if sets.threshold is None else f"labels from probability {sets.threshold:.4f} on"
+            click.echo(f"  prediction sets {sets.coverage:g}: {chosen}, {sets.mean_size:.2f} a set on {sets.rows} held-out rows")
         if (review := calibration.review) and calibration.thresholds:
             for label, threshold in calibration.review_below_by_label.items():
                 click.echo(f"  {label}: review_below {threshold:.4f}: {_describe(review.by_label[label])}")
@@ -72,4 +76,5 @@ def _target(precision: float | None, confidence: float, per_label: bool) -> Targ
 
 
 def _describe(found: Accepted) -> str:
-    return f"precision {found.precision:.1%} (lower bound {found.lower_bound:.1%}) on {found.accepted} held-out rows"
+    bound = "" if found.lower_bound is None else f", its tested lower bound {found.lower_bound:.1%}"
+    return f"precision {found.precision:.1%} on the {found.accepted} held-out rows that chose it{bound}"

@@ -8,8 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-import pyarrow as pa
-
 from tagger.core.errors import StoppedError
 
 
@@ -52,7 +50,7 @@ def stopped_by_disk(place: Path | str) -> Iterator[None]:
     """Turn what keeps results from being written to `place` into a StoppedError; only writing belongs into this block."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except OSError as error:
         raise StoppedError(
             f"{place}: expected to write results, found: {reason(error)}; nothing was published; free the disk, or correct the "
             "permissions of its folder, and run again to continue"

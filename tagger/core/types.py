@@ -118,15 +118,28 @@ class ImageBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelSets:
+    """A prediction set for each of N images.
+
+    labels: int64 (M,), indices of the attribute's labels, one set after another, each best first. sizes: int64 (N,), how many
+    labels each set has, at least one.
+    """
+
+    labels: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The decision about N images for one attribute.
 
     top: int64 (N, k), indices of the attribute's labels, best first. confidence: float32 (N, k), their probabilities.
     review: for each image, why a person should look at it, or None. source: str (N,), which system decided about each: "clip",
-    "resnet18" or "hybrid".
+    "resnet18" or "hybrid". sets: where the attribute has `prediction_sets`.
     """
 
     top: NDArray[np.int64]
     confidence: NDArray[np.float32]
     review: tuple[str | None, ...]
     source: NDArray[np.str_]
+    sets: LabelSets | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 
 from tagger.core.tables import plain_table
 from tagger.core.text import one_line, to_json
+from tagger.evaluation.label_sets import SetCount, SetEvaluation
 
 MAX_MATRIX = 15  # labels of a confusion matrix that still fits a terminal
 UNKNOWN_KEPT, UNKNOWN_SHOWN = 1000, 10  # different truth values that are no label: in the summary, in the text
@@ -27,7 +29,8 @@ class AttributeEvaluation:
     confusion_matrix[i][j]: rows with truth labels[i] that were tagged labels[j]. per_class: label -> precision, recall, f1,
     support. by_source: who decided -> labelled_rows, accuracy. The averages are over the labels that occur, as truth or as
     tag; they are None where labelled_rows is 0. error_rows: labelled rows whose image could not be tagged. unknown_rows: rows
-    whose truth value is no label; unknown_truth: these values -> rows, for up to UNKNOWN_KEPT of them.
+    whose truth value is no label; unknown_truth: these values -> rows, for up to UNKNOWN_KEPT of them. sets: None where the
+    attribute has no prediction sets, or no row is labelled.
     """
 
     truth_column: str
@@ -42,6 +45,7 @@ class AttributeEvaluation:
     per_class: dict[str, dict[str, float]]
     confusion_matrix: list[list[int]]
     by_source: dict[str, dict[str, float]]
+    sets: SetEvaluation | None
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,29 @@ class _Count:
     unknown_rows: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
     by_source: Counter[tuple[str, bool]] = field(default_factory=Counter)  # with whether its label is correct
+    sets: SetCount | None = None
 
 
 class Evaluator:
-    """Counts results shard by shard; `attributes` is attribute name -> (truth column, label names)."""
+    """Counts results shard by shard; `attributes` is attribute name -> (truth column, label names).
 
-    def __init__(self, attributes: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    set_coverages: of those with prediction sets, the share of sets that shall hold the right label.
+    """
+
+    def __init__(
+        self,
+        attributes: Mapping[str, tuple[str, Sequence[str]]],
+        set_coverages: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self._counts = {
             name: _Count(truth, tuple(labels), np.zeros((len(labels), len(labels)), np.int64))
             for name, (truth, labels) in attributes.items()
         }
+        for name, coverage in set_coverages.items():
+            self._counts[name].sets = SetCount(coverage)
 
     def update(self, table: pa.Table) -> None:
-        """Add rows of a result: their truth, `<attribute>_label` and `<attribute>_source` columns."""
+        """Add rows of a result: their truth, `<attribute>_label`, `<attribute>_source` and perhaps `<attribute>_set` columns."""
         for name, count in self._counts.items():
             labels = pa.array(count.labels, pa.string())
             truth = pc.cast(table[count.truth_column], pa.string())
@@ -97,6 +111,8 @@ class Evaluator:
                 decided = pa.table({"source": table[f"{name}_source"], "correct": pc.equal(target, found)}).filter(tagged)
                 for item in decided.group_by(["source", "correct"]).aggregate([([], "count_all")]).to_pylist():
                     count.by_source[item["source"], item["correct"]] += item["count_all"]
+                if count.sets is not None:
+                    count.sets.update(table[f"{name}_set"].filter(tagged), labels.take(target.filter(tagged)))
             count.errors += pc.sum(pc.and_not(known, tagged)).as_py() or 0
             unknown = truth.filter(pc.and_(pc.is_valid(truth), pc.invert(known)))
             count.unknown_rows += len(unknown)
@@ -137,6 +153,7 @@ def _evaluate(count: _Count) -> AttributeEvaluation:
         per_class=per_class,
         confusion_matrix=matrix.tolist(),
         by_source={source: _accuracy(count.by_source, source) for source in sorted({source for source, _ in count.by_source})},
+        sets=None if count.sets is None else count.sets.result(),
     )
 
 
@@ -152,6 +169,7 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
             f"{name}: accuracy {evaluation.accuracy:.1%}, macro F1 {evaluation.macro_f1:.3f}, "
             f"weighted F1 {evaluation.weighted_f1:.3f} on {evaluation.labelled_rows} labelled rows",
             *_by_source(evaluation),
+            *([] if evaluation.sets is None else [f"  {evaluation.sets.to_text()}"]),
             _per_class(evaluation),
             *_confusions(evaluation),
         ]

@@ -190,7 +190,9 @@ def _prepare_worker(worker: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limit_address_space(WORKER_MEMORY)
     # Batches travel through files in memory, which the system may refuse; the queue would lose them, and the run would wait.
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(lambda error, batch: os._exit(CANNOT_SEND))
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(  # type: ignore[attr-defined]
+        lambda error, batch: os._exit(CANNOT_SEND)
+    )
 
 
 def _end_with_the_run() -> None:

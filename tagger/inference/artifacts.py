@@ -74,10 +74,14 @@ def _fallback_index(settings: FallbackSettings, fallback: ResNet18Description, a
 
 
 def read_calibrations(settings: Settings, attributes: Sequence[Attribute], artifacts: Artifacts) -> dict[str, Calibration]:
-    """Read the calibrations of the attributes that name one; ConfigError for one of other labels, or of another fallback."""
+    """Read the calibrations of the attributes that name one.
+
+    ConfigError for one of other labels, of another fallback, or without the prediction sets that the attribute asks for.
+    """
     found = {}
     for index, attribute in enumerate(attributes):
         if attribute.calibration is None:
+            _require_sets(attribute, None)
             continue
         calibration = read_calibration(Path(attribute.calibration), attribute.name, attribute.label_names)
         wanted = fallback_rule(settings, artifacts, index)
@@ -87,8 +91,38 @@ def read_calibrations(settings: Settings, attributes: Sequence[Attribute], artif
                 f"{_shown(*wanted)}, found one made with fallback {_shown(calibration.mode, calibration.below)}; run `tagger "
                 "calibrate` again"
             )
+        _require_sets(attribute, calibration)
         found[attribute.name] = calibration
     return found
+
+
+def _require_sets(attribute: Attribute, calibration: Calibration | None) -> None:
+    wanted = attribute.prediction_sets
+    sets = None if calibration is None else calibration.prediction_sets
+    if wanted is None or (sets is not None and sets.coverage == wanted):
+        return
+    where = f'attribute "{attribute.name}": prediction_sets = {wanted:g}'
+    if calibration is None:
+        raise ConfigError(
+            f"{where}: expected a calibration, found none; run `tagger calibrate` with this setting, and name the file that it "
+            'writes: calibration = "calibration.json"'
+        )
+    other = "none" if sets is None else f"those of {sets.coverage:g}"
+    raise ConfigError(
+        f"{where}: expected its sets in calibration {attribute.calibration}, found {other}; run `tagger calibrate` again, with "
+        "this setting"
+    )
+
+
+def set_threshold_of(attribute: Attribute, calibration: Calibration | None, fallback_alone: bool) -> float | None:
+    """Return the probability from which on a label belongs to a prediction set, 0 where all do; None: there are no sets.
+
+    fallback_alone: whether the fallback has taken CLIP's place.
+    """
+    if attribute.prediction_sets is None or calibration is None or calibration.prediction_sets is None:
+        return None
+    sets = calibration.prediction_sets
+    return (sets.fallback_threshold if fallback_alone else sets.threshold) or 0.0
 
 
 def fallback_rule(settings: Settings, artifacts: Artifacts, index: int) -> tuple[Mode, float | None]:
@@ -112,15 +146,27 @@ def with_review(attribute: Attribute, calibration: Calibration | None) -> Attrib
     return attribute.model_copy(update={"labels": labels})
 
 
-def guarantee_of(attribute: Attribute, calibration: Calibration | None) -> dict[str, Any] | None:
-    """Return what the calibration promises of an attribute's rows that need no review, as RunSummary has it.
+def guarantees_of(attribute: Attribute, calibration: Calibration | None, fallback_alone: bool) -> dict[str, dict[str, Any]]:
+    """Return what the calibration promises of an attribute, as RunSummary has it; empty where that is nothing.
 
-    None where it promises nothing, or the attribute has thresholds of its own.
+    There is no precision where the attribute has thresholds of its own, or the fallback, which chose none, decides alone; no
+    sets where too few rows chose them.
     """
-    if calibration is None or calibration.review is None or calibration.thresholds != attribute.thresholds:
-        return None
-    review, per_label = calibration.review, bool(calibration.review_below_by_label)
-    return {"target_precision": review.target, "confidence": review.confidence, "per_label": per_label, "rows": review.rows}
+    found: dict[str, dict[str, Any]] = {}
+    if calibration is None:
+        return found
+    review, sets = calibration.review, calibration.prediction_sets
+    if review is not None and calibration.thresholds == attribute.thresholds and not fallback_alone:
+        per_label = bool(calibration.review_below_by_label)
+        found["precision"] = {
+            "target": review.target,
+            "confidence": review.confidence,
+            "per_label": per_label,
+            "rows": review.rows,
+        }
+    if sets is not None and set_threshold_of(attribute, calibration, fallback_alone):
+        found["sets"] = {"coverage": sets.coverage, "rows": sets.rows}
+    return found
 
 
 def _shown(mode: str, below: float | None) -> str:

@@ -39,6 +39,7 @@ def results_depend_on(
         "model weights": predictor.encoder.fingerprint,
         "model name": f"{job.settings.model.name} {job.settings.model.revision}",
         "calibration": str(predictor.temperatures),
+        "prediction sets": str(predictor.set_thresholds),
         "fallback": hybrid.identity if hybrid else "none",
         "precision of embeddings": str(predictor.dtype),
         "device": predictor.encoder.device.type,
@@ -63,7 +64,11 @@ def embeddings_depend_on(policy: ImagePolicy, predictor: Predictor, decoded_for:
 
 def result_schema_of(job: Job, model: Mapping[str, Any]) -> pa.Schema:
     """Return the manifest's columns and the tags', with how they were made as metadata."""
-    attributes = [{"name": a.name, "labels": a.label_names, "truth_column": a.truth_column} for a in job.attributes]
+    attributes = [
+        {"name": a.name, "labels": a.label_names, "truth_column": a.truth_column}
+        | ({} if a.prediction_sets is None else {"prediction_sets": a.prediction_sets})
+        for a in job.attributes
+    ]
     taxonomy = taxonomy_hash(job.attributes)
     described = {"version": version("tagger"), "model": dict(model), "taxonomy": taxonomy, "attributes": attributes}
-    return result_schema(job.manifest.schema, [a.name for a in job.attributes], described)
+    return result_schema(job.manifest.schema, [a.name for a in job.attributes], described, job.with_sets)

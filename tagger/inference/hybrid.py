@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tagger.core.types import Decision
 from tagger.inference.predictor import Embeddings, Predictor, Probabilities
-from tagger.tagging.decisions import average, decide, more_confident
+from tagger.tagging.decisions import average, more_confident
 
 HYBRID = "hybrid"  # the source of averaged probabilities
 
@@ -34,7 +34,7 @@ class Hybrid:
 
     @property
     def identity(self) -> str:
-        """All that its decisions depend on, beside the first predictor's."""
+        """Name all that the decisions depend on beside the first predictor's weights, as one text."""
         rule = (self._index, self._below, self._weight, self._temperature, self.first.temperatures, self.second.temperatures)
         return f"{self.second.encoder.fingerprint} {rule}"
 
@@ -58,10 +58,7 @@ class Hybrid:
         sources = [np.full(len(embeddings), self.first.encoder.source) for _ in probabilities]
         [of_second] = self.second.probabilities(seconds)
         probabilities[self._index], sources[self._index] = self.join(probabilities[self._index], of_second, shown)
-        return [
-            decide(found, source, attribute.name, attribute.thresholds)
-            for found, source, attribute in zip(probabilities, sources, self.first.attributes, strict=True)
-        ]
+        return self.first.decide_by(probabilities, sources)
 
     def join(
         self, first: Probabilities, second: Probabilities, shown: NDArray[np.bool_]

@@ -45,6 +45,11 @@ class Job:
     def attributes(self) -> tuple[Attribute, ...]:
         return self.settings.attributes
 
+    @property
+    def with_sets(self) -> list[str]:
+        """The names of the attributes that have prediction sets."""
+        return [attribute.name for attribute in self.attributes if attribute.prediction_sets is not None]
+
 
 def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     """Open the manifest, its objects copied to `space`, and check settings and files of other commands against it.
@@ -78,7 +83,7 @@ def pin(model: ModelSettings) -> ModelSettings:
 
 def model_alone(settings: Settings) -> Settings:
     """Return the settings without fallback and calibrations, which do not matter to what is learned from labelled rows."""
-    attributes = tuple(attribute.model_copy(update={"calibration": None}) for attribute in settings.attributes)
+    attributes = tuple(attribute.uncalibrated() for attribute in settings.attributes)
     return settings.model_copy(update={"attributes": attributes, "fallback": None})
 
 

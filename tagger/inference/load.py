@@ -28,6 +28,7 @@ from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_descri
 from tagger.images.decode import decoded_for
 from tagger.images.loader import Reading
 from tagger.images.workers import choose_workers, fit_shared_memory
+from tagger.inference.artifacts import set_threshold_of
 from tagger.inference.embedding_stream import EmbeddingStream
 from tagger.inference.fallback_stream import FallbackStream
 from tagger.inference.fingerprints import embeddings_depend_on, result_schema_of
@@ -85,7 +86,7 @@ def _open(
     keep_freed_memory()
     folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
     draw = partial(draw_images, job.manifest, rows, job.policy)
-    loaded = load_system(job, machine.device, folder, draw)
+    loaded = _with_sets(load_system(job, machine.device, folder, draw), job)
     shutdown.check()
     wanted = {**preprocessings_of(loaded.predictor, loaded.hybrid), **pixels}
     image_bytes = 3 * sum(height * width for height, width in {one.size for one in wanted.values()})
@@ -128,6 +129,14 @@ def _open(
         differ,
     )
     return engine(loaded.reference)
+
+
+def _with_sets(loaded: Loaded, job: Job) -> Loaded:
+    """Return the same with the probabilities from which on labels belong to prediction sets, as the calibrations have them."""
+    alone = job.settings.fallback is not None and loaded.hybrid is None
+    thresholds = [set_threshold_of(one, job.calibrations.get(one.name), alone) for one in job.attributes]
+    reference = loaded.reference and loaded.reference.with_set_thresholds(thresholds)
+    return replace(loaded, predictor=loaded.predictor.with_set_thresholds(thresholds), reference=reference)
 
 
 def choose_device(name: str | None) -> torch.device:

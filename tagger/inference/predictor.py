@@ -33,7 +33,8 @@ Head = Callable[[Tensor], Tensor]  # float32 (N, D) -> float32 (N, K)
 
 
 class Predictor:
-    """An encoder and, for every attribute, a head and a temperature that its logits are divided by.
+    """An encoder and, for every attribute, a head, a temperature that its logits are divided by, and the probability from which
+    on a label belongs to a prediction set (None: there are no sets).
 
     Kernels differ with the shape, in the last bits of fp32. Therefore images are encoded, and embeddings judged, in pieces of
     one shape, the last one padded: an image's tags do not depend on its company, nor on the batch size or on what was known
@@ -50,12 +51,14 @@ class Predictor:
         heads: Sequence[Head],
         *,
         temperatures: Sequence[float] | None = None,
+        set_thresholds: Sequence[float | None] | None = None,
         dtype: np.dtype[Any] | type[np.floating[Any]] = np.float16,
         at_once: int | None = None,
     ) -> None:
         self.encoder, self.attributes = encoder, tuple(attributes)
         self.dtype = np.dtype(dtype)
         self.temperatures = tuple(temperatures or [1.0] * len(self.attributes))
+        self.set_thresholds = tuple(set_thresholds or [None] * len(self.attributes))
         self.at_once = at_once or ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
         self._wanted, self._heads = self.at_once, tuple(heads)
 
@@ -67,6 +70,10 @@ class Predictor:
         """Return the same with other temperatures, one an attribute."""
         return self._replace(temperatures=temperatures)
 
+    def with_set_thresholds(self, thresholds: Sequence[float | None]) -> Predictor:
+        """Return the same with other thresholds of prediction sets, one an attribute."""
+        return self._replace(set_thresholds=thresholds)
+
     def encoding_at_once(self, images: int) -> Predictor:
         """Return the same with pieces of so many images."""
         return self._replace(at_once=images)
@@ -77,6 +84,7 @@ class Predictor:
             "attributes": self.attributes,
             "heads": self._heads,
             "temperatures": self.temperatures,
+            "set_thresholds": self.set_thresholds,
             "dtype": self.dtype,
             "at_once": self._wanted,
         }
@@ -142,10 +150,16 @@ class Predictor:
 
     def decide(self, embeddings: Embeddings) -> list[Decision]:
         """Return one Decision an attribute about embeddings (N, D)."""
-        sources = np.full(len(embeddings), self.encoder.source)
+        probabilities = self.probabilities(embeddings)
+        return self.decide_by(probabilities, [np.full(len(embeddings), self.encoder.source)] * len(probabilities))
+
+    def decide_by(self, probabilities: Sequence[Probabilities], sources: Sequence[NDArray[np.str_]]) -> list[Decision]:
+        """Return one Decision an attribute, by its probabilities and by whose they are, str (N,)."""
         return [
-            decide(probabilities, sources, attribute.name, attribute.thresholds)
-            for probabilities, attribute in zip(self.probabilities(embeddings), self.attributes, strict=True)
+            decide(found, source, attribute.name, attribute.thresholds, set_threshold)
+            for found, source, attribute, set_threshold in zip(
+                probabilities, sources, self.attributes, self.set_thresholds, strict=True
+            )
         ]
 
     def _encode_piece(self, pixels: Tensor) -> Tensor:

@@ -24,10 +24,10 @@ class RunSummary:
 
     output: where the results are, at the place that was asked for if they are `published`, else aside; a URL on an object
     store. exit_code: 0, or 3 where one of the `gates` failed. errors: code -> rows. confidence: attribute -> "calibrated" or
-    "uncalibrated". guarantees: attribute -> the precision that its calibration promises of rows that need no review, the
-    confidence of that, whether each label has it, and the number of labelled rows that it rests on; of those attributes
-    whose calibration promises one, unless their settings have thresholds of their own. encoded_images, fallback_images: images
-    that went through the encoder, and through the fallback's. busy: stage -> the share of its time in which it was at work.
+    "uncalibrated". guarantees: attribute -> what its calibration promises, and the number of labelled rows that this rests on.
+    precision: of rows that need no review, with which confidence, and whether of each label, unless the settings have thresholds
+    of their own; sets: the share of them that hold the right label. encoded_images, fallback_images: images that went through
+    the encoder, and through the fallback's. busy: stage -> the share of its time in which it was at work.
     evaluation: None where no attribute has a truth column. previous: the earlier result that `changed_labels` (by attribute)
     are counted against; those are empty without one, or where its rows cannot be matched.
     """
@@ -46,7 +46,7 @@ class RunSummary:
     review: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     confidence: dict[str, str] = field(default_factory=dict)
-    guarantees: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    guarantees: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     encoded_images: int = 0
     fallback_images: int = 0
     images_per_second: float = 0.0
@@ -77,9 +77,13 @@ class RunSummary:
         if uncalibrated := [name for name, kind in self.confidence.items() if kind == "uncalibrated"]:
             counts += f"\nconfidence: uncalibrated ({', '.join(uncalibrated)}); see `tagger calibrate`"
         for name, one in self.guarantees.items():
-            of_each = ", each label's" if one["per_label"] else ""
-            counts += f"\nprecision of {name} where it needs no review{of_each}: {one['target_precision']:g} or more, "
-            counts += f"with confidence {one['confidence']:g}"
+            if precision := one.get("precision"):
+                of_each = ", each label's" if precision["per_label"] else ""
+                counts += f"\nprecision of {name} where it needs no review{of_each}: {precision['target']:g} or more, "
+                counts += f"with confidence {precision['confidence']:g}"
+            if sets := one.get("sets"):
+                counts += f"\nsets of {name} that hold the right label: {sets['coverage']:g}, on average over calibrations "
+                counts += f"on {sets['rows']} rows"
         if self.changed_labels:
             shares = (f"{name} {one.changed} of {one.rows} rows" for name, one in self.changed_labels.items())
             counts += f"\nlabels changed since {one_line(self.previous or '')}: {', '.join(shares)}"

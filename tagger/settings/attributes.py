@@ -24,6 +24,7 @@ class Section(Frozen):
 
 
 Threshold = Annotated[float, Field(ge=0, le=1, strict=False)]
+Coverage = Annotated[float, Field(gt=0, lt=1, strict=False)]
 
 
 class Label(Section):
@@ -45,8 +46,8 @@ class Attribute(Section):
 
     `truth_column` names the manifest column with the right answer, where a row has one. A row whose confidence is under
     `review_below` is tagged all the same and marked for review, with 1 every row is; not given, it is what the calibration
-    chose, if it did, for all labels or for each. `calibration` is a file that `tagger calibrate` wrote, relative to the one
-    that names it.
+    chose, if it did, for all labels or for each. `prediction_sets` is the share of rows whose set of labels shall hold the right
+    one; without it there are no sets. `calibration` is a file that `tagger calibrate` wrote, relative to the one that names it.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -54,6 +55,7 @@ class Attribute(Section):
     templates: tuple[Text, ...] = Field(default=DEFAULT_TEMPLATES, strict=False, min_length=1)
     truth_column: Text | None = None
     review_below: Threshold | None = None
+    prediction_sets: Coverage | None = None
     calibration: RelativePath | None = None
 
     @field_validator("labels")
@@ -82,6 +84,10 @@ class Attribute(Section):
         every = self.review_below or 0.0
         return tuple(every if label.review_below is None else label.review_below for label in self.labels)
 
+    def uncalibrated(self) -> Attribute:
+        """Return the attribute without a calibration and without what takes one."""
+        return self.model_copy(update={"calibration": None, "prediction_sets": None})
+
     def prompts(self, label: Label) -> tuple[str, ...]:
         # replace, not format: a label or a template may hold braces of its own.
         return label.prompts or tuple(template.replace("{label}", label.name) for template in self.templates)
@@ -96,7 +102,10 @@ def taxonomy_hash(attributes: Iterable[Attribute]) -> str:
     """Hash (SHA-256) all that turns an embedding into tags but the calibration: attributes, labels, prompts and thresholds."""
     lines = []
     for attribute in attributes:
-        lines.append(attribute.model_dump_json(exclude={"calibration": True, "labels": {"__all__": {"review_below"}}}))
+        left_out: dict[str, Any] = {"calibration": True, "labels": {"__all__": {"review_below"}}}
+        if attribute.prediction_sets is None:
+            left_out["prediction_sets"] = True
+        lines.append(attribute.model_dump_json(exclude=left_out))
         if any(label.review_below is not None for label in attribute.labels):
             lines.append(str(attribute.thresholds))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

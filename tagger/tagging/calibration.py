@@ -30,7 +30,8 @@ class Accepted(Frozen):
     """Hold what a threshold does to the held-out rows that chose it.
 
     accepted: rows that need no review, 0 where no threshold was found. precision: the share of them that is right.
-    lower_bound: of Clopper and Pearson (1934) for it, at the confidence of its test. Both are None without a row.
+    lower_bound: of Clopper and Pearson (1934) for it, as it was tested; None for thresholds that were tested apart. Both are None
+    without a row.
     """
 
     accepted: int
@@ -50,11 +51,27 @@ class Review(Accepted):
     by_label: dict[str, Accepted]
 
 
+class PredictionSets(Frozen):
+    """Hold the probability from which on a label belongs to an image's set, so that `coverage` of the sets hold the right one.
+
+    threshold: of the probabilities that a run decides by; fallback_threshold: of the fallback's, where it decides alone. Either
+    is None where so few rows cannot promise it, and every set has all labels; the latter also without a fallback. rows: those
+    held out, which chose the thresholds. mean_size: labels of their sets.
+    """
+
+    coverage: float
+    threshold: float | None
+    fallback_threshold: float | None
+    rows: int
+    mean_size: float
+
+
 class Calibration(Frozen):
     """Hold one attribute's calibration. mode, below: those of the fallback, "none" and None without one.
 
     review_below: the threshold of all labels; review_below_by_label: or one for each, a label without goes to review. Neither
-    is there where no threshold keeps the promise, or none was asked for. review: how they were chosen.
+    is there where no threshold keeps the promise, or none was asked for. review: how they were chosen. prediction_sets: None
+    where the settings ask for none.
     """
 
     labels: tuple[str, ...]
@@ -64,6 +81,7 @@ class Calibration(Frozen):
     review_below: float | None
     review_below_by_label: dict[str, float]
     review: Review | None
+    prediction_sets: PredictionSets | None
     risk_coverage: list[dict[str, float]]
     fitted_rows: int
     held_out_rows: int
@@ -80,7 +98,7 @@ class Calibration(Frozen):
 class CalibrationFile(Frozen):
     """Hold what calibration.json does; `manifest` is the SHA-256 of the manifest whose labelled rows it was fitted on."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     manifest: str
     seed: int
     attributes: dict[str, Calibration]

@@ -1,4 +1,4 @@
-"""Probabilities -> decisions: which system made them, the best labels, and whether a person should look."""
+"""Probabilities -> decisions: which system made them, the best labels, the prediction set, whether a person should look."""
 
 from __future__ import annotations
 
@@ -8,23 +8,44 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tagger.core.types import Decision
+from tagger.core.types import Decision, LabelSets
 
 TOP_K = 5
 TINY = float(np.finfo(np.float32).tiny)
 
 
-def decide(probabilities: NDArray[np.float32], source: NDArray[np.str_], name: str, review_below: Sequence[float]) -> Decision:
+def decide(
+    probabilities: NDArray[np.float32],
+    source: NDArray[np.str_],
+    name: str,
+    review_below: Sequence[float],
+    set_threshold: float | None = None,
+) -> Decision:
     """Decide about N images by an attribute's probabilities (N, K): the TOP_K best labels, all K where there are fewer.
 
     source: str (N,), which system each image's probabilities are from. name: the attribute's. review_below: (K,), for each label
-    the confidence below which a person should look at a decision for it; 0: at none, 1: at every one.
+    the confidence below which a person should look at a decision for it; 0: at none, 1: at every one. set_threshold: the
+    probability from which on a label belongs to an image's prediction set; None: there are no sets.
     """
     # A stable sort: labels that tie keep their order.
-    confidence, top = (part[:, :TOP_K] for part in torch.from_numpy(probabilities).sort(dim=1, descending=True, stable=True))
-    below = np.asarray(review_below, np.float64)[top[:, 0].numpy()]
-    review = tuple(_review(name, *row) for row in zip(confidence[:, 0].tolist(), below.tolist(), strict=True))
-    return Decision(top=top.numpy(), confidence=confidence.numpy(), review=review, source=source)
+    ranked, labels = (part.numpy() for part in torch.from_numpy(probabilities).sort(dim=1, descending=True, stable=True))
+    below = np.asarray(review_below, np.float64)[labels[:, 0]]
+    review = tuple(_review(name, *row) for row in zip(ranked[:, 0].tolist(), below.tolist(), strict=True))
+    sets = None
+    if set_threshold is not None:
+        sizes = set_sizes(ranked, set_threshold)
+        sets = LabelSets(labels=labels[np.arange(labels.shape[1]) < sizes[:, None]], sizes=sizes)
+    return Decision(top=labels[:, :TOP_K], confidence=ranked[:, :TOP_K], review=review, source=source, sets=sets)
+
+
+def set_sizes(ranked: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+    """Return int64 (N,), how many of the first labels each prediction set has: those whose probability is the threshold or more.
+
+    ranked: float32 (N, K), each row's probabilities, the highest first. Where none is so high, the set is the first label, so
+    that nobody is shown an empty one; more sets hold the right label for that, never fewer.
+    """
+    sizes: NDArray[np.int64] = np.maximum((ranked >= np.float32(threshold)).sum(1), 1)
+    return sizes
 
 
 def _review(name: str, confidence: float, below: float) -> str | None:

@@ -17,6 +17,7 @@ from tagger.settings.attributes import Attribute, prompts_hash
 from tagger.settings.options import Target
 from tagger.tagging.calibration import Calibration, Source
 from tagger.tagging.decisions import log_probabilities, more_confident
+from tagger.training.prediction_sets import choose_sets
 from tagger.training.review import Thresholds, choose_thresholds
 from tagger.training.split import halve
 from tagger.training.temperature import fit_temperature, softmax
@@ -73,25 +74,32 @@ def fit_calibration(
     target: Target | None,
     seed: int,
 ) -> Calibration:
-    """Fit each source's temperature on one half of the rows, judge it on the other, and choose `review_below` there.
+    """Fit each source's temperature on one half of the rows, judge it on the other, and choose the thresholds there.
 
-    A threshold's guarantee takes rows whose confidences were fixed before, so those that fitted a temperature cannot give it.
-    truth: int64 (N,), indices of the attribute's labels. Raises ManifestError for fewer than two rows.
+    Those of review where there is a target, and those of sets where the attribute has `prediction_sets`. What they promise
+    takes rows whose confidences were fixed before, so those that fitted a temperature cannot give it. truth: int64 (N,),
+    indices of the attribute's labels. Raises ManifestError for fewer than two rows.
     """
     where = f'{manifest}: attribute "{attribute.name}"'
     fitting, held_out = halve(len(truth), seed)
     if not len(fitting):
         raise ManifestError(f"{where}: expected at least two labelled, readable rows, found {len(truth)}; label more")
     fitted = {name: _fit_source(source, truth, fitting, held_out) for name, source in sources.items()}
-    decided = _decide([probabilities for _, probabilities in fitted.values()], rule)
+    calibrated = [probabilities for _, probabilities in fitted.values()]
+    decided = _decide(calibrated, rule)
     names = attribute.label_names
     review = Thresholds() if target is None else choose_thresholds(decided, truth, (fitting, held_out), names, target, where)
+    sets = None
+    if attribute.prediction_sets is not None:
+        by_fallback = calibrated[1][held_out] if len(calibrated) > 1 else None
+        sets = choose_sets(decided[held_out], by_fallback, truth[held_out], attribute.prediction_sets, where)
     return Calibration(
         labels=names,
         mode=rule.mode,
         below=rule.below,
         sources={name: source for name, (source, _) in fitted.items()},
         **review._asdict(),
+        prediction_sets=sets,
         risk_coverage=risk_coverage(decided[held_out], truth[held_out]),
         fitted_rows=len(fitting),
         held_out_rows=len(held_out),

@@ -64,7 +64,7 @@ def choose_thresholds(
             "their rows go to review" if chosen else "no review_below is chosen",
         )
     by_label = {name: _accepted([test], risk) for name, test in tests.items() if target.per_label}
-    whole = _accepted(tests.values(), 1 - target.confidence)
+    whole = _accepted(tests.values(), None if target.per_label else risk)
     review = Review(target=precision, confidence=target.confidence, rows=len(held_out), by_label=by_label, **whole.model_dump())
     return Thresholds(None, chosen, review) if target.per_label else Thresholds(chosen.get(""), {}, review)
 
@@ -79,10 +79,11 @@ def _describe(name: str, test: Tested, precision: float, risk: float, rows: int)
     return f"{prefix}{test.correct} of {test.accepted} ({enough})"
 
 
-def _accepted(tests: Iterable[Tested], risk: float) -> Accepted:
-    """Return what the thresholds that were found accept together."""
+def _accepted(tests: Iterable[Tested], risk: float | None) -> Accepted:
+    """Return what the thresholds that were found accept together; risk: that at which they were tested, if it was together."""
     passed = [test for test in tests if test.threshold is not None]
     rows, right = sum(test.accepted for test in passed), sum(test.correct for test in passed)
     if not rows:
         return Accepted(accepted=0, precision=None, lower_bound=None)
-    return Accepted(accepted=rows, precision=right / rows, lower_bound=lower_bound(rows, right, risk))
+    bound = None if risk is None else lower_bound(rows, right, risk)
+    return Accepted(accepted=rows, precision=right / rows, lower_bound=bound)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
@@ -14,9 +17,13 @@ from tagger.core.files import reason, write_text
 from tagger.images.workers import start_early
 from tagger.inference.artifacts import fallback_rule
 from tagger.inference.job import Job, open_job
+from tagger.settings.attributes import Attribute
 from tagger.settings.load import load_settings
 from tagger.settings.options import Machine, Overrides, Target
 from tagger.tagging.calibration import Calibration, CalibrationFile
+
+if TYPE_CHECKING:
+    from tagger.training.calibration import Rule, Uncalibrated
 
 
 def calibrate(
@@ -32,20 +39,22 @@ def calibrate(
     """Fit a temperature for each attribute and source on half of the labelled rows, judge it on the others, and write it.
 
     target: the precision that the rows which need no review shall have; `review_below` is chosen on the other half so that
-    they do, and none where these rows are too few. Raises the errors of core/errors.py; ManifestError where an attribute has
-    fewer than two labelled rows.
+    they do, and none where these rows are too few. So are the thresholds of sets, where an attribute has `prediction_sets`.
+    Raises the errors of core/errors.py; ManifestError where an attribute has fewer than two labelled rows.
     """
     name = str(manifest)
     settings = load_settings(name, config, **overrides)
-    plain = tuple(one.model_copy(update={"calibration": None}) for one in settings.attributes)
+    coverages = {one.name: one.prediction_sets for one in settings.attributes}
+    plain = tuple(one.uncalibrated() for one in settings.attributes)
     with Workspace() as space:
         job = open_job(name, settings.model_copy(update={"attributes": plain}), space)
         if not any(attribute.truth_column for attribute in job.attributes):
             raise ConfigError(f"{name}: expected an attribute with a truth_column, found none; name the column of right answers")
         if machine.workers != 0:
             start_early()
-        attributes = _calibrate(job, machine, target, seed)
-        content = CalibrationFile(manifest=job.manifest.content_hash(), seed=seed, attributes=attributes)
+        labelled = read_labelled_rows(job, machine)
+        calibrations = _fit(name, labelled, coverages, target, seed)
+        content = CalibrationFile(manifest=job.manifest.content_hash(), seed=seed, attributes=calibrations)
     try:
         write_text(Path(output), content.model_dump_json(indent=2) + "\n")
     except OSError as error:
@@ -55,10 +64,20 @@ def calibrate(
     return content
 
 
-def _calibrate(job: Job, machine: Machine, target: Target | None, seed: int) -> dict[str, Calibration]:
+class Labelled(NamedTuple):
+    """An attribute's labelled rows that can be read: each source's log-probabilities, int64 (N,) truth, and who decides."""
+
+    attribute: Attribute
+    sources: Mapping[str, Uncalibrated]
+    truth: NDArray[np.int64]
+    rule: Rule
+
+
+def read_labelled_rows(job: Job, machine: Machine) -> list[Labelled]:
+    """Embed the labelled rows of a job without calibrations, and return what is fitted for each attribute with a truth column."""
     # torch takes seconds to import: only now that everything else is known to be right.
     from tagger.inference.load import open_engine
-    from tagger.training.calibration import Rule, fit_calibration, sources_of
+    from tagger.training.calibration import Rule, sources_of
     from tagger.training.dataset import embed, read_labelled
 
     labelled = read_labelled(job.manifest, [attribute for attribute in job.attributes if attribute.truth_column])
@@ -70,7 +89,7 @@ def _calibrate(job: Job, machine: Machine, target: Target | None, seed: int) -> 
         firsts, second = predictor.probabilities(examples.embeddings), None
         if hybrid is not None and examples.second_embeddings is not None:
             [second] = hybrid.second.probabilities(examples.second_embeddings)
-    calibrations = {}
+    found = []
     for index, (attribute, first) in enumerate(zip(job.attributes, firsts, strict=True)):
         if attribute.truth_column is None:
             continue
@@ -78,7 +97,20 @@ def _calibrate(job: Job, machine: Machine, target: Target | None, seed: int) -> 
         rows, rule = truth >= 0, Rule(*fallback_rule(job.settings, job.artifacts, index))
         of_fallback = second[rows] if second is not None and rule.mode != "none" else None
         sources = sources_of(predictor, hybrid, attribute, rule, first[rows], of_fallback)
-        calibrations[attribute.name] = fit_calibration(job.manifest.name, attribute, sources, truth[rows], rule, target, seed)
+        found.append(Labelled(attribute, sources, truth[rows], rule))
+    return found
+
+
+def _fit(
+    manifest: str, labelled: Sequence[Labelled], coverages: Mapping[str, float | None], target: Target | None, seed: int
+) -> dict[str, Calibration]:
+    """Return each attribute's calibration. coverages: attribute -> its `prediction_sets`."""
+    from tagger.training.calibration import fit_calibration
+
+    calibrations = {}
+    for one in labelled:
+        attribute = one.attribute.model_copy(update={"prediction_sets": coverages.get(one.attribute.name)})
+        calibrations[attribute.name] = fit_calibration(manifest, attribute, one.sources, one.truth, one.rule, target, seed)
     return calibrations
 
 

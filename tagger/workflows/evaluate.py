@@ -42,8 +42,10 @@ def _evaluate(results: str | Path, copy: Path, attributes: Sequence[str]) -> Eva
             raise UsageError(
                 f"{results}: expected an attribute with a truth column, found none; set truth_column in tagger.toml and tag again"
             )
-        evaluator = Evaluator(chosen)
+        sets = {name: described[name]["prediction_sets"] for name in chosen if "prediction_sets" in described[name]}
+        evaluator = Evaluator(chosen, sets)
         columns = [column for name, (truth, _) in chosen.items() for column in (truth, f"{name}_label", f"{name}_source")]
+        columns += [f"{name}_set" for name in sets]
         for batch in file.iter_batches(rows_per_shard(bytes_per_row([file.metadata])), columns=columns):
             evaluator.update(pa.Table.from_batches([batch]))
     return evaluator.result()

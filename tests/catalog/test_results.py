@@ -16,7 +16,7 @@ from tagger.catalog.results import Results, open_results
 from tagger.catalog.schemas import result_schema, tag_fields
 from tagger.catalog.tags import status_counts, tag_columns
 from tagger.core.errors import ImageError, ManifestError, StoppedError
-from tagger.core.types import Decision
+from tagger.core.types import Decision, LabelSets
 
 SCHEMA = pa.schema([("row", pa.int64())])
 SHARDS = (Shard(0, 0, 10), Shard(1, 10, 20), Shard(2, 20, 25))
@@ -56,6 +56,40 @@ def test_tags_land_on_their_rows():
     assert status_counts(table) == {"tagged": 1, "review": 1, "missing": 1, "corrupt": 1}
 
 
+def test_sets_land_on_their_rows():
+    decision = Decision(
+        top=np.array([[1, 0], [0, 1]]),
+        confidence=np.array([[0.75, 0.25], [0.5, 0.5]], np.float32),
+        review=(None, None),
+        source=np.array(["clip", "clip"]),
+        sets=LabelSets(labels=np.array([1, 0, 1]), sizes=np.array([1, 2])),
+    )
+    errors = {0: ImageError("missing", "no file x"), 3: ImageError("corrupt", "y")}
+    columns = tag_columns(4, np.array([1, 2]), {"kind": (("hat", "bag"), decision)}, errors)
+    table = pa.table(columns, schema=pa.schema(tag_fields(["kind"], ["kind"])))
+    assert table["kind_set"].to_pylist() == [None, ["bag"], ["hat", "bag"], None]
+    assert table["kind_label"].to_pylist() == [None, "bag", "hat", None]
+
+
+def test_results_without_the_sets_that_they_speak_of_are_none(tmp_path: Path):
+    described = {"attributes": [{"name": "kind", "labels": ["hat"], "truth_column": None, "prediction_sets": 0.9}]}
+    schema = result_schema(pa.schema([]), ["kind"], described, ["kind"])
+    pq.write_table(schema.empty_table(), tmp_path / "whole.parquet")
+    open_results(tmp_path / "whole.parquet").close()
+    for change in (
+        lambda table: table.drop_columns(["kind_set"]),
+        lambda table: table.set_column(3, "kind_set", pa.array([], pa.list_(pa.int64()))),
+        lambda table: table.append_column("kind_set", table["kind_set"]),
+    ):
+        pq.write_table(change(schema.empty_table()), tmp_path / "other.parquet")
+        with pytest.raises(ManifestError, match="expected a column kind_set of sets, as its metadata says, found none"):
+            open_results(tmp_path / "other.parquet")
+    described["attributes"][0]["prediction_sets"] = "most"
+    pq.write_table(result_schema(pa.schema([]), ["kind"], described, ["kind"]).empty_table(), tmp_path / "hostile.parquet")
+    with pytest.raises(ManifestError, match="expected results of tagger"):
+        open_results(tmp_path / "hostile.parquet")
+
+
 def results(folder: Path, **job: str) -> Results:
     return Results(folder / "out.parquet", folder, SCHEMA, {"manifest": "a", "weights": "b", **job})
 
@@ -68,6 +102,18 @@ def write_shards(results: Results, shards: Sequence[Shard]) -> None:
 def published(folder: Path) -> list[int]:
     assert sorted(path.name for path in folder.iterdir()) == ["out.parquet"]
     return pq.read_table(folder / "out.parquet")["row"].to_pylist()
+
+
+def test_a_fault_of_the_caller_is_not_taken_for_trouble_with_the_disk(tmp_path: Path):
+    job = results(tmp_path)
+    write_shards(job, SHARDS)
+
+    def accept() -> bool:
+        raise OSError("a fault")
+
+    with pytest.raises(OSError, match="^a fault$"):
+        list(job.publish(SHARDS, accept))
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_nothing_is_published_before_the_last_part_is_joined(tmp_path: Path):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
+from tagger.evaluation.label_sets import SetEvaluation
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluator
 
 LABELS = ("hat", "bag", "shoes")
@@ -70,6 +71,23 @@ def test_the_text_is_a_small_table():
         "  labelled rows with errors, not in these figures: 1\n"
         "  rows whose truth value is no label, not in these figures: 3 (2 gown, 1 cape)"
     )
+
+
+def test_sets_are_judged_on_labelled_rows_shard_by_shard():
+    evaluator = Evaluator({"kind": ("truth", LABELS)}, {"kind": 0.9})
+    truth = ["hat", "bag", "shoes", None, "gown", "hat"]
+    sets = [["hat"], ["hat", "bag"], ["bag", "hat"], ["hat"], ["hat"], None]
+    tags = [None if one is None else one[0] for one in sets]
+    table = tagged({"truth": truth, "kind_label": tags, "kind_set": pa.array(sets, pa.list_(pa.string()))})
+    for start in range(len(table)):
+        evaluator.update(table.slice(start, 1))
+    whole = Evaluator({"kind": ("truth", LABELS)}, {"kind": 0.9})
+    whole.update(pa.concat_tables([table.slice(0, 2), table.slice(2)]))
+    assert whole.result() == evaluator.result()
+    assert whole.result().attributes["kind"].sets == SetEvaluation(target_coverage=0.9, coverage=2 / 3, mean_size=5 / 3)
+    assert "\n  prediction sets: 66.7% hold the right label (0.9 wanted), 1.67 labels on average\n" in whole.result().to_text()
+    assert Evaluator({"kind": ("truth", LABELS)}, {"kind": 0.9}).result().attributes["kind"].sets is None
+    assert evaluate(["hat"], ["hat"]).sets is None
 
 
 def test_labels_and_values_that_differ_only_in_their_secrets_keep_their_rows():

@@ -58,6 +58,31 @@ def test_confidences_are_probabilities_of_the_five_best(logits: list[float]):
     assert logits[decision.top[0, 0]] >= max(logits) - 1e-5
 
 
+def test_a_set_has_the_labels_from_a_probability_on_and_never_none():
+    probabilities = np.array([[0.1, 0.6, 0.3], [0.35, 0.35, 0.3], [0.2, 0.0, 0.8]], np.float32)
+    found = [decide(probabilities, np.array(["clip"] * 3), "kind", [0] * 3, threshold) for threshold in (0.3, 0.7, 0.0)]
+    assert [(one.sets.labels.tolist(), one.sets.sizes.tolist()) for one in found if one.sets] == [
+        ([1, 2, 0, 1, 2, 2], [2, 3, 1]),
+        ([1, 0, 2], [1, 1, 1]),
+        ([1, 2, 0, 0, 1, 2, 2, 0, 1], [3, 3, 3]),
+    ]
+    assert decide(probabilities, np.array(["clip"] * 3), "kind", [0] * 3).sets is None
+
+
+@given(st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=9), st.floats(0, 1), st.floats(0, 1))
+def test_a_set_begins_with_the_tag_is_ranked_and_grows_as_the_threshold_falls(logits: list[float], one: float, other: float):
+    probabilities = torch.tensor([logits]).softmax(1).numpy()
+    low, high = (decide(probabilities, np.array(["clip"]), "kind", [0] * len(logits), x) for x in sorted((one, other)))
+    assert low.sets is not None
+    assert high.sets is not None
+    small, large = high.sets.labels.tolist(), low.sets.labels.tolist()
+    assert large[: len(small)] == small
+    assert small[0] == high.top[0, 0]
+    ranked = sorted(range(len(logits)), key=lambda label: -probabilities[0, label])  # Python's sort keeps the order of ties
+    assert large == ranked[: len(large)]
+    assert low.sets.sizes.tolist() == [len(large)]
+
+
 def test_prompts_of_a_label_replace_the_templates():
     attribute = Attribute(
         name="kind",
@@ -77,6 +102,8 @@ def test_every_change_of_the_taxonomy_changes_its_hash():
         {"review_below": 0.6},
         {"labels": ("hat", "bag", Label(name="shoes", review_below=0.6))},
         {"truth_column": "kind"},
+        {"prediction_sets": 0.9},
+        {"prediction_sets": 0.8},
     ]
     hashes = {taxonomy_hash([Attribute(**{**KIND.model_dump(), **change})]) for change in changes}
     assert len(hashes) == len(changes)

@@ -53,6 +53,7 @@ def test_each_label_has_a_threshold_at_its_part_of_the_risk(caplog: pytest.LogCa
     assert (hat.accepted, hat.precision) == (29, 1.0)
     assert bag == Accepted(accepted=0, precision=None, lower_bound=None)
     assert (chosen.review.accepted, chosen.review.rows) == (29, 57)
+    assert chosen.review.lower_bound is None  # no test was of all labels together
     assert caplog.messages == [
         'm: attribute "kind": precision 0.9 with confidence 0.9: expected at least 29 held-out rows that are all right for each '
         "label, found right ones (and labelled rows like these that would do): bag 27 of 27 (about 123); their rows go to review"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ def test_a_run_divides_by_the_temperature_and_reviews_below_the_threshold(labell
     assert (plain.confidence, calibrated.confidence) == ({"category": "uncalibrated"}, {"category": "calibrated"})
     assert "confidence: uncalibrated (category)" in plain.to_text()
     assert "uncalibrated" not in calibrated.to_text()
-    promised = {"target_precision": 0.9, "confidence": 0.9, "per_label": False, "rows": calibration.held_out_rows}
-    assert (plain.guarantees, calibrated.guarantees) == ({}, {"category": promised})
+    promised = {"target": 0.9, "confidence": 0.9, "per_label": False, "rows": calibration.held_out_rows}
+    assert (plain.guarantees, calibrated.guarantees) == ({}, {"category": {"precision": promised}})
     Draft202012Validator(SCHEMA).validate(json.loads(calibrated.to_json()))
     assert "precision of category where it needs no review: 0.9 or more, with confidence 0.9" in calibrated.to_text()
     own = tag(labelled, tmp_path, path, of_attribute={"review_below": 0.0})
@@ -93,7 +94,7 @@ def test_a_label_without_a_threshold_goes_to_review(labelled: Path, tmp_path: Pa
     assert [row["tag_status"] == "review" for row in rows] == [
         row["category_confidence"] < expected[row["category_label"]] for row in rows
     ]
-    assert summary.guarantees["category"]["per_label"]
+    assert summary.guarantees["category"]["precision"]["per_label"]
     Draft202012Validator(SCHEMA).validate(json.loads(summary.to_json()))
 
 
@@ -103,6 +104,92 @@ def test_rows_that_are_too_few_choose_nothing(labelled: Path, tmp_path: Path, ca
     assert "expected at least 230 held-out rows that are all right, found" in caplog.text
     summary = tag(labelled, tmp_path, path)
     assert (summary.review, summary.guarantees) == (0, {})
+
+
+SETS = {"prediction_sets": 0.95}
+WITH_SETS = {"attribute": [{**ATTRIBUTE, **SETS}]}
+
+
+def test_a_set_has_the_labels_that_are_as_probable_as_the_calibration_wants(labelled: Path, tmp_path: Path):
+    path, calibration = calibrate(labelled, tmp_path, sections=WITH_SETS)
+    sets = calibration.prediction_sets
+    assert sets is not None
+    assert sets.threshold is not None
+    assert (sets.coverage, sets.rows, sets.fallback_threshold) == (0.95, calibration.held_out_rows, None)
+    plain = tag(labelled, tmp_path, path).read()
+    summary = tag(labelled, tmp_path, path, of_attribute=SETS)
+    table = summary.read()
+    assert [name for name in table.column_names if name not in plain.column_names] == ["category_set"]
+    assert table.drop_columns(["category_set"]).equals(plain)
+    for row in table.to_pylist():
+        if row["tag_status"] == "error":
+            assert row["category_set"] is None
+            continue
+        best, *others = [(item["label"], item["confidence"]) for item in row["category_top"]]
+        assert row["category_set"] == [best[0], *(name for name, value in others if value >= sets.threshold)]
+    assert summary.guarantees == {"category": {"sets": {"coverage": 0.95, "rows": sets.rows}}}
+    assert (
+        f"sets of category that hold the right label: 0.95, on average over calibrations on {sets.rows} rows" in summary.to_text()
+    )
+    Draft202012Validator(SCHEMA).validate(json.loads(summary.to_json()))
+    assert summary.evaluation is not None
+    found = summary.evaluation.attributes["category"].sets
+    held = [row["category"] in row["category_set"] for row in table.to_pylist() if row["category_set"]]
+    assert found is not None
+    assert (found.coverage, found.target_coverage) == (sum(held) / len(held), 0.95)
+    assert found == tagger.evaluate(summary.output).attributes["category"].sets
+
+
+def test_sets_are_the_same_bytes_from_the_cache_and_when_error_rows_are_tried_again(labelled: Path, tmp_path: Path):
+    path, _ = calibrate(labelled, tmp_path, sections=WITH_SETS)
+    sections = {"of_attribute": SETS, "cache": {"folder": str(tmp_path / "kept")}}
+    first = tag(labelled, tmp_path, path, **sections)
+    written = Path(first.output).read_bytes()
+    again = tag(labelled, tmp_path, path, **sections)
+    assert (first.encoded_images > 0, again.encoded_images) == (True, 0)
+    assert Path(again.output).read_bytes() == written
+    config = {**CONFIG, "attribute": [{**ATTRIBUTE, **SETS, "calibration": str(path)}]}
+    where = tagger.Output(path=tmp_path / "retried.parquet", retry_errors=again.output)
+    machine = tagger.Machine(workers=0, batch_size=7)
+    retried = tagger.run(labelled, config, output=where, machine=machine, model=MODEL)
+    assert retried.read().equals(again.read())
+    without = {**CONFIG, "attribute": [{**ATTRIBUTE, "calibration": str(path)}]}
+    with pytest.raises(ManifestError, match="found other attributes and taxonomy"):
+        tagger.run(labelled, without, output=replace(where, overwrite=True), machine=machine, model=MODEL)
+
+
+def test_sets_of_too_few_rows_have_all_labels_and_are_not_promised(
+    labelled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    wanted = {"prediction_sets": 0.999}
+    path, calibration = calibrate(labelled, tmp_path, sections={"attribute": [{**ATTRIBUTE, **wanted}]})
+    rows = calibration.held_out_rows
+    assert (
+        f'{labelled}: attribute "category": prediction_sets 0.999: expected at least 999 held-out rows, half of the labelled '
+        f"ones, found {rows}; every set has all labels, and nothing is promised; label {2 * (999 - rows)} more"
+    ) in caplog.messages
+    summary = tag(labelled, tmp_path, path, of_attribute=wanted)
+    assert summary.guarantees == {}
+    assert {len(one) for one in summary.read()["category_set"].to_pylist() if one} == {3}
+
+
+@pytest.mark.parametrize("mode", ["low-confidence", "ensemble"])
+def test_sets_are_of_what_decides(labelled: Path, checkpoint: Path, tmp_path: Path, mode: str):
+    fallback = {"checkpoint": str(checkpoint), "mode": mode, "below": 0.9, "on_model_error": True}
+    path, calibration = calibrate(labelled, tmp_path, sections={"fallback": fallback, **WITH_SETS})
+    sets = calibration.prediction_sets
+    assert sets is not None
+    for model, threshold in ((MODEL, sets.threshold), (tmp_path / "removed", sets.fallback_threshold)):
+        summary = tag(labelled, tmp_path, path, fallback=fallback, model=model, of_attribute=SETS)
+        for row in summary.read().to_pylist():
+            if row["category_set"]:
+                found = [item["label"] for item in row["category_top"] if item["confidence"] >= threshold]
+                assert row["category_set"] == (found or [row["category_label"]])
+        assert summary.guarantees == {"category": {"sets": {"coverage": 0.95, "rows": sets.rows}}}
+        assert summary.evaluation is not None
+        of_sets = summary.evaluation.attributes["category"].sets
+        assert of_sets is not None
+        assert of_sets.coverage > 0.9
 
 
 @pytest.mark.parametrize(("mode", "sources"), [("low-confidence", ["clip", "resnet18"]), ("ensemble", ["hybrid", "resnet18"])])
