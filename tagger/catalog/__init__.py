@@ -1,6 +1,9 @@
 """Read Parquet manifests, and write results: on this machine or on an object store.
 
+id_column.py       values that must differ
+image_column.py    which column holds the images
 manifest.py        a manifest of one or many files, checked, cut into shards and read as a stream
+manifest_files.py  the files that a manifest's name means
 object_storage.py  whole objects on S3, Google Cloud Storage and Azure
 outputs.py         where the results go, never among the inputs
 profile.py         what a manifest holds: references and labels, counted
@@ -11,4 +14,5 @@ sandbox.py         files of strangers, read in another process first
 schemas.py         which columns hold images, and which ones tagging adds
 tags.py            decisions and errors -> the tag columns of a shard
 truth.py           truth values as people type them -> labels
+unified_schema.py  one schema of those of a manifest's files
 """

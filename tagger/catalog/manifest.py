@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,14 +9,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tagger.catalog.schemas import IMAGE_COLUMNS, is_bytes, is_image, is_text, tagger_metadata
+from tagger.catalog.id_column import require_distinct_ids
+from tagger.catalog.image_column import choose_image_column, count_nulls
+from tagger.catalog.manifest_files import find_files, unreadable
+from tagger.catalog.schemas import is_bytes, is_text, tagger_metadata
+from tagger.catalog.unified_schema import require_same_columns
 from tagger.core.errors import ManifestError
-from tagger.core.text import first_line
 from tagger.core.types import ImageRef
 
 log = logging.getLogger(__name__)
@@ -165,14 +165,14 @@ def open_manifest(
     earlier = set(tagger_metadata(schemas[0]).get("tag_columns", ()))
     schema = pa.schema([field for field in schemas[0] if field.name not in earlier], metadata=schemas[0].metadata)
     for path, other in zip(files, schemas, strict=True):
-        _same_columns(files[0], schemas[0], path, other)
+        require_same_columns(files[0], schemas[0], path, other)
     repeated = sorted({column for column in schema.names if len(schema.get_all_field_indices(column)) > 1})
     if repeated:
         raise ManifestError(f"{name}: expected every column once, found {', '.join(repeated)} repeated; rename one")
-    image_column = _choose_image_column(name, schema, image_column)
+    image_column = choose_image_column(name, schema, image_column)
     groups = [footer.row_group(index) for footer in footers for index in range(footer.num_row_groups)]
     rows = sum(footer.num_rows for footer in footers)
-    nulls = _nulls(groups, image_column)
+    nulls = count_nulls(groups, image_column)
     if rows and nulls == rows:
         raise ManifestError(f"{name}: expected images in column {image_column}, found only nulls; fill it or name another")
     if nulls:
@@ -186,102 +186,5 @@ def open_manifest(
         bytes_per_row=bytes_per_row(footers),
     )
     if id_column is not None:
-        _check_ids(manifest, id_column)
+        require_distinct_ids(name, schema, id_column, lambda: manifest.column(id_column))
     return manifest
-
-
-def unreadable(path: Path, error: Exception) -> ManifestError:
-    """Return the error for a file that pyarrow could not open or read."""
-    if isinstance(error, FileNotFoundError):
-        return ManifestError(f"{path}: expected a Parquet file, found no such file; check the path")
-    return ManifestError(f"{path}: expected a readable Parquet file, found: {first_line(error)}; write the file again")
-
-
-def find_files(name: str) -> tuple[Path, ...]:
-    """Return the files that `name` means, in order: one, those of a folder, or those that match a glob. Raises ManifestError."""
-    path = Path(name)
-    if path.is_file():
-        return (path,)
-    if path.is_dir():
-        found = sorted(file for file in path.glob("*.parquet") if not file.name.startswith((".", "_")))
-    else:
-        found = sorted(Path(match) for match in glob.glob(name) if Path(match).is_file())  # noqa: PTH207  # a Path has no absolute glob
-    if found:
-        return tuple(found)
-    if path.is_dir():
-        raise ManifestError(f"{name}: expected Parquet files in this folder, found no *.parquet; name the manifest file")
-    raise ManifestError(f"{name}: expected a Parquet file, a folder of them or a glob, found none; check the path")
-
-
-def _same_columns(first_path: Path, first: pa.Schema, path: Path, other: pa.Schema) -> None:
-    if other.equals(first):
-        return
-    for mine, theirs in zip(first, other, strict=False):
-        if not theirs.equals(mine):
-            found = f"{theirs.name} {theirs.type} instead of {mine.name} {mine.type}"
-            break
-    else:
-        found = f"{len(other)} columns instead of {len(first)}"
-    raise ManifestError(f"{path}: expected the columns of {first_path}, found {found}; write both with one schema")
-
-
-def _choose_image_column(name: str, schema: pa.Schema, wanted: str | None) -> str:
-    remedy = "name it with --image-column or [manifest] image_column"
-    if wanted is None:
-        candidates = [column for column in IMAGE_COLUMNS if column in schema.names]
-        usable = [column for column in candidates if is_image(schema.field(column).type)] or candidates
-        if not usable:
-            listed = ", ".join(schema.names) or "no columns"
-            raise ManifestError(f"{name}: no image column: looked for {', '.join(IMAGE_COLUMNS)}, found {listed}; {remedy}")
-        if len(usable) > 1:
-            raise ManifestError(f"{name}: expected one image column, found {' and '.join(usable)}; {remedy}")
-        wanted = usable[0]
-    elif wanted not in schema.names:
-        raise ManifestError(f"{name}: expected the image column {wanted}, found {', '.join(schema.names)}; {remedy}")
-    kind = schema.field(wanted).type
-    if not is_image(kind):
-        raise ManifestError(
-            f"{name}: image column {wanted}: expected strings, binary or struct<bytes, path>, found {kind}; {remedy}"
-        )
-    return wanted
-
-
-def _nulls(groups: Sequence[pq.RowGroupMetaData], column: str) -> int:
-    """Return how many nulls a flat column has by the footers, without reading it; 0 where they do not count them."""
-    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-    counts = [chunk.statistics for chunk in chunks if chunk.path_in_schema == column and chunk.statistics is not None]
-    return sum(statistics.null_count for statistics in counts if statistics.has_null_count)
-
-
-def _check_ids(manifest: Manifest, column: str) -> None:
-    """Require `column` to exist and its values to differ, at 8 bytes of memory a row."""
-    if column not in manifest.schema.names:
-        raise ManifestError(
-            f"{manifest.name}: expected the id column {column}, found {', '.join(manifest.schema.names)}; correct "
-            "[manifest] id_column"
-        )
-    import pandas as pd  # half a second to import, for those who name an id column
-
-    try:
-        texts = (pc.cast(part, pa.string()) for part in manifest.column(column))
-        hashes = [pd.util.hash_array(part.to_numpy(zero_copy_only=False)) for part in texts]
-    except pa.ArrowNotImplementedError as error:
-        kind = manifest.schema.field(column).type
-        raise ManifestError(
-            f"{manifest.name}: id column {column}: expected strings or numbers, found {kind}; name another"
-        ) from error
-    values, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *hashes]), return_counts=True)
-    if not (suspects := set(values[counts > 1].tolist())):
-        return
-    seen: dict[str | None, int] = {}
-    row = 0
-    for part, digests in zip(manifest.column(column), hashes, strict=True):
-        for index in np.flatnonzero(np.isin(digests, list(suspects))).tolist():
-            value = str(part[index].as_py())
-            if value in seen:
-                raise ManifestError(
-                    f"{manifest.name}: id column {column}: expected every value once, found {value!r} in rows "
-                    f"{seen[value]} and {row + index} (counted from 0); remove one, or do not set id_column"
-                )
-            seen[value] = row + index
-        row += len(part)

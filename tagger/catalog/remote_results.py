@@ -29,6 +29,7 @@ from tagger.catalog.manifest import Shard
 from tagger.catalog.results import JOB, Results, aside_of, continues, failpoint
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError
+from tagger.core.files import stopped_by_disk
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +39,22 @@ FAILPOINTS = ("stored-job-described", "stored-part", "stored-result", "stored-pa
 class StoredResults(Results):
     """The results of one job on their way to `url`; `output` and `folder` are in the scratch folder.
 
-    Raises OSError when the disk or the store cannot be written.
+    Raises StoppedError when the disk or the store cannot be written.
     """
 
     def __init__(self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str], url: str) -> None:
-        super().__init__(output, folder, schema, job)
         self._url, self._parts_url = url, f"{run_url(url)}/parts"
+        super().__init__(output, folder, schema, job)
+        with stopped_by_disk(url):
+            self._fetch(job)
+
+    @property
+    def place(self) -> str:
+        return self._url
+
+    def _fetch(self, job: Mapping[str, str]) -> None:
+        """Copy the parts of this job that an earlier run left on the store, and remove those of another."""
+        url, folder = self._url, self._folder
         names = object_storage.list_folder(self._parts_url)
         if JOB in names:
             object_storage.get(self._parts_url, [JOB], folder)
@@ -59,7 +70,8 @@ class StoredResults(Results):
     def write(self, shard: Shard, table: pa.Table) -> None:
         super().write(shard, table)
         part = self._part(shard)
-        object_storage.put(part, f"{self._parts_url}/{part.name}")
+        with stopped_by_disk(self.place):
+            object_storage.put(part, f"{self._parts_url}/{part.name}")
         failpoint("stored-part")
 
     def _commit(self, temporary: Path, accepted: bool) -> None:

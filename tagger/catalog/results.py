@@ -23,12 +23,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tagger.catalog.manifest import Shard, unreadable
+from tagger.catalog.manifest import Shard
+from tagger.catalog.manifest_files import unreadable
 from tagger.catalog.schemas import SET_TYPE, is_text, tagger_metadata
 from tagger.catalog.truth import can_be_truth
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError, StoppedError
-from tagger.core.files import flush, reason, removed_on_failure, write_text
+from tagger.core.files import flush, reason, removed_on_failure, stopped_by_disk, write_text
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Results:
     """The results of one job on their way to `output`, in the run folder beside it.
 
     job: what the result depends on, name -> value; its hash is the job's id. published: whether it is at the output. Raises
-    OSError when the disk is full or cannot be written, StoppedError where a part cannot be read.
+    StoppedError when the disk is full or cannot be written, or a part cannot be read.
     """
 
     def __init__(self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str]) -> None:
@@ -60,8 +61,18 @@ class Results:
         self.published = False
         # Its own name: were the lock to fail, as on some network disks, two runs would not write into one file.
         self._unfinished = self._parts / f"{uuid.uuid4().hex}.tmp"
-        description = self._parts / JOB
-        if self._published() or (description.exists() and not continues(output, description, job)):
+        with stopped_by_disk(self.place):
+            self._open(job, text)
+
+    @property
+    def place(self) -> Path | str:
+        """Where the results will be, as a person names it."""
+        return self._output
+
+    def _open(self, job: Mapping[str, str], text: str) -> None:
+        """Keep the parts of this job that are there, and no others."""
+        description, folder = self._parts / JOB, self._folder
+        if self._published() or (description.exists() and not continues(self._output, description, job)):
             discard_parts(folder)
         self._parts.mkdir(parents=True, exist_ok=True)
         for abandoned in self._parts.glob("*.tmp"):
@@ -80,29 +91,32 @@ class Results:
     def write(self, shard: Shard, table: pa.Table) -> None:
         """Commit one shard as a file of one row group."""
         part = self._part(shard)
-        with removed_on_failure(self._unfinished) as temporary:
+        with stopped_by_disk(self.place), removed_on_failure(self._unfinished) as temporary:
             pq.write_table(table, temporary, compression="zstd", row_group_size=max(len(table), 1))
             failpoint("part-written")
             _check(temporary, len(table))
             failpoint("part-flushed")
             temporary.replace(part)
-        flush(self._parts)
+            flush(self._parts)
         failpoint("part-renamed")
 
     def publish(self, shards: Sequence[Shard], accept: Callable[[], bool] = lambda: True) -> Iterator[pa.Table]:
         """Join the parts and yield each; after the last one publish the result, or write it aside if `accept` returns False."""
         rows = 0
         with removed_on_failure(self._unfinished) as temporary:
-            with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
-                for shard in shards:
-                    table = self._read(shard)
-                    writer.write_table(table, row_group_size=max(len(table), 1))
-                    rows += len(table)
-                    yield table
-            failpoint("result-written")
-            _check(temporary, rows)
-            failpoint("result-flushed")
-            self._commit(temporary, accept())
+            with stopped_by_disk(self.place):  # what the caller does with a table raises there, not here
+                with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
+                    for shard in shards:
+                        table = self._read(shard)
+                        writer.write_table(table, row_group_size=max(len(table), 1))
+                        rows += len(table)
+                        yield table
+                failpoint("result-written")
+                _check(temporary, rows)
+                failpoint("result-flushed")
+            accepted = accept()
+            with stopped_by_disk(self.place):
+                self._commit(temporary, accepted)
 
     def _commit(self, temporary: Path, accepted: bool) -> None:
         """Rename the whole, checked result to the output, or aside, and remove what is no longer needed."""

@@ -109,7 +109,8 @@ def read_all(name: str) -> int:
     """Limit this process and read these files to the end; return 0, or the exit code of a ManifestError."""
     import pyarrow.parquet as pq
 
-    from tagger.catalog.manifest import bytes_per_row, find_files, rows_per_shard, unreadable
+    from tagger.catalog.manifest import bytes_per_row, rows_per_shard
+    from tagger.catalog.manifest_files import find_files, unreadable
 
     path, memory = Path(name), 0
     try:

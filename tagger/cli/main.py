@@ -62,7 +62,7 @@ def _explain(error: BaseException) -> int:
     """Say what ended the run; returns the exit code."""
     # Once a stop was asked for, any error may be its consequence: the workers, for example, may have had the signal too.
     if shutdown.requested or isinstance(error, click.Abort | KeyboardInterrupt):
-        click.echo("tagger: stopped; nothing was published; run the same command again to continue", err=True)
+        click.echo(f"tagger: stopped; {_published(error)}; run the same command again to continue", err=True)
         return StoppedError.exit_code
     if isinstance(error, click.ClickException):
         error.show()
@@ -76,8 +76,17 @@ def _explain(error: BaseException) -> int:
         return 1
     reason = one_line(" ".join(str(error).split()))
     click.echo(
-        f"tagger: unexpected {type(error).__name__}: {reason}; nothing was published; this is a fault of tagger: set "
+        f"tagger: unexpected {type(error).__name__}: {reason}; {_published(error)}; this is a fault of tagger: set "
         "TAGGER_DEBUG=1 to see where, and report it",
         err=True,
     )
     return 1
+
+
+def _published(error: BaseException | None) -> str:
+    """Return whether the run that this error ended had published its results before."""
+    while error is not None:
+        if notes := getattr(error, "__notes__", []):
+            return str(notes[0])
+        error = error.__cause__ or error.__context__
+    return "nothing was published"

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from tagger.core.errors import StoppedError
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file, in UTF-8, whole or not at all. Raises OSError."""
@@ -45,6 +47,18 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def stopped_by_disk(place: Path | str) -> Iterator[None]:
+    """Turn what keeps results from being written to `place` into a StoppedError; only writing belongs into this block."""
+    try:
+        yield
+    except OSError as error:
+        raise StoppedError(
+            f"{place}: expected to write results, found: {reason(error)}; nothing was published; free the disk, or correct the "
+            "permissions of its folder, and run again to continue"
+        ) from error
 
 
 def reason(error: Exception) -> str:

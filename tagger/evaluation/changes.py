@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tagger.catalog.manifest import READ_BUFFER
 from tagger.catalog.results import open_results
 from tagger.catalog.schemas import is_bytes, tagger_metadata
-from tagger.core.errors import ManifestError, StoppedError
+from tagger.core.errors import ManifestError
 from tagger.core.files import reason
 
 BATCH = 1 << 16  # rows that are read together: a key and a label for each attribute
@@ -29,11 +29,14 @@ class Changed:
     changed: int = 0
 
 
+class Unreadable(str):
+    """Says why an earlier result that is there cannot be read: then a gate on changed labels fails."""
+
+
 def compare_with(previous: Path, schema: pa.Schema, key: str, attributes: Sequence[str]) -> LabelChanges | str:
     """Read the labels of an earlier result; return them, or why rows of this schema cannot be matched with its rows.
 
-    key: the column that says which row is which: an id, or the image reference. Raises StoppedError where the result cannot
-    be read.
+    key: the column that says which row is which: an id, or the image reference.
     """
     try:
         with open_results(previous) as file:
@@ -44,10 +47,7 @@ def compare_with(previous: Path, schema: pa.Schema, key: str, attributes: Sequen
             return f"the earlier result has no column {key} to match rows by"
         return LabelChanges(previous, key, attributes)
     except (OSError, pa.ArrowException, ManifestError) as error:
-        raise StoppedError(
-            f"{previous}: expected to read the labels of the earlier result, found: {reason(error)}; nothing was published; run "
-            "again"
-        ) from error
+        return Unreadable(f"{previous}: expected to read the labels of the earlier result, found: {reason(error)}")
 
 
 class LabelChanges:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from tagger.core.errors import ConfigError, UsageError
-from tagger.evaluation.changes import Changed
+from tagger.evaluation.changes import Changed, Unreadable
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation
 from tagger.settings.attributes import Attribute
 from tagger.settings.schema import GateSettings
@@ -29,8 +29,8 @@ class GateResult:
     """The outcome of one gate, for one attribute or (None) the whole result.
 
     A min_ gate passes at or above the threshold `wanted`, a max_ gate at or below. found: the figure, over `rows` rows; None
-    where there was nothing to judge: then a min_ gate fails and a max_ gate passes. interval: the figure's 95 % interval, None
-    for a count that is no sample. note: what a reader should know, or None.
+    where there was nothing to judge: then a min_ gate fails and a max_ gate passes, unless an earlier result cannot be read.
+    interval: the figure's 95 % interval, None for a count that is no sample. note: what a reader should know, or None.
     """
 
     gate: str
@@ -62,7 +62,7 @@ class Figures:
 
     rows: all rows of the result; `errors` of them have an error, `review` go to review. evaluation: None where no attribute has
     a truth column. changed: by attribute, the labels that differ from an earlier result's, or a text that says why that is not
-    known.
+    known; Unreadable where it should be.
     """
 
     rows: int
@@ -83,6 +83,7 @@ class _Figure(NamedTuple):
     rows: int
     interval: tuple[float, float] | None = None
     missing: str | None = None
+    fails: bool = False  # where there is nothing to judge, though there should be
 
 
 def judge(thresholds: Mapping[str, float], figures: Figures, min_truth_in_labels: float) -> list[GateResult]:
@@ -93,10 +94,10 @@ def judge(thresholds: Mapping[str, float], figures: Figures, min_truth_in_labels
     """
     results = []
     for gate, threshold in thresholds.items():
-        for attribute, (found, rows, interval, missing) in GATES[gate].measure(figures).items():
+        for attribute, (found, rows, interval, missing, fails) in GATES[gate].measure(figures).items():
             notes = [missing] if found is None and missing else []
             if found is None:
-                passed = gate.startswith("max_")
+                passed = gate.startswith("max_") and not fails
             else:
                 passed = found >= threshold if gate.startswith("min_") else found <= threshold
             one = figures.evaluated.get(attribute or "")
@@ -156,7 +157,7 @@ def _review_rate(figures: Figures) -> _Measures:
 
 def _changed_labels(figures: Figures) -> _Measures:
     if isinstance(figures.changed, str):
-        return {None: _Figure(None, 0, missing=figures.changed)}
+        return {None: _Figure(None, 0, missing=figures.changed, fails=isinstance(figures.changed, Unreadable))}
     missing = "no row has a label in both results"
     return {name: _share(one.changed, one.rows, missing) for name, one in figures.changed.items()}
 

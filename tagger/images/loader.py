@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import multiprocessing.queues
 import os
 import resource
 import signal
@@ -24,10 +25,11 @@ from tagger.core.types import Busy, ImageBatch, ImagePolicy, ImageRef, Preproces
 from tagger.images.decode import read_pixels
 from tagger.images.prefetch import fetch_ahead
 from tagger.images.sources import read_bytes
-from tagger.images.workers import start_method
+from tagger.images.workers import start_method, without_main
 
 NICENESS = 10  # of decoding processes: an encoder whose threads wait for each other must not wait for one that decodes
 WORKER_MEMORY = 3 << 30  # bytes of address space for one image: MAX_PIXELS of 16 bits pass through as int64
+CANNOT_SEND = 75  # exit status of a decoding process that cannot hand over what it has decoded
 CHECK_SECONDS = 0.25  # how often a loader looks whether its workers live
 
 
@@ -153,7 +155,8 @@ class ImageLoader:
         )
 
     def __iter__(self) -> Iterator[ImageBatch]:
-        batches: Any = iter(self._loader)
+        with without_main():
+            batches: Any = iter(self._loader)
         processes = getattr(batches, "_workers", [])
         while True:
             try:
@@ -186,6 +189,10 @@ def _prepare_worker(worker: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limit_address_space(WORKER_MEMORY)
+    # Batches travel through files in memory, which the system may refuse; the queue would lose them, and the run would wait.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(  # type: ignore[attr-defined]
+        lambda error, batch: os._exit(CANNOT_SEND)
+    )
 
 
 def _end_with_the_run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ import torch
 
 from tagger.core.errors import ImageError, StoppedError
 from tagger.core.types import Busy, ImageBatch, ImageRef
-from tagger.images.loader import ImageLoader, Reading, WorkerDeathError
+from tagger.images.loader import CANNOT_SEND, ImageLoader, Reading, WorkerDeathError
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def load_images(batches: Iterable[list[ImageRef]], reading: Reading) -> Iterator
                 yield images
             return
         except WorkerDeathError as death:
+            _require_sending(death)
             log.log(logging.DEBUG if warned else logging.WARNING, "a decoding process %s; going on with another", death)
             warned = True
         while taken:
@@ -67,6 +69,7 @@ def _one_by_one(refs: list[ImageRef], reading: Reading) -> ImageBatch:
                     image_deaths = 0
                 started, start_deaths = True, 0
         except WorkerDeathError as death:
+            _require_sending(death)
             if started:
                 image_deaths += 1
             else:
@@ -87,6 +90,19 @@ def _one_by_one(refs: list[ImageRef], reading: Reading) -> ImageBatch:
             batches.append(ImageBatch(np.empty(0, np.int64), {}, (), {row: error}))
             image_deaths = 0
     return _join(batches)
+
+
+def _require_sending(death: WorkerDeathError) -> None:
+    """Raise StoppedError where a process died because it could not send what it had decoded: no image is to blame for that."""
+    if death.code == CANNOT_SEND:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        found = "a full /dev/shm, or too few open files allowed"
+        if limit != resource.RLIM_INFINITY:
+            found = f"a limit of {limit:,} bytes a file (ulimit -f)"
+        raise StoppedError(
+            f"decoding processes: expected to send images through shared memory, found that the system refuses it: {found}; "
+            "raise it, or decode without them (--workers 0), and run again to continue"
+        )
 
 
 def _join(batches: list[ImageBatch]) -> ImageBatch:

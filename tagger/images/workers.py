@@ -7,8 +7,11 @@ import multiprocessing
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from types import ModuleType
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,20 @@ def start_method() -> str:
     Forking this one, with its threads, may deadlock, and would count its memory in every worker's.
     """
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Hide the main module while processes are started: they need nothing of it, and would run a script from its beginning.
+
+    So a script needs no `if __name__ == "__main__":`, and one that comes from stdin or a notebook has no file to be missed.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def choose_workers(device: str) -> int:

@@ -15,6 +15,7 @@ from tagger.catalog.sandbox import read_elsewhere
 from tagger.catalog.schemas import require_no_tags
 from tagger.core.errors import ManifestError, UsageError
 from tagger.core.urls import is_object_url
+from tagger.evaluation.changes import Unreadable
 from tagger.evaluation.gates import gate_thresholds
 from tagger.inference.job import Job
 from tagger.settings.options import Output
@@ -25,8 +26,8 @@ class Plan:
     """The first `rows` of the job's manifest are tagged, and results go to `output`.
 
     url: the object that they are put at from there. earlier: the result whose error rows alone are tried again, with its tag
-    columns. previous: the result of an earlier night, or its copy; previous_place: as a person names it. gates: the threshold
-    of each that is judged; max_errors in rows.
+    columns. previous: the result of an earlier night, or its copy, or why it cannot be read; previous_place: as a person names
+    it. gates: the threshold of each that is judged; max_errors in rows.
     """
 
     job: Job
@@ -34,7 +35,7 @@ class Plan:
     url: str | None
     rows: int
     earlier: Manifest | None
-    previous: Path | None
+    previous: Path | Unreadable | None
     previous_place: Path | str | None
     gates: Mapping[str, float]
 
@@ -72,22 +73,30 @@ def make_plan(job: Job, space: Workspace, output: Output) -> Plan:
         rows=rows,
         earlier=earlier,
         previous=found,
-        previous_place=place if found else None,
+        previous_place=place if found is not None else None,
         gates=gate_thresholds(job.settings.gates, job.attributes, rows),
     )
 
 
-def _open_previous(place: Path | str, space: Workspace, manifest: Manifest, required: bool) -> Path | None:
-    """Return the result of an earlier night, readable here; without one ManifestError if it is required, else None."""
+def _open_previous(place: Path | str, space: Workspace, manifest: Manifest, required: bool) -> Path | Unreadable | None:
+    """Return the result of an earlier night, readable here, or why it is not; None where there is none.
+
+    Raises ManifestError, OSError instead where it is required.
+    """
     try:
         if not required and (kind(str(place)) is None if is_object_url(place) else not Path(place).exists()):
             return None
         path = space.local(place)
         if path.resolve() not in {file.resolve() for file in manifest.files}:  # in place: it has been checked
             read_elsewhere(path)
-        open_results(path).close()
-    except (ManifestError, OSError):
+    except (ManifestError, OSError) as error:
         if required:
             raise
-        return None
+        return Unreadable(error)
+    try:
+        open_results(path).close()
+    except ManifestError:
+        if required:
+            raise
+        return None  # a whole Parquet file that no run of tagger wrote, such as a manifest that is tagged in place
     return path

@@ -18,7 +18,7 @@ from tagger.catalog.tags import status_counts
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError
 from tagger.core.files import reason, write_text
-from tagger.evaluation.changes import Changed, LabelChanges, compare_with
+from tagger.evaluation.changes import Changed, LabelChanges, Unreadable, compare_with
 from tagger.evaluation.gates import Figures, GateResult, judge
 from tagger.evaluation.metrics import Evaluation, Evaluator
 from tagger.reports.summary import RunSummary
@@ -49,15 +49,20 @@ def open_parts(plan: Plan, schema: pa.Schema, depends_on: Mapping[str, str]) -> 
 
 
 def read_previous(plan: Plan) -> LabelChanges | str:
-    """Read the labels of the earlier result; a text says why there is nothing to compare with. Raises StoppedError."""
+    """Read the labels of the earlier result; a text says why there is nothing to compare with."""
     if plan.previous is None:
         return "there is no earlier result to compare with"
+    if isinstance(plan.previous, Unreadable):
+        return _not_compared(plan.previous)
     manifest, id_column = plan.job.manifest, plan.job.settings.manifest.id_column
     names = [attribute.name for attribute in plan.job.attributes]
     compared = compare_with(plan.previous, manifest.schema, id_column or manifest.image_column, names)
-    if isinstance(compared, str):
-        log.info("changed labels are not counted: %s", compared)
-    return compared
+    return _not_compared(compared) if isinstance(compared, str) else compared
+
+
+def _not_compared(why: str) -> str:
+    log.log(logging.WARNING if isinstance(why, Unreadable) else logging.INFO, "changed labels are not counted: %s", why)
+    return why
 
 
 def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: LabelChanges | str) -> Outcome:

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-import pyarrow as pa
 from tqdm import tqdm
 
 from tagger.catalog.manifest import Shard
@@ -23,8 +22,8 @@ from tagger.catalog.remote_results import discard_stored
 from tagger.catalog.results import Results, discard_parts
 from tagger.catalog.retry import require_same_job
 from tagger.core import shutdown
-from tagger.core.errors import GateError, StoppedError
-from tagger.core.files import reason
+from tagger.core.errors import GateError
+from tagger.core.files import stopped_by_disk
 from tagger.core.lock import hold
 from tagger.core.text import without_secrets
 from tagger.core.urls import is_object_url
@@ -84,19 +83,15 @@ def run(
         with Workspace() as space:
             plan = make_plan(open_job(name, settings, space), space, output)
             record.rows, record.encoded_images = plan.rows, 0
-            try:
+            with stopped_by_disk(plan.place):
                 plan.run_folder.mkdir(exist_ok=True)
-                with hold(plan.run_folder):
-                    if output.fresh:
+            with hold(plan.run_folder):
+                if output.fresh:
+                    with stopped_by_disk(plan.place):
                         discard_parts(plan.run_folder)
-                        if plan.url is not None:
-                            discard_stored(plan.url)
-                    summary = _carry_out(plan, machine, record)
-            except (OSError, pa.ArrowException) as error:
-                raise StoppedError(
-                    f"{plan.place}: expected to write results, found: {reason(error)}; nothing was published; free the disk, or "
-                    "correct the permissions of its folder, and run again to continue"
-                ) from error
+                    if plan.url is not None:
+                        discard_stored(plan.url)
+                summary = _carry_out(plan, machine, record)
         if not summary.published:
             failed = [gate.to_text() for gate in summary.gates if not gate.passed]
             raise GateError(*failed, f"the results are written to {summary.output}, not to {plan.place}", summary=summary)

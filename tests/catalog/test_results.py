@@ -104,6 +104,18 @@ def published(folder: Path) -> list[int]:
     return pq.read_table(folder / "out.parquet")["row"].to_pylist()
 
 
+def test_a_fault_of_the_caller_is_not_taken_for_trouble_with_the_disk(tmp_path: Path):
+    job = results(tmp_path)
+    write_shards(job, SHARDS)
+
+    def accept() -> bool:
+        raise OSError("a fault")
+
+    with pytest.raises(OSError, match="^a fault$"):
+        list(job.publish(SHARDS, accept))
+    assert not (tmp_path / "out.parquet").exists()
+
+
 def test_nothing_is_published_before_the_last_part_is_joined(tmp_path: Path):
     job = results(tmp_path)
     write_shards(job, SHARDS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,3 +63,38 @@ def test_names_that_want_the_same_pixels_share_them(pictures: Path, workers: int
 def test_an_image_error_survives_the_way_from_a_worker():
     error = pickle.loads(pickle.dumps(ImageError("missing", "no file x")))
     assert (error.code, error.message, str(error)) == ("missing", "no file x", "missing: no file x")
+
+
+SCRIPT = """
+print("began")
+from pathlib import Path
+from tagger.core.types import ImagePolicy, ImageRef, Preprocessing
+from tagger.images.loader import Reading
+from tagger.images.resilient_loader import load_images
+shape = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
+reading = Reading(policy=ImagePolicy(roots=(Path("PICTURES"),)), preprocessings={"clip": shape}, workers=1)
+try:
+    print([batch.rows.tolist() for batch in load_images([[ImageRef(0, "0000.png"), ImageRef(1, "0001.png")]], reading)])
+except Exception as error:
+    print(error)
+"""
+
+
+def run_script(pictures: Path, before: str = "") -> subprocess.CompletedProcess[str]:
+    script = before + SCRIPT.replace("PICTURES", str(pictures.resolve()))
+    return subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_script_without_a_main_guard_runs_once(pictures: Path):
+    """From stdin, too: decoding processes need nothing of the main module."""
+    done = run_script(pictures)
+    assert (done.stdout, done.stderr) == ("began\n[[0, 1]]\n", "")
+
+
+def test_a_file_size_limit_ends_the_run_with_a_line(pictures: Path):
+    """Batches are files in memory; a process that cannot send one must not leave the run waiting."""
+    done = run_script(pictures, "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n")
+    assert done.stdout == (
+        "began\ndecoding processes: expected to send images through shared memory, found that the system refuses it: a limit of "
+        "1,024 bytes a file (ulimit -f); raise it, or decode without them (--workers 0), and run again to continue\n"
+    )

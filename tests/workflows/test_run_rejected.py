@@ -170,8 +170,27 @@ def test_an_earlier_result_that_is_named_must_be_one(tag, manifest: Path, tmp_pa
 
 
 def test_what_is_no_result_of_ours_is_replaced_without_comparing(tag, manifest: Path, tmp_path: Path):
-    (tmp_path / "manifest.tagged.parquet").write_bytes(b"something else")
-    assert tag(manifest, config()).previous is None
+    (tmp_path / "manifest.tagged.parquet").write_bytes(manifest.read_bytes())
+    summary = tag(manifest, config(max_changed_labels=0.0))
+    assert (summary.previous, summary.published) == (None, True)
+
+
+def test_an_earlier_result_that_cannot_be_read_fails_the_gate_on_changed_labels(tag, manifest: Path, tmp_path: Path, caplog):
+    output = tmp_path / "manifest.tagged.parquet"
+    tag(manifest, config())
+    damaged = output.read_bytes()[:-9]
+    output.write_bytes(damaged)
+    [gate] = rejected(tag, manifest, config(max_changed_labels=0.5)).gates
+    assert (gate.passed, gate.found, gate.note.startswith(f"{output}: expected a readable Parquet file, found")) == (
+        False,
+        None,
+        True,
+    )
+    assert output.read_bytes() == damaged
+    caplog.clear()
+    summary = tag(manifest, config())  # nobody asked for a comparison
+    assert (summary.published, summary.previous, summary.changed_labels) == (True, str(output), {})
+    assert [message for message in caplog.messages if message.startswith(f"changed labels are not counted: {output}: expected")]
 
 
 def test_embedded_images_without_an_id_are_not_compared_and_that_is_said(tag, write_manifest, pictures: Path, caplog):
