@@ -222,7 +222,7 @@ def _estimate(
 
 
 def _warnings(job: Job, questions: Mapping[str, Question], nulls: int, sample: Sample, missing: str | None) -> list[str]:
-    found, rows = [], job.manifest.rows
+    found, rows = list(job.manifest.notes), job.manifest.rows
     if not rows:
         found.append("no rows; the results will be empty")
     if nulls:
