@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from tagger.catalog.id_column import require_distinct_ids
 from tagger.catalog.image_column import choose_image_column, count_nulls
-from tagger.catalog.manifest_files import find_files, unreadable
-from tagger.catalog.schemas import is_bytes, is_text, tagger_metadata
-from tagger.catalog.unified_schema import require_same_columns
+from tagger.catalog.manifest_files import ManifestFiles, find_files, unreadable
+from tagger.catalog.partitions import partition_of
+from tagger.catalog.schemas import is_bytes, is_text
+from tagger.catalog.unified_schema import conform, unify_schemas
 from tagger.core.errors import ManifestError
 from tagger.core.types import ImageRef
 
@@ -38,18 +39,20 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An opened manifest; `schema` has its columns without the tag columns that an earlier run of tagger added."""
+    """An opened manifest; `schema` has its columns without the tag columns that an earlier run of tagger added.
+
+    partitions: as in ManifestFiles. notes: what was left out or filled with null, a line each.
+    """
 
     name: str
+    folder: Path
     files: tuple[Path, ...]
+    partitions: pa.Table
     rows: int
     schema: pa.Schema
     image_column: str
     bytes_per_row: int
-
-    @property
-    def folder(self) -> Path:
-        return self.files[0].parent
+    notes: tuple[str, ...] = ()
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the files' bytes, in order."""
@@ -99,13 +102,15 @@ class Manifest:
 
     def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         schema = pa.schema([self.schema.field(name) for name in names], metadata=self.schema.metadata)
-        for path in self.files:
+        for number, path in enumerate(self.files):
+            partition = partition_of(self.partitions, number)
             try:
                 # A buffered stream reads a column chunk page by page: one huge row group does not fill the memory.
                 with pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
-                    stored = None if len(names) == len(file.schema_arrow) else _leaves(file, names)
+                    wanted = [name for name in file.schema_arrow.names if name in schema.names]
+                    stored = None if len(wanted) == len(file.schema_arrow) else _leaves(file, wanted)
                     for batch in file.iter_batches(self.shard_rows, columns=stored):
-                        yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], schema=schema)
+                        yield conform(batch, schema, partition, path)
             except (pa.ArrowException, OSError) as error:
                 raise unreadable(path, error) from error
 
@@ -145,31 +150,33 @@ def open_manifest(
     name: str,
     image_column: str | None = None,
     id_column: str | None = None,
-    files: tuple[Path, ...] | None = None,
+    files: ManifestFiles | None = None,
 ) -> Manifest:
     """Open a Parquet file, a folder of them or a glob, and check all that can be checked without reading the images.
 
     files: what `name` means, where it is not on this machine and these are copies.
-    Raises ManifestError: no file, not Parquet, files whose columns differ, no usable image column or several, an
-    `id_column` whose values repeat.
+    Raises ManifestError: no file, not Parquet, files whose columns cannot be unified without loss, no usable image column or
+    several, an `id_column` whose values repeat.
     """
-    files = files or find_files(name)
+    found = files or find_files(name)
     schemas, footers = [], []
-    for path in files:
+    for path in found.files:
         try:
             with pq.ParquetFile(path) as file:
                 schemas.append(file.schema_arrow)
                 footers.append(file.metadata)
         except (pa.ArrowException, OSError) as error:
             raise unreadable(path, error) from error
-    earlier = set(tagger_metadata(schemas[0]).get("tag_columns", ()))
-    schema = pa.schema([field for field in schemas[0] if field.name not in earlier], metadata=schemas[0].metadata)
-    for path, other in zip(files, schemas, strict=True):
-        require_same_columns(files[0], schemas[0], path, other)
-    repeated = sorted({column for column in schema.names if len(schema.get_all_field_indices(column)) > 1})
-    if repeated:
-        raise ManifestError(f"{name}: expected every column once, found {', '.join(repeated)} repeated; rename one")
+    schema, missing = unify_schemas(found.files, schemas, found.partitions, [footer.num_rows for footer in footers])
+    notes = (*found.notes(name), *missing)
+    for note in notes:
+        log.warning("%s", note)
     image_column = choose_image_column(name, schema, image_column)
+    for path, stored in zip(found.files, schemas, strict=True):
+        if image_column not in stored.names:
+            raise ManifestError(
+                f"{path}: expected the image column {image_column} as in other files, found none; correct the file"
+            )
     groups = [footer.row_group(index) for footer in footers for index in range(footer.num_row_groups)]
     rows = sum(footer.num_rows for footer in footers)
     nulls = count_nulls(groups, image_column)
@@ -179,11 +186,14 @@ def open_manifest(
         log.warning("%s: %d of %d rows have no %s; they will be errors", name, nulls, rows, image_column)
     manifest = Manifest(
         name=name,
-        files=files,
+        folder=found.folder,
+        files=found.files,
+        partitions=found.partitions,
         rows=rows,
         schema=schema,
         image_column=image_column,
         bytes_per_row=bytes_per_row(footers),
+        notes=notes,
     )
     if id_column is not None:
         require_distinct_ids(name, schema, id_column, lambda: manifest.column(id_column))

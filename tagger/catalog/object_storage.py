@@ -7,15 +7,16 @@ What fails is an OSError of one line that repeats no credentials and no query st
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from glob import has_magic
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
+from tagger.catalog.manifest_files import ManifestFiles
+from tagger.catalog.object_manifest import copy_manifest
 from tagger.core.errors import ManifestError, TaggerError, UsageError
 from tagger.core.text import first_line
 from tagger.core.urls import STORES, is_object_url, scheme_of
@@ -85,30 +86,26 @@ class Workspace:
     def folder(self) -> Path:
         return Path(self._stack.enter_context(TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True)))
 
-    def fetch(self, name: str) -> tuple[Path, ...]:
-        """Copy the Parquet objects that `name` means, one, a folder of them or a glob, and return the copies.
+    def fetch(self, name: str) -> ManifestFiles:
+        """Copy the Parquet objects that `name` means, one, a folder of them, a glob or a Delta table, and return the copies.
 
-        Raises ManifestError where there is none, or where they change meanwhile.
+        Raises ManifestError where there is none, where they change meanwhile, or where reading them would give deleted rows.
         """
         try:
             with _access(name) as (store, path):
-                found = _find(store, path)
-                copies = [self.folder / f"{number:06d}.parquet" for number in range(len(self.urls), len(self.urls) + len(found))]
-                store.get(list(found), [str(copy) for copy in copies])
-                if _find(store, path) != found:
-                    raise OSError("objects that changed while they were copied")
+                files, objects = copy_manifest(store, name, path, self.folder / f"{len(self.urls):06d}")
         except OSError as error:
             raise ManifestError(
                 f"{name}: expected a Parquet file, a folder of them or a glob, found: {error}; check the path, or run again"
             ) from error
-        self.urls |= {copy: f"{scheme_of(name)}://{path}" for copy, path in zip(copies, found, strict=True)}
-        return tuple(copies)
+        self.urls |= {copy: f"{scheme_of(name)}://{path}" for copy, path in objects.items()}
+        return files
 
     def local(self, name: str | Path) -> Path:
         """Return the file itself, or a copy of the object. Raises ManifestError."""
         if not is_object_url(name):
             return Path(name)
-        copy, *more = self.fetch(str(name))
+        copy, *more = self.fetch(str(name)).files
         if more:
             raise ManifestError(f"{name}: expected one file, found {1 + len(more)}; name one")
         return copy
@@ -121,32 +118,6 @@ class Workspace:
         if isinstance(error, TaggerError):
             for copy, url in self.urls.items():
                 error.args = tuple(str(line).replace(str(copy), url) for line in error.args)
-
-
-def _find(store: Any, path: str) -> dict[str, tuple[int, str]]:
-    """Find the Parquet objects that `path` means, in order, with size and ETag."""
-    try:
-        found = store.info(path)
-        if found["type"] == "file":
-            return {path: _state(found)}
-        infos = [info for info in store.ls(path, detail=True) if _is_data(info["name"])]
-    except FileNotFoundError:
-        if not has_magic(path):
-            raise
-        infos = list(store.glob(path, detail=True).values())
-    files = {info["name"]: _state(info) for info in infos if info["type"] == "file"}
-    if not files:
-        raise FileNotFoundError
-    return dict(sorted(files.items()))
-
-
-def _is_data(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return name.endswith(".parquet") and not name.startswith((".", "_"))
-
-
-def _state(info: Mapping[str, Any]) -> tuple[int, str]:
-    return info["size"], str(info.get("ETag") or info.get("etag"))
 
 
 @contextmanager

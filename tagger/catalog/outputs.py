@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from glob import has_magic
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from tagger.catalog.manifest import Manifest
+from tagger.catalog.manifest_files import fixed_part
 from tagger.catalog.object_storage import check_url, kind
 from tagger.catalog.remote_results import aside_url
 from tagger.catalog.results import REJECTED, aside_of
@@ -74,7 +75,7 @@ def _object(name: str, objects: Sequence[str], output: str | None, overwrite: bo
     if aside_url(output) in objects:
         raise UsageError(f"{output}: its results go to the manifest {name} if they are rejected; choose another --output")
     written = (PurePosixPath(output), PurePosixPath(aside_url(output)))
-    if parent == name.rstrip("/") or (not single and any(path.match(name) for path in written)):
+    if not single and _lie_in(written, PurePosixPath(name)):
         raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
     try:
         found = kind(output)
@@ -105,9 +106,8 @@ def _file(name: str, manifest: Manifest, output: str | Path | None, overwrite: b
         raise UsageError(f"{output}: expected results beside the manifest, found the manifest itself; use --in-place")
     if aside.resolve() in inputs:
         raise UsageError(f"{output}: its results go to the manifest {name} if they are rejected; choose another --output")
-    pattern = str(_absolute(path))
-    as_next_input = target.resolve().parent == path.resolve() if path.is_dir() else target.match(pattern) or aside.match(pattern)
-    if as_next_input and not path.is_file():
+    in_folder = path.is_dir() and _lie_in((target.resolve(),), path.resolve())
+    if in_folder or (not path.is_file() and _lie_in((target, aside), _absolute(path))):
         raise UsageError(f"{output}: lies in the manifest {name} and would be read as input next time; choose another folder")
     return _writable(target, str(output), overwrite)
 
@@ -117,6 +117,14 @@ def _writable(target: Path, name: str, overwrite: bool) -> Path:
     require_writable(target, name, overwrite=overwrite)
     require_writable(aside_of(target), str(aside_of(target)), overwrite=True)
     return target
+
+
+def _lie_in(written: Sequence[PurePath], manifest: PurePath) -> bool:
+    """Tell whether one of these files would lie in the manifest, a folder with its sub-folders or a glob."""
+    folder = fixed_part(str(manifest)) if "**" in manifest.parts else str(manifest)
+    return any(
+        path.is_relative_to(folder) or any(part.match(str(manifest)) for part in (path, *path.parents)) for path in written
+    )
 
 
 def _default_output(manifest: Path) -> Path:

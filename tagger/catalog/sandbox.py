@@ -15,12 +15,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tagger.core.errors import ManifestError
 from tagger.core.memory import limit_address_space
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 # A shard or two in memory: images hardly shrink when packed, so what an honest file needs follows its size.
@@ -111,22 +114,26 @@ def read_all(name: str) -> int:
 
     from tagger.catalog.manifest import bytes_per_row, rows_per_shard
     from tagger.catalog.manifest_files import find_files, unreadable
+    from tagger.catalog.partitions import partition_of
+    from tagger.catalog.unified_schema import unify_schemas
 
     path, memory = Path(name), 0
     try:
-        files = find_files(name)
-        sizes = [file.stat().st_size for file in files]
+        found = find_files(name)
+        sizes = [file.stat().st_size for file in found.files]
         memory = min(MEMORY + MEMORY_PER_BYTE * max(sizes), MAX_MEMORY)
         _limit(memory, SECONDS + sum(sizes) // BYTES_PER_SECOND)
-        footers = []
-        for path, size in zip(files, sizes, strict=True):
+        footers, schemas = [], []
+        for path, size in zip(found.files, sizes, strict=True):
             _print_line(str(path))
             with pq.ParquetFile(path) as file:
                 footers.append(_footer(path, size, file))
+                schemas.append(file.schema_arrow)
+        schema, _ = unify_schemas(found.files, schemas, found.partitions, [footer.num_rows for footer in footers])
         rows = rows_per_shard(bytes_per_row(footers))
-        for path in files:
+        for number, path in enumerate(found.files):
             _print_line(str(path))
-            _read(path, rows)
+            _read(path, rows, schema, partition_of(found.partitions, number))
     except ManifestError as error:
         _print_line(str(error))
     except MemoryError:
@@ -166,16 +173,18 @@ def _footer(path: Path, size: int, file: pq.ParquetFile) -> pq.FileMetaData:
     return footer
 
 
-def _read(path: Path, rows: int) -> None:
-    """Read a file in batches of these rows and check every value."""
+def _read(path: Path, rows: int, schema: pa.Schema, partition: Mapping[str, Any]) -> None:
+    """Read a file in batches of these rows, and check every value, and that it has its place in the manifest's schema."""
     import pyarrow.parquet as pq
 
     from tagger.catalog.manifest import READ_BUFFER
+    from tagger.catalog.unified_schema import conform
 
     with pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
         expected, found = file.metadata.num_rows, 0
         for batch in file.iter_batches(rows, use_threads=False):
             batch.validate(full=True)
+            conform(batch, schema, partition, path)
             found += len(batch)
     if found != expected:
         raise ManifestError(f"{path}: expected the {expected} rows of its footer, found {found}; write the file again")

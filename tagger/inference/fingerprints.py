@@ -32,6 +32,7 @@ def results_depend_on(
     """
     return {
         "manifest": job.manifest.content_hash(),
+        "partitions": str(job.manifest.partitions.to_pylist()),
         "rows": str(rows),
         "image column": job.manifest.image_column,
         "images allowed": str(replace(job.policy, timeout=0.0)),

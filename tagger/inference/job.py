@@ -50,7 +50,7 @@ def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     Raises ManifestError, ConfigError, UsageError, ModelError.
     """
     files = space.fetch(name) if is_object_url(name) else None
-    read_elsewhere(space.folder if files else name)
+    read_elsewhere(files.folder if files else name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
     artifacts = read_artifacts(settings)
     attributes = choose_attributes(manifest, settings, artifacts)

@@ -222,7 +222,7 @@ def _estimate(
 
 
 def _warnings(job: Job, questions: Mapping[str, Question], nulls: int, sample: Sample, missing: str | None) -> list[str]:
-    found, rows, gates = [], job.manifest.rows, job.settings.gates
+    found, rows, gates = list(job.manifest.notes), job.manifest.rows, job.settings.gates
     if not rows:
         found.append("no rows; the results will be empty")
     if nulls:
