@@ -10,6 +10,7 @@ object_storage.py  whole objects on S3, Google Cloud Storage and Azure
 outputs.py         where the results go, never among the inputs
 partitions.py      columns that folder names hold: category=shirt/
 profile.py         what a manifest holds: references and labels, counted
+references.py      rows -> references to their images
 remote_results.py  results on an object store
 results.py         shard parts that survive a crash, joined into one result
 retry.py           an earlier result whose error rows are tried again

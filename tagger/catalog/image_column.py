@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tagger.catalog.schemas import IMAGE_COLUMNS, is_image
+from tagger.catalog.schemas import IMAGE_COLUMNS, is_image, is_list
 from tagger.core.errors import ManifestError
 
 
@@ -26,6 +26,11 @@ def choose_image_column(name: str, schema: pa.Schema, wanted: str | None) -> str
     elif wanted not in schema.names:
         raise ManifestError(f"{name}: expected the image column {wanted}, found {', '.join(schema.names)}; {remedy}")
     kind = schema.field(wanted).type
+    if is_list(kind):
+        raise ManifestError(
+            f"{name}: image column {wanted}: expected one image in each row, found {kind}; write a row for each image, or a "
+            "column with the first of each list"
+        )
     if not is_image(kind):
         raise ManifestError(
             f"{name}: image column {wanted}: expected strings, binary or struct<bytes, path>, found {kind}; {remedy}"

@@ -16,7 +16,8 @@ from tagger.catalog.id_column import require_distinct_ids
 from tagger.catalog.image_column import choose_image_column, count_nulls
 from tagger.catalog.manifest_files import ManifestFiles, find_files, unreadable
 from tagger.catalog.partitions import partition_of
-from tagger.catalog.schemas import is_bytes, is_text
+from tagger.catalog.references import are_texts, image_refs
+from tagger.catalog.schemas import is_bytes
 from tagger.catalog.unified_schema import conform, unify_schemas
 from tagger.core.errors import ManifestError
 from tagger.core.types import ImageRef
@@ -65,6 +66,15 @@ class Manifest:
     @cached_property
     def shard_rows(self) -> int:
         return rows_per_shard(self.bytes_per_row)
+
+    def image_refs(self, table: pa.Table, first_row: int) -> list[ImageRef]:
+        """Return the image references of these rows; first_row: the row that is the table's first. Raises ManifestError."""
+        return image_refs(table[self.image_column], first_row, self.has_binary_paths)
+
+    @cached_property
+    def has_binary_paths(self) -> bool:
+        """Tell whether the image column is binary and yet holds paths (references.are_texts). Raises ManifestError."""
+        return is_bytes(self.schema.field(self.image_column).type) and are_texts(self.column(self.image_column))
 
     def shards(self, limit: int | None = None) -> Iterator[Shard]:
         rows = self.rows if limit is None else min(limit, self.rows)
@@ -133,17 +143,6 @@ def rows_per_shard(row_bytes: int) -> int:
     """Return the rows of a shard: about SHARD_BYTES of them, a multiple of MIN_SHARD_ROWS."""
     rows = SHARD_BYTES // max(row_bytes, 1) // MIN_SHARD_ROWS * MIN_SHARD_ROWS
     return min(max(rows, MIN_SHARD_ROWS), MAX_SHARD_ROWS)
-
-
-def image_refs(table: pa.Table, image_column: str, first_row: int) -> list[ImageRef]:
-    """Return the image references of a shard's rows; first_row: the manifest's row that is the table's first."""
-    column = table[image_column]
-    rows = zip(range(first_row, first_row + len(column)), column.to_pylist(), strict=True)
-    if is_bytes(column.type):
-        return [ImageRef(row, data=value) for row, value in rows]
-    if is_text(column.type):
-        return [ImageRef(row, path=value) for row, value in rows]
-    return [ImageRef(row) if value is None else ImageRef(row, value["path"], value["bytes"]) for row, value in rows]
 
 
 def open_manifest(

@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tagger.catalog.manifest import Manifest, image_refs
+from tagger.catalog.manifest import Manifest
+from tagger.catalog.references import as_text
 from tagger.catalog.schemas import is_bytes, is_text
 from tagger.catalog.truth import TruthReader, read_texts
+from tagger.core.text import trim
 from tagger.core.types import ImageRef
 from tagger.core.urls import scheme_of
 
@@ -23,8 +25,8 @@ EMBEDDED, PATHS = "embedded images", "paths"
 class References:
     """Counts how a manifest refers to its images.
 
-    kinds: rows of each kind: paths, embedded images, "https://" and the like. nulls: rows without an image. repeated: rows whose
-    path or URL an earlier row has, too.
+    kinds: rows of each kind: paths, embedded images, "https://" and the like. nulls: rows without an image, or with a blank
+    path. repeated: rows whose path or URL an earlier row has, too.
     """
 
     kinds: dict[str, int]
@@ -55,31 +57,38 @@ def read_references(manifest: Manifest, count: int) -> tuple[References, list[Im
     kinds, refs, hashes = Counter[str](), list[ImageRef](), list[np.ndarray]()
     row = 0
     for part in manifest.column(manifest.image_column):
-        embedded, paths = _split(part)
+        embedded, paths = _split(part, manifest.has_binary_paths)
         kinds[EMBEDDED] += embedded
         kinds.update(_kind(path) for path in paths)
         hashes.append(np.fromiter(map(hash, paths), np.int64, len(paths)))
         for place in drawn[(drawn >= row) & (drawn < row + len(part))].tolist():
             one = pa.table({manifest.image_column: part.slice(place - row, 1)})
-            refs += image_refs(one, manifest.image_column, place)
+            refs += manifest.image_refs(one, place)
         row += len(part)
     texts = np.concatenate([np.empty(0, np.int64), *hashes])
     found = References(kinds=dict((+kinds).most_common()), nulls=row - kinds.total(), repeated=len(texts) - len(np.unique(texts)))
     return found, refs
 
 
-def _split(part: pa.Array) -> tuple[int, list[str]]:
-    """Return how many images this part of the column holds, and the paths and URLs of the others."""
+def _split(part: pa.Array, binary_paths: bool) -> tuple[int, list[str]]:
+    """Return how many images this part of the column holds, and the paths and URLs of the others that have one."""
     if is_bytes(part.type):
-        return len(part) - part.null_count, []
+        if not binary_paths:
+            return len(part) - part.null_count, []
+        texts = [as_text(value) for value in part.to_pylist() if value is not None]
+        return texts.count(None), _filled(texts)
     if is_text(part.type):
-        return 0, part.drop_null().to_pylist()
+        return 0, _filled(part.to_pylist())
     data, paths = (pc.struct_field(part, [name]) for name in ("bytes", "path"))
-    return len(data) - data.null_count, paths.filter(data.is_null()).drop_null().to_pylist()
+    return len(data) - data.null_count, _filled(paths.filter(data.is_null()).to_pylist())
+
+
+def _filled(paths: list[str | None]) -> list[str]:
+    return [path for path in paths if path is not None and trim(path)]
 
 
 def _kind(path: str) -> str:
-    return f"{scheme}://" if (scheme := scheme_of(path)) else PATHS
+    return f"{scheme}://" if (scheme := scheme_of(trim(path))) else PATHS
 
 
 def read_balance(manifest: Manifest, column: str, labels: Sequence[str]) -> Balance:

@@ -75,6 +75,10 @@ def is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
+def is_list(kind: pa.DataType) -> bool:
+    return isinstance(kind, (pa.ListType, pa.LargeListType, pa.FixedSizeListType, pa.ListViewType, pa.LargeListViewType))
+
+
 def is_image(kind: pa.DataType) -> bool:
     """Tell whether a column holds images: paths, embedded bytes, or the struct<bytes, path> of Hugging Face datasets."""
     if pa.types.is_struct(kind):

@@ -39,6 +39,11 @@ def one_line(text: str) -> str:
     return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]} … ({len(shown):,} characters)"
 
 
+def trim(text: str) -> str:
+    """Cut white space and line ends, also those that are no ASCII, and marks of a text's byte order off both ends."""
+    return text.strip().strip("\ufeff\u200b").strip()
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what a library says of an error, without its full stop; the error's name if it says nothing."""
     lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -7,9 +7,11 @@ import os
 import stat
 import struct
 import time
+from itertools import chain
 
 from tagger.core.types import ImagePolicy, ImageRef
 from tagger.core.urls import is_remote_image
+from tagger.images.spellings import NO_SUCH_FILE, spellings
 
 SETTLED_NS = 2_000_000_000  # a file changed more recently may change again and keep its times: clocks of disks are coarse
 
@@ -17,8 +19,9 @@ SETTLED_NS = 2_000_000_000  # a file changed more recently may change again and 
 class FileVersions:
     """Names an image that lies somewhere, and the version of it that is there now, in few bytes.
 
-    A local file's name holds the folders that may be read: what was read under one policy is not known under another. A remote
-    image has the version b"": its server is asked when it is fetched, under the policy of that moment.
+    A local file's name is its path, however a reference spells it, and holds the folders that may be read: what was read under
+    one policy is not known under another. A remote image has the version b"": its server is asked when it is fetched, under the
+    policy of that moment.
     """
 
     def __init__(self, policy: ImagePolicy) -> None:
@@ -32,17 +35,26 @@ class FileVersions:
             return None
         if is_remote_image(ref.path):  # hashed, for a URL may hold a signature, that is, a key to the image
             return hashlib.blake2b(ref.path.encode("utf-8", "surrogatepass"), digest_size=16).digest(), b""
-        if not self._roots or ".." in ref.path:
+        if not self._roots:
             return None
-        path = ref.path if ref.path[:1] == "/" else self._roots[0] + ref.path
-        if not path.startswith(tuple(self._roots)):
-            return None
-        try:
-            found = os.lstat(path)
-            name = self._name.copy()
-            name.update(b"\0" + path.encode("utf-8", "surrogateescape"))
-        except (OSError, ValueError):
-            return None
+        for name in chain([ref.path], spellings(ref.path)):  # the first that exists, as in sources.py
+            if ".." in name:
+                return None
+            path = name if name[:1] == "/" else self._roots[0] + name
+            try:
+                found = os.lstat(path)
+            except OSError as error:
+                if error.errno in NO_SUCH_FILE:
+                    continue
+                return None
+            except ValueError:
+                return None
+            return self._version(path, found) if path.startswith(tuple(self._roots)) else None
+        return None
+
+    def _version(self, path: str, found: os.stat_result) -> tuple[bytes, bytes] | None:
         if not stat.S_ISREG(found.st_mode) or found.st_ctime_ns > time.time_ns() - SETTLED_NS:
             return None
+        name = self._name.copy()
+        name.update(b"\0" + path.encode("utf-8", "surrogateescape"))
         return name.digest(), struct.pack("<4q", found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)

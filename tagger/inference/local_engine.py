@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tagger.catalog.manifest import Manifest, Shard, image_refs
+from tagger.catalog.manifest import Manifest, Shard
 from tagger.catalog.retry import error_rows, merge_tags
 from tagger.catalog.tags import tag_columns
 from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
@@ -201,7 +201,7 @@ class LocalEngine:
                     wanted = error_rows(shard, table, tags, manifest.image_column)
                 embeddings = np.zeros((len(table), self.predictor.encoder.dimension), self.predictor.dtype)
                 current = OpenShard(shard, table, tags, wanted, embeddings, np.zeros(len(table), np.bool_))
-                self._recall(current, image_refs(table, manifest.image_column, shard.start), decode_all)
+                self._recall(current, manifest.image_refs(table, shard.start), decode_all)
                 current.recalled = (len(table) if rows is None else len(wanted)) - len(current.loading)
             finally:
                 self.stages.recall += time.perf_counter() - began

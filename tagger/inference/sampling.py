@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 from torch import Tensor
 
-from tagger.catalog.manifest import Manifest, image_refs
+from tagger.catalog.manifest import Manifest
 from tagger.core.types import BATCH_SIZE, ImagePolicy, ImageRef, Preprocessing
 from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
@@ -23,7 +23,7 @@ def draw_images(manifest: Manifest, rows: int, policy: ImagePolicy, preprocessin
     def refs() -> Iterator[ImageRef]:
         shards = [shard for shard in manifest.shards(rows) if ((drawn >= shard.start) & (drawn < shard.stop)).any()]
         for shard, table in manifest.read(shards):
-            references = image_refs(table, manifest.image_column, shard.start)
+            references = manifest.image_refs(table, shard.start)
             yield from (references[row - shard.start] for row in drawn if shard.start <= row < shard.stop)
 
     source = refs()

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from tagger.catalog.manifest import Manifest, image_refs
+from tagger.catalog.manifest import Manifest
 from tagger.catalog.truth import TruthReader, read_texts
 from tagger.core.errors import ImageError, ManifestError
 from tagger.core.text import one_line
@@ -191,6 +191,6 @@ def require_all_labels(manifest: str, attribute: Attribute, truth: NDArray[np.in
 def _batches(labelled: LabelledRows) -> Iterator[list[ImageRef]]:
     manifest, wanted = labelled.manifest, set(labelled.rows.tolist())
     for shard, table in manifest.read(manifest.shards()):
-        refs = [ref for ref in image_refs(table, manifest.image_column, shard.start) if ref.row in wanted]
+        refs = [ref for ref in manifest.image_refs(table, shard.start) if ref.row in wanted]
         for start in range(0, len(refs), BATCH_SIZE):
             yield refs[start : start + BATCH_SIZE]

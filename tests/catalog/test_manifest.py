@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagger.catalog.manifest import Manifest, image_refs, open_manifest
+from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.core.errors import ManifestError
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -51,21 +51,21 @@ def test_only_a_usable_column_is_found(tmp_path: Path):
 )
 def test_paths_of_every_string_type_become_references(tmp_path: Path, array: pa.Array):
     manifest = open_manifest(write(tmp_path / "m.parquet", pa.table({"image": array})))
-    refs = [ref for shard, table in manifest.read(manifest.shards()) for ref in image_refs(table, "image", shard.start)]
+    refs = [ref for shard, table in manifest.read(manifest.shards()) for ref in manifest.image_refs(table, shard.start)]
     assert [(ref.row, ref.path, ref.data) for ref in refs] == [(0, "a", None), (1, None, None)]
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
 def test_embedded_bytes_become_references(tmp_path: Path, kind: pa.DataType):
-    manifest = open_manifest(write(tmp_path / "m.parquet", pa.table({"image": pa.array([b"x", None], kind)})))
-    refs = [ref for shard, table in manifest.read(manifest.shards()) for ref in image_refs(table, "image", shard.start)]
-    assert [(ref.path, ref.data) for ref in refs] == [(None, b"x"), (None, None)]
+    manifest = open_manifest(write(tmp_path / "m.parquet", pa.table({"image": pa.array([b"\x89PNG", None], kind)})))
+    refs = [ref for shard, table in manifest.read(manifest.shards()) for ref in manifest.image_refs(table, shard.start)]
+    assert [(ref.path, ref.data) for ref in refs] == [(None, b"\x89PNG"), (None, None)]
 
 
 def test_the_struct_of_hugging_face_datasets_becomes_references(tmp_path: Path):
     values = [{"bytes": b"x", "path": "a"}, {"bytes": None, "path": "b"}, None]
     manifest = open_manifest(write(tmp_path / "m.parquet", pa.table({"image": pa.array(values, STRUCT)})))
-    refs = [ref for shard, table in manifest.read(manifest.shards()) for ref in image_refs(table, "image", shard.start)]
+    refs = [ref for shard, table in manifest.read(manifest.shards()) for ref in manifest.image_refs(table, shard.start)]
     assert [(ref.path, ref.data) for ref in refs] == [("a", b"x"), ("b", None), (None, None)]
 
 

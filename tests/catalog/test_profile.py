@@ -43,13 +43,31 @@ def test_references_are_told_apart_by_how_they_look():
 
 
 def test_embedded_images_are_no_paths():
-    found, drawn = references(pa.array([b"1", None, b"1"]), 3)
+    found, drawn = references(pa.array([b"\xff1", None, b"\xff1"]), 3)
     assert found == References(kinds={"embedded images": 2}, nulls=1, repeated=0)
-    assert [ref.data for ref in drawn] == [b"1", None, b"1"]
+    assert [ref.data for ref in drawn] == [b"\xff1", None, b"\xff1"]
     values = [{"bytes": b"1", "path": "a.png"}, {"bytes": None, "path": "a.png"}, None, {"bytes": None, "path": None}]
     found, drawn = references(pa.array(values, STRUCTS))
     assert found == References(kinds={"embedded images": 1, "paths": 1}, nulls=2, repeated=0)
     assert [(ref.data, ref.path) for ref in drawn] == [(b"1", "a.png"), (None, "a.png"), (None, None), (None, None)]
+
+
+def test_a_blank_reference_is_none_and_space_around_a_url_is_no_other_kind():
+    found, drawn = references(pa.array(["a.png", "", " \u00a0\r\n", None, " https://x/1.jpg\n"]), 5)
+    assert found == References(kinds={"paths": 1, "https://": 1}, nulls=3, repeated=0)
+    assert [ref.path for ref in drawn] == ["a.png", "", " \u00a0\r\n", None, "https://x/1.jpg"]
+
+
+def test_paths_that_were_written_as_binary_are_paths():
+    found, drawn = references(pa.array([b"a.png", None, b"", "größe.png".encode(), b"a.png"]), 5)
+    assert found == References(kinds={"paths": 3}, nulls=2, repeated=1)
+    assert [(ref.path, ref.data) for ref in drawn] == [
+        ("a.png", None),
+        (None, None),
+        ("", None),
+        ("größe.png", None),
+        ("a.png", None),
+    ]
 
 
 def test_a_balance_has_every_row_once(tmp_path: Path):

@@ -95,10 +95,42 @@ NAMES = [
     "\udcff.jpg",  # a byte that is no UTF-8
     "link-to-nothing",
     "x/" * 3000,
+    "x" * 300,  # too long for the system
+    "",
+    " ",
 ]
 
-# Names of folders or too long for the system.
-UNREADABLE = ["", ".", "shoes", "shoes/", "link-to-itself", "x" * 300]
+# What is no file as it is written, and another spelling of what leads elsewhere.
+SPELLINGS = [
+    "..\\..\\secret",
+    "shoes\\..\\..\\secret",
+    "\\etc\\passwd",
+    "%2Fetc%2Fpasswd",
+    "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+    "%2e%2e%5csecret",
+    "%5c%5c..%5csecret",
+    " ../secret",
+    "\ufeff/etc/passwd",
+    "/etc/passwd ",
+    "/dev/zero\r\n",
+    "%2Fdev%2Fzero",
+    "link-to-secret ",
+    "link-to-folder%2F1.jpg",
+    "link-to-folder\\1.jpg",
+    "link-to-root\\etc\\passwd",
+    "link-to-device\n",
+    "link-to-proc%2Fenviron",
+    "fifo ",
+    "%66ifo",
+    "socket\t",
+    "1.jpg%00",
+    "%00",
+    "/..\\secret",
+    "/%2e%2e/secret",
+]
+
+# Names of folders.
+UNREADABLE = [".", "shoes", "shoes/", "link-to-itself"]
 
 _opened: list[tuple[str, int]] = []
 _watching = False
@@ -170,13 +202,23 @@ def test_what_is_a_way_out_elsewhere_is_a_name_here(name: str, root: Path):
     assert outcome(name, root) in ("missing", "one")  # a slash or a dot behind a file's name: missing, or the file
 
 
+@pytest.mark.parametrize("name", SPELLINGS, ids=ascii)
+def test_no_other_spelling_leads_elsewhere(name: str, root: Path):
+    assert outcome(name, root) in ("missing", "forbidden-path")
+    assert [path for path, flags in _opened if not flags & os.O_DIRECTORY] == []
+
+
 @pytest.mark.parametrize("name", UNREADABLE, ids=lambda name: repr(name[:20]))
 def test_what_is_no_file_is_unreadable(name: str, root: Path):
     assert outcome(name, root) == "unreadable"
 
 
 @pytest.mark.parametrize(
-    "form", ["1.jpg", "shoes/../1.jpg", "inside/1.jpg", "{root}/1.jpg", "{there}/shoes/1.jpg", "//{root}/1.jpg"]
+    "form",
+    [
+        *("1.jpg", "shoes/../1.jpg", "inside/1.jpg", "{root}/1.jpg", "{there}/shoes/1.jpg", "//{root}/1.jpg"),
+        *("/1.jpg", "/shoes/..\\1.jpg ", "gone/%2e%2e/1.jpg"),
+    ],
 )
 def test_a_path_that_ends_in_the_root_is_read(form: str, root: Path):
     assert outcome(form.format(root=root, there=root.parent / "there"), root) == "one"

@@ -119,7 +119,7 @@ def test_a_labelled_row_that_cannot_be_read_is_left_out_and_said(
     found = compare(manifest, tmp_path, systems=systems, test_manifest=tmp_path / "tests.parquet", test=None, seeds=1)
     said = [message for message in caplog.messages if message.startswith("images that cannot be read are left out: ")]
     assert len(said) == 2  # one of each manifest
-    assert all("missing (no file lost.png)" in message for message in said)
+    assert all("missing (no file lost.png in the image root " in message for message in said)
     rows = found["row"].to_pylist()
     assert 0 not in rows
     truths = [tests["category"][row].as_py() for row in rows]

@@ -54,7 +54,7 @@ def test_the_command_prints_it_and_as_json(small_clip, pictures, write_manifest)
     assert "category: 2 labels, 2 prompts; truth in category: 2 rows, 1 without" in lines
     assert "  rows of a label: 0 shirt, 2 dress" in lines
     assert '  rows whose value is no label: 1 (1 "hat")' in lines
-    assert "  2 missing, the first: row 2: no file none.png" in lines
+    assert f"  2 missing, the first: row 2: no file none.png in the image root {pictures.resolve()}" in lines
     assert "warning: 2 of 4 drawn images cannot be read; of all, about 50% will be errors" in lines
     assert 'warning: attribute "category": no row of shirt in category: not evaluated' in lines
     as_json = json.loads(command(*arguments, "--json").stdout)
@@ -92,7 +92,7 @@ def test_what_would_end_a_run_ends_it(small_clip, pictures, write_manifest, tmp_
     nowhere = write_manifest(["x.png", "y.png", None], name="nowhere.parquet")
     with pytest.raises(
         ManifestError,
-        match=r"found none among 3 drawn evenly: 3 missing \(row 0: no file x.png\); correct the column, --image-root",
+        match=r"found none among 3 drawn evenly: 3 missing \(row 0: no file x.png in the image .+\); correct the column",
     ):
         tagger.inspect(nowhere, model=small_clip, labels=LABELS)
     with pytest.raises(ManifestError, match="no image column"):

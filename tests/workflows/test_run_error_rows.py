@@ -45,7 +45,7 @@ def test_error_rows_are_tried_again_and_the_others_are_left_as_they_are(manifest
     assert again.output == first.output
     assert (again.rows, again.errors.total(), again.encoded_images) == (8, 1, 1)
     found = again.read()
-    assert found["tag_reason"][5].as_py() == f"missing: no file {NAMES[5]}"
+    assert found["tag_reason"][5].as_py() == f"missing: no file {NAMES[5]} in the image root {shop.resolve()}"
     good = [row for row in range(8) if row != 5]
     assert found.take(good).equals(whole.take(good))
     (shop / NAMES[5]).write_bytes((pictures / NAMES[5]).read_bytes())
