@@ -16,6 +16,7 @@ results.py         shard parts that survive a crash, joined into one result
 retry.py           an earlier result whose error rows are tried again
 sandbox.py         files of strangers, read in another process first
 schemas.py         which columns hold images, and which ones tagging adds
+sketch_files.py    sketches of images, beside their tags
 tables.py          Delta tables, read through their log; Iceberg and Hudi, refused
 tags.py            decisions and errors -> the tag columns of a shard
 truth.py           truth values as people type them -> labels

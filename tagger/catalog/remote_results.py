@@ -22,7 +22,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tagger.catalog import object_storage
 from tagger.catalog.manifest import Shard
@@ -67,8 +69,8 @@ class StoredResults(Results):
         whole = re.compile(rf"{self.job_id[:16]}-\d{{6}}\.parquet")
         object_storage.get(self._parts_url, [name for name in names if whole.fullmatch(name)], self._parts)
 
-    def write(self, shard: Shard, table: pa.Table) -> None:
-        super().write(shard, table)
+    def write(self, shard: Shard, table: pa.Table, sketches: NDArray[np.float16] | None = None) -> None:
+        super().write(shard, table)  # the sketches are for the run folder, which is not kept on a store
         part = self._part(shard)
         with stopped_by_disk(self.place):
             object_storage.put(part, f"{self._parts_url}/{part.name}")

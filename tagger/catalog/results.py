@@ -20,12 +20,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tagger.catalog.manifest import Shard
 from tagger.catalog.manifest_files import unreadable
 from tagger.catalog.schemas import SET_TYPE, is_text, tagger_metadata
+from tagger.catalog.sketch_files import SUFFIX, read_sketches, write_sketches
 from tagger.catalog.truth import can_be_truth
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError, StoppedError
@@ -88,10 +91,12 @@ class Results:
         except (OSError, pa.ArrowException):
             return False
 
-    def write(self, shard: Shard, table: pa.Table) -> None:
-        """Commit one shard as a file of one row group."""
+    def write(self, shard: Shard, table: pa.Table, sketches: NDArray[np.float16] | None = None) -> None:
+        """Commit one shard as a file of one row group; sketches: of its images, float16 (N, S), kept beside it."""
         part = self._part(shard)
         with stopped_by_disk(self.place), removed_on_failure(self._unfinished) as temporary:
+            if sketches is not None:
+                write_sketches(part.with_suffix(SUFFIX), sketches)
             pq.write_table(table, temporary, compression="zstd", row_group_size=max(len(table), 1))
             failpoint("part-written")
             _check(temporary, len(table))
@@ -99,6 +104,14 @@ class Results:
             temporary.replace(part)
             flush(self._parts)
         failpoint("part-renamed")
+
+    def sketches(self, shards: Sequence[Shard]) -> NDArray[np.float16] | None:
+        """Return the sketches of all images, float16 (N, S), NaN for those of a part that has none; None where no part has."""
+        found = [read_sketches(self._part(shard).with_suffix(SUFFIX), shard.stop - shard.start) for shard in shards]
+        if (first := next((one for one in found if one is not None), None)) is None:
+            return None
+        lacking = [np.full((shard.stop - shard.start, first.shape[1]), np.nan, np.float16) for shard in shards]
+        return np.concatenate([own if one is None else one for one, own in zip(found, lacking, strict=True)])
 
     def publish(self, shards: Sequence[Shard], accept: Callable[[], bool] = lambda: True) -> Iterator[pa.Table]:
         """Join the parts and yield each; after the last one publish the result, or write it aside if `accept` returns False."""

@@ -1,11 +1,13 @@
 """Turn results and ground truth into figures, and judge by them.
 
-changes.py     an earlier result and this one -> how many labels differ
-comparison.py  systems tested on the same draws -> how good each is, and how certain that is
-confidence.py  probabilities and truth -> calibration error, risk and coverage
-conformal.py   probabilities of right labels -> the one from which on a label belongs to a prediction set
-gates.py       a run's figures -> which gates it passes
-guarantee.py   confidences and which were right -> the threshold from which on a precision is promised
-label_sets.py  prediction sets with ground truth -> how many hold the right label, and their size
-metrics.py     results with ground truth -> accuracy, F1, confusion matrix
+changes.py       an earlier result and this one -> how many labels differ
+comparison.py    systems tested on the same draws -> how good each is, and how certain that is
+confidence.py    probabilities and truth -> calibration error, risk and coverage
+conformal.py     probabilities of right labels -> the one from which on a label belongs to a prediction set
+duplicates.py    sketches of embeddings -> groups of images that are nearly the same
+gates.py         a run's figures -> which gates it passes
+guarantee.py     confidences and which were right -> the threshold from which on a precision is promised
+label_errors.py  labelled rows -> those whose truth looks wrong
+label_sets.py    prediction sets with ground truth -> how many hold the right label, and their size
+metrics.py       results with ground truth -> accuracy, F1, confusion matrix
 """

@@ -17,6 +17,7 @@ from tagger.catalog.retry import error_rows, merge_tags
 from tagger.catalog.tags import tag_columns
 from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 from tagger.encoders.embedding_cache import EmbeddingCache
+from tagger.encoders.sketch import SKETCH, sketch
 from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
 from tagger.inference.embedding_stream import Arrival, EmbeddingStream
@@ -88,14 +89,16 @@ class LocalEngine:
         shards: Sequence[Shard],
         advance: Callable[[int], object],
         earlier: Manifest | None = None,
-    ) -> Iterator[tuple[Shard, pa.Table]]:
-        """Tag these shards, in order: their rows with the tag columns appended. Few are in memory at a time.
+    ) -> Iterator[tuple[Shard, pa.Table, NDArray[np.float16]]]:
+        """Tag these shards, in order: their rows with the tag columns appended, and the sketches of their images.
+
+        Few are in memory at a time. The sketches are float16 (N, SKETCH), NaN for a row without an embedding.
 
         schema: the result's. advance: called with the number of rows that were read or recalled. earlier: a result of these
         rows, of which only those with an error are tagged. Raises ManifestError if it is one of other rows.
         """
         for shard in self._complete(self._open(manifest, shards, earlier), advance):
-            yield shard.shard, self._close(shard, schema)
+            yield shard.shard, self._close(shard, schema), _sketches(shard)
 
     def embed(
         self,
@@ -287,3 +290,10 @@ class LocalEngine:
         if shard.earlier is not None:
             columns = merge_tags(shard.earlier, columns, schema.names[-len(columns) :], shard.rows)
         return pa.table([*shard.table.columns, *columns], schema=schema)
+
+
+def _sketches(shard: OpenShard) -> NDArray[np.float16]:
+    tagged = shard.tagged()
+    sketches = np.full((len(shard.table), SKETCH), np.nan, np.float16)
+    sketches[tagged] = sketch(shard.embeddings[tagged])
+    return sketches

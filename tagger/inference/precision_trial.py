@@ -27,10 +27,10 @@ def disagreements(
     schema: of results. advance: called with numbers of rows, as they are read. What either engine encodes for this, it knows
     afterwards. Where the reference works and the other engine's embeddings are no numbers, all decisions differ.
     """
-    ((_, wanted),) = reference.tag(manifest, schema, [Shard(0, 0, min(TRIED, rows))], advance)
+    ((_, wanted, _),) = reference.tag(manifest, schema, [Shard(0, 0, min(TRIED, rows))], advance)
     whole = max(TRIED, engine.predictor.at_once)  # a piece: what is beyond those tried is wanted next
     try:
-        ((_, found),) = engine.tag(manifest, schema, [Shard(0, 0, min(whole, rows))], advance)
+        ((_, found, _),) = engine.tag(manifest, schema, [Shard(0, 0, min(whole, rows))], advance)
     except ModelError:
         return len(wanted) * len(engine.predictor.attributes)
     differ = 0

@@ -55,7 +55,8 @@ class Journal(logging.Handler):
     def close(self) -> None:
         super().close()
         if self._handle >= 0:
-            os.close(self._handle)
+            with suppress(OSError):  # some disks say only now that they are full
+                os.close(self._handle)
             self._handle = -1
 
     def _write(self, level: str, message: str, values: Mapping[str, Any]) -> None:

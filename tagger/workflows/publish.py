@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tagger.catalog.manifest import Shard
 from tagger.catalog.object_storage import put
 from tagger.catalog.remote_results import StoredResults, aside_url, run_url
-from tagger.catalog.results import Results, aside_of
+from tagger.catalog.results import REJECTED, Results, aside_of
+from tagger.catalog.sketch_files import REJECTED_SKETCHES, SKETCHES, read_sketches, write_sketches
 from tagger.catalog.tags import status_counts
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError
@@ -86,6 +89,7 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Lab
         gates = judge(plan.gates, figures, plan.job.settings.gates.min_truth_in_labels)
         return all(gate.passed for gate in gates)
 
+    sketches = results.sketches(shards)
     for table in results.publish(shards, accept):
         shutdown.check()
         evaluator.update(table)
@@ -93,6 +97,8 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Lab
             previous.update(table)
         counts.update(status_counts(table))
     evaluator.log()
+    if sketches is not None:
+        _keep_sketches(plan, sketches, results.published)
     aside = aside_of(plan.output) if plan.url is None else aside_url(plan.url)
     return Outcome(
         published=results.published,
@@ -104,6 +110,26 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Lab
         changed_labels={} if isinstance(previous, str) else previous.counts,
         gates=gates,
     )
+
+
+def _keep_sketches(plan: Plan, sketches: NDArray[np.float16], published: bool) -> None:
+    """Keep the sketches of the images in the run folder, those of rejected results apart from those of published ones.
+
+    Rows whose tags are an earlier result's keep the sketches that they had. Without them a report lacks a section: that they
+    cannot be written ends nothing.
+    """
+    if plan.earlier is not None:
+        rejected = plan.earlier.name.endswith(REJECTED)
+        earlier = read_sketches(plan.run_folder / (REJECTED_SKETCHES if rejected else SKETCHES), len(sketches))
+        if earlier is not None and earlier.shape == sketches.shape:
+            sketches = np.where(np.isnan(sketches), earlier, sketches)
+    path = plan.run_folder / (SKETCHES if published else REJECTED_SKETCHES)
+    try:
+        write_sketches(path, sketches)
+        if published:
+            (plan.run_folder / REJECTED_SKETCHES).unlink(missing_ok=True)  # gone with the results that they were of
+    except OSError as error:
+        log.warning("%s: expected to write the sketches of images, found: %s; the results are complete", path, reason(error))
 
 
 def write_summary(plan: Plan, summary: RunSummary) -> None:

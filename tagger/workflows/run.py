@@ -164,9 +164,9 @@ def _tag(
         rows, writing = sum(shard.stop - shard.start for shard in waiting), 0.0
         try:
             with _progress(engine, plan.rows, plan.rows - rows, machine.progress, record) as advance:
-                for shard, table in engine.tag(plan.job.manifest, schema, waiting, advance, plan.earlier):
+                for shard, table, sketches in engine.tag(plan.job.manifest, schema, waiting, advance, plan.earlier):
                     start = time.perf_counter()
-                    results.write(shard, table)
+                    results.write(shard, table, sketches)
                     writing += time.perf_counter() - start
         finally:
             record.encoded_images = timings.encoded_images

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -62,8 +63,10 @@ def tag(
         engine = LocalEngine(predictor, cache, reading, batch_size=4)
         tagged = list(engine.tag(manifest, schema, shards, advance))
         cache.close()
-    assert [shard for shard, _ in tagged] == shards
-    table = pa.concat_tables([table for _, table in tagged])
+    assert [shard for shard, *_ in tagged] == shards
+    table = pa.concat_tables([table for _, table, _ in tagged])
+    sketches = np.concatenate([sketches for *_, sketches in tagged])
+    assert np.isnan(sketches[:, 0]).tolist() == [status == "error" for status in table["tag_status"].to_pylist()]
     assert sum(done) == len(table)
     return table, engine.stages
 

@@ -30,7 +30,7 @@ from harness import SAMPLE, arguments, load_once, prepare, show, start, wait
 SHARD_ROWS, ROWS = 4, 6
 SOURCE = Path(__file__).with_name("fail_io.c")
 NEVER = 1 << 40  # the number of a call that no run reaches
-LEFT = {"lock", "lock.owner", "log.jsonl", "metrics.prom", "summary.json"}
+LEFT = {"lock", "lock.owner", "log.jsonl", "metrics.prom", "sketches.npy", "summary.json"}
 
 
 def preload(folder: str) -> None:
@@ -109,7 +109,7 @@ class Faults:
         expect(found in (self.earlier, self.reference), "torn output")
         expect(code != 0 or found == self.reference, "false success")
         expect(all(line.startswith("tagger: ") for line in lines), "something other than messages on stderr")
-        warnings = ("starting over", "expected to write metrics.prom")
+        warnings = ("starting over", "expected to write metrics.prom", "expected to write the sketches")
         expect(sum(not any(w in line for w in warnings) for line in lines) == (code != 0), "not one line of error")
         if code:
             said = " ".join(lines)

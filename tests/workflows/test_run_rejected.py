@@ -61,9 +61,12 @@ def test_a_failed_gate_leaves_what_was_published_and_writes_the_results_aside(ta
         "lock.owner",
         "log.jsonl",
         "metrics.prom",
+        "sketches.npy",
+        "sketches.rejected.npy",
         "summary.json",
     ]
     assert tag(manifest, config(min_labelled_rows=4)).published
+    assert not (tmp_path / "manifest.tagged.run" / "sketches.rejected.npy").exists()
     assert good.output.read_bytes() == before
     assert not summary.output.exists()
 
