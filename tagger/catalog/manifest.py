@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tagger.catalog.held_files import HeldFiles
 from tagger.catalog.id_column import require_distinct_ids
 from tagger.catalog.image_column import choose_image_column, count_nulls
 from tagger.catalog.manifest_files import ManifestFiles, find_files, unreadable
@@ -42,12 +43,14 @@ class Shard:
 class Manifest:
     """An opened manifest; `schema` has its columns without the tag columns that an earlier run of tagger added.
 
-    partitions: as in ManifestFiles. notes: what was left out or filled with null, a line each.
+    held: the files, as they were when it was opened. partitions: as in ManifestFiles. notes: what was left out or filled with
+    null, a line each.
     """
 
     name: str
     folder: Path
     files: tuple[Path, ...]
+    held: HeldFiles
     partitions: pa.Table
     rows: int
     schema: pa.Schema
@@ -56,12 +59,13 @@ class Manifest:
     notes: tuple[str, ...] = ()
 
     def content_hash(self) -> str:
-        """Return the SHA-256 of the files' bytes, in order."""
-        digest = hashlib.sha256()
-        for path in self.files:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
+        """Return the SHA-256 of the files' own, in order."""
+        return hashlib.sha256(b"".join(self.digests)).hexdigest()
+
+    @cached_property
+    def digests(self) -> tuple[bytes, ...]:
+        """The SHA-256 of each file's bytes."""
+        return tuple(self.held.digests())
 
     @cached_property
     def shard_rows(self) -> int:
@@ -84,7 +88,7 @@ class Manifest:
     def read(self, shards: Iterable[Shard]) -> Iterator[tuple[Shard, pa.Table]]:
         """Read the rows of these shards, in order, in one pass; only a few shards are in memory at a time.
 
-        Raises ManifestError where a file cannot be read, or has fewer rows than when it was opened.
+        Raises ManifestError where a file cannot be read, StoppedError where it was changed since it was opened.
         """
         stream = self._batches(self.schema.names)
         batch: pa.RecordBatch | None = None
@@ -116,13 +120,21 @@ class Manifest:
             partition = partition_of(self.partitions, number)
             try:
                 # A buffered stream reads a column chunk page by page: one huge row group does not fill the memory.
-                with pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
+                with self.held.open(number) as name, pq.ParquetFile(name, buffer_size=READ_BUFFER, pre_buffer=False) as file:
                     wanted = [name for name in file.schema_arrow.names if name in schema.names]
                     stored = None if len(wanted) == len(file.schema_arrow) else _leaves(file, wanted)
                     for batch in file.iter_batches(self.shard_rows, columns=stored):
                         yield conform(batch, schema, partition, path)
             except (pa.ArrowException, OSError) as error:
                 raise unreadable(path, error) from error
+
+
+def hold_files(paths: Sequence[Path]) -> HeldFiles:
+    """Open the files of a manifest. Raises ManifestError."""
+    try:
+        return HeldFiles(paths)
+    except OSError as error:
+        raise unreadable(Path(error.filename or paths[0]), error) from error
 
 
 def _leaves(file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
@@ -159,9 +171,10 @@ def open_manifest(
     """
     found = files or find_files(name)
     schemas, footers = [], []
-    for path in found.files:
+    held = hold_files(found.files)
+    for number, path in enumerate(found.files):
         try:
-            with pq.ParquetFile(path) as file:
+            with held.open(number) as stored, pq.ParquetFile(stored) as file:
                 schemas.append(file.schema_arrow)
                 footers.append(file.metadata)
         except (pa.ArrowException, OSError) as error:
@@ -187,6 +200,7 @@ def open_manifest(
         name=name,
         folder=found.folder,
         files=found.files,
+        held=held,
         partitions=found.partitions,
         rows=rows,
         schema=schema,

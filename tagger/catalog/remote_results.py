@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from tagger.catalog import object_storage
 from tagger.catalog.manifest import Shard
 from tagger.catalog.results import JOB, Results, aside_of, continues, failpoint
-from tagger.core import shutdown
+from tagger.core import published, shutdown
 from tagger.core.errors import StoppedError
-from tagger.core.files import stopped_by_disk
+from tagger.core.files import writing
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class StoredResults(Results):
     def __init__(self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str], url: str) -> None:
         self._url, self._parts_url = url, f"{run_url(url)}/parts"
         super().__init__(output, folder, schema, job)
-        with stopped_by_disk(url):
+        with writing(url):
             self._fetch(job)
 
     @property
@@ -72,11 +72,11 @@ class StoredResults(Results):
     def write(self, shard: Shard, table: pa.Table, sketches: NDArray[np.float16] | None = None) -> None:
         super().write(shard, table)  # the sketches are for the run folder, which is not kept on a store
         part = self._part(shard)
-        with stopped_by_disk(self.place):
+        with writing(self.place):
             object_storage.put(part, f"{self._parts_url}/{part.name}")
         failpoint("stored-part")
 
-    def _commit(self, temporary: Path, accepted: bool) -> None:
+    def _commit(self, temporary: Path, accepted: bool, may_replace: Callable[[], bool]) -> None:
         shutdown.check()
         target = self._url if accepted else aside_url(self._url)
         try:
@@ -88,6 +88,7 @@ class StoredResults(Results):
             ) from error
         shutdown.too_late = True  # not sooner: a large upload takes longer than the sender of a signal waits
         self.published = accepted
+        published.note(f"the results are complete at {target}")
         failpoint("stored-result")
         if accepted:
             _discard_aside(aside_url(self._url))

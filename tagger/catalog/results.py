@@ -30,9 +30,9 @@ from tagger.catalog.manifest_files import unreadable
 from tagger.catalog.schemas import SET_TYPE, is_text, tagger_metadata
 from tagger.catalog.sketch_files import SUFFIX, read_sketches, write_sketches
 from tagger.catalog.truth import can_be_truth
-from tagger.core import shutdown
+from tagger.core import published, shutdown
 from tagger.core.errors import ManifestError, StoppedError
-from tagger.core.files import flush, reason, removed_on_failure, stopped_by_disk, write_text
+from tagger.core.files import flush, reason, removed_on_failure, write_text, writing
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Results:
         self.published = False
         # Its own name: were the lock to fail, as on some network disks, two runs would not write into one file.
         self._unfinished = self._parts / f"{uuid.uuid4().hex}.tmp"
-        with stopped_by_disk(self.place):
+        with writing(self.place):
             self._open(job, text)
 
     @property
@@ -94,7 +94,7 @@ class Results:
     def write(self, shard: Shard, table: pa.Table, sketches: NDArray[np.float16] | None = None) -> None:
         """Commit one shard as a file of one row group; sketches: of its images, float16 (N, S), kept beside it."""
         part = self._part(shard)
-        with stopped_by_disk(self.place), removed_on_failure(self._unfinished) as temporary:
+        with writing(self.place), removed_on_failure(self._unfinished) as temporary:
             if sketches is not None:
                 write_sketches(part.with_suffix(SUFFIX), sketches)
             pq.write_table(table, temporary, compression="zstd", row_group_size=max(len(table), 1))
@@ -113,11 +113,21 @@ class Results:
         lacking = [np.full((shard.stop - shard.start, first.shape[1]), np.nan, np.float16) for shard in shards]
         return np.concatenate([own if one is None else one for one, own in zip(found, lacking, strict=True)])
 
-    def publish(self, shards: Sequence[Shard], accept: Callable[[], bool] = lambda: True) -> Iterator[pa.Table]:
-        """Join the parts and yield each; after the last one publish the result, or write it aside if `accept` returns False."""
+    def publish(
+        self,
+        shards: Sequence[Shard],
+        accept: Callable[[], bool] = lambda: True,
+        may_replace: Callable[[], bool] = lambda: True,
+    ) -> Iterator[pa.Table]:
+        """Join the parts and yield each; after the last one publish the result, or write it aside if `accept` returns False.
+
+        may_replace: asked just before the rename whether what is at the output may go. Where it may not, the result is written
+        aside, too, and StoppedError raised: two systems rename over one name, and only the moment between the question and the
+        rename, some microseconds, is left to chance.
+        """
         rows = 0
         with removed_on_failure(self._unfinished) as temporary:
-            with stopped_by_disk(self.place):  # what the caller does with a table raises there, not here
+            with writing(self.place):  # what the caller does with a table raises there, not here
                 with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
                     for shard in shards:
                         table = self._read(shard)
@@ -128,21 +138,25 @@ class Results:
                 _check(temporary, rows)
                 failpoint("result-flushed")
             accepted = accept()
-            with stopped_by_disk(self.place):
-                self._commit(temporary, accepted)
+            with writing(self.place):
+                self._commit(temporary, accepted, may_replace)
 
-    def _commit(self, temporary: Path, accepted: bool) -> None:
+    def _commit(self, temporary: Path, accepted: bool, may_replace: Callable[[], bool]) -> None:
         """Rename the whole, checked result to the output, or aside, and remove what is no longer needed."""
         aside = aside_of(self._output)
         target = self._output if accepted else aside
         if self._output.exists():
             shutil.copymode(self._output, temporary)
         shutdown.publishing()
+        replaced = accepted and not may_replace()
+        if replaced:
+            accepted, target = False, aside
         if accepted:
             # A rename keeps this identity: whoever finds it at the output knows that this job was published.
             write_text(self._parts / PUBLISHED, _identity(temporary))
         temporary.replace(target)
         self.published = accepted
+        published.note(f"the results are complete at {target}")
         failpoint("result-renamed")
         try:
             flush(self._output.parent)
@@ -155,6 +169,11 @@ class Results:
                 f"{self._parts}, found: {reason(error)}; check the disk"
             ) from error
         failpoint("parts-removed")
+        if replaced:
+            raise StoppedError(
+                f"{self._output}: expected the manifest that was read, found another, which stays as it is; the results of the "
+                f"one that was read are at {aside}; run again to tag the new one"
+            )
 
     def _read(self, shard: Shard) -> pa.Table:
         part = self._part(shard)

@@ -9,6 +9,7 @@ lets happen while this process imports what it needs. Imports nothing heavy.
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import resource
 import signal
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tagger.core.errors import ManifestError
+from tagger.core.errors import ManifestError, StoppedError
 from tagger.core.memory import limit_address_space
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ def start_reading(name: str | Path) -> None:
     )
 
 
-def read_elsewhere(name: str | Path) -> None:
-    """Wait until a file, a folder of them or a glob has been read to the end in another process.
+def read_elsewhere(name: str | Path) -> list[list[int]]:
+    """Wait until a file, a folder of them or a glob has been read to the end in another process; return the files' identities.
 
-    Raises ManifestError where it cannot be, or not within the limits.
+    Raises ManifestError where it cannot be, or not within the limits, StoppedError where a file changed meanwhile.
     """
     start_reading(name)
     process = _started.pop(_key(name))
@@ -64,6 +65,8 @@ def read_elsewhere(name: str | Path) -> None:
     finally:
         _end(process)
     require_success(str(name), process.returncode, output, errors)
+    identities: list[list[int]] = json.loads(output.splitlines()[-1])
+    return identities
 
 
 def _key(name: str | Path) -> str:
@@ -93,6 +96,8 @@ def require_success(name: str, code: int, output: str, errors: str) -> None:
     last = (output.splitlines() or [name])[-1]
     if code == ManifestError.exit_code:
         raise ManifestError(last)
+    if code == StoppedError.exit_code:
+        raise StoppedError(last)
     reason = (errors.strip().splitlines() or [""])[-1].strip().removeprefix("what():").strip().rstrip(".")
     if code > 0:
         raise RuntimeError(f"the check of {last} failed: {reason}")
@@ -112,7 +117,7 @@ def read_all(name: str) -> int:
     """Limit this process and read these files to the end; return 0, or the exit code of a ManifestError."""
     import pyarrow.parquet as pq
 
-    from tagger.catalog.manifest import bytes_per_row, rows_per_shard
+    from tagger.catalog.manifest import bytes_per_row, hold_files, rows_per_shard
     from tagger.catalog.manifest_files import find_files, unreadable
     from tagger.catalog.partitions import partition_of
     from tagger.catalog.unified_schema import unify_schemas
@@ -124,18 +129,22 @@ def read_all(name: str) -> int:
         memory = min(MEMORY + MEMORY_PER_BYTE * max(sizes), MAX_MEMORY)
         _limit(memory, SECONDS + sum(sizes) // BYTES_PER_SECOND)
         footers, schemas = [], []
-        for path, size in zip(found.files, sizes, strict=True):
+        held = hold_files(found.files)
+        for number, (path, size) in enumerate(zip(found.files, sizes, strict=True)):
             _print_line(str(path))
-            with pq.ParquetFile(path) as file:
+            with held.open(number) as name_of_it, pq.ParquetFile(name_of_it) as file:
                 footers.append(_footer(path, size, file))
                 schemas.append(file.schema_arrow)
         schema, _ = unify_schemas(found.files, schemas, found.partitions, [footer.num_rows for footer in footers])
         rows = rows_per_shard(bytes_per_row(footers))
         for number, path in enumerate(found.files):
             _print_line(str(path))
-            _read(path, rows, schema, partition_of(found.partitions, number))
-    except ManifestError as error:
+            with held.open(number) as name_of_it:
+                _read(path, name_of_it, rows, schema, partition_of(found.partitions, number))
+        _print_line(json.dumps(held.identities))
+    except (ManifestError, StoppedError) as error:
         _print_line(str(error))
+        return error.exit_code
     except MemoryError:
         _print_line(
             f"{path}: expected a Parquet file whose shards fit in {memory >> 20} MB, as its size lets expect, found one that "
@@ -173,14 +182,14 @@ def _footer(path: Path, size: int, file: pq.ParquetFile) -> pq.FileMetaData:
     return footer
 
 
-def _read(path: Path, rows: int, schema: pa.Schema, partition: Mapping[str, Any]) -> None:
+def _read(path: Path, opened: str, rows: int, schema: pa.Schema, partition: Mapping[str, Any]) -> None:
     """Read a file in batches of these rows, and check every value, and that it has its place in the manifest's schema."""
     import pyarrow.parquet as pq
 
     from tagger.catalog.manifest import READ_BUFFER
     from tagger.catalog.unified_schema import conform
 
-    with pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
+    with pq.ParquetFile(opened, buffer_size=READ_BUFFER, pre_buffer=False) as file:
         expected, found = file.metadata.num_rows, 0
         for batch in file.iter_batches(rows, use_threads=False):
             batch.validate(full=True)

@@ -20,9 +20,9 @@ from tagger.cli.inspect import inspect
 from tagger.cli.models import models
 from tagger.cli.run import run
 from tagger.cli.train import train
-from tagger.core import shutdown
+from tagger.core import published, shutdown
 from tagger.core.errors import StoppedError, TaggerError
-from tagger.core.text import one_line
+from tagger.core.text import one_line, printable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -47,6 +47,7 @@ def main() -> None:
         signal.signal(number, shutdown.on_signal)
         # Registered first, so done last: from then on Python would let a signal change the exit code.
         atexit.register(signal.signal, number, signal.SIG_IGN)
+    published.note(published.NOTHING)
     try:
         cli(standalone_mode=False)
     except SystemExit:
@@ -62,7 +63,8 @@ def _explain(error: BaseException) -> int:
     """Say what ended the run; returns the exit code."""
     # Once a stop was asked for, any error may be its consequence: the workers, for example, may have had the signal too.
     if shutdown.requested or isinstance(error, click.Abort | KeyboardInterrupt):
-        click.echo(f"tagger: stopped; {_published(error)}; run the same command again to continue", err=True)
+        again = "; run the same command again to continue" if published.outcome == published.NOTHING else ""
+        click.echo(f"tagger: stopped; {printable(published.outcome)}{again}", err=True)
         return StoppedError.exit_code
     if isinstance(error, click.ClickException):
         error.show()
@@ -76,17 +78,8 @@ def _explain(error: BaseException) -> int:
         return 1
     reason = one_line(" ".join(str(error).split()))
     click.echo(
-        f"tagger: unexpected {type(error).__name__}: {reason}; {_published(error)}; this is a fault of tagger: set "
+        f"tagger: unexpected {type(error).__name__}: {reason}; {printable(published.outcome)}; this is a fault of tagger: set "
         "TAGGER_DEBUG=1 to see where, and report it",
         err=True,
     )
     return 1
-
-
-def _published(error: BaseException | None) -> str:
-    """Return whether the run that this error ended had published its results before."""
-    while error is not None:
-        if notes := getattr(error, "__notes__", []):
-            return str(notes[0])
-        error = error.__cause__ or error.__context__
-    return "nothing was published"

@@ -50,13 +50,13 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def stopped_by_disk(place: Path | str) -> Iterator[None]:
-    """Turn what keeps results from being written to `place` into a StoppedError; only writing belongs into this block."""
+def writing(place: Path | str, what: str = "results") -> Iterator[None]:
+    """Raise StoppedError for what the system has against writing within; only while nothing is published at `place` yet."""
     try:
         yield
     except OSError as error:
         raise StoppedError(
-            f"{place}: expected to write results, found: {reason(error)}; nothing was published; free the disk, or correct the "
+            f"{place}: expected to write {what}, found: {reason(error)}; nothing was published; free the disk, or correct the "
             "permissions of its folder, and run again to continue"
         ) from error
 

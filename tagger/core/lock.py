@@ -11,14 +11,14 @@ from pathlib import Path
 import filelock
 
 from tagger.core.errors import StoppedError
-from tagger.core.files import stopped_by_disk, write_text
+from tagger.core.files import write_text, writing
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
     """Hold the run folder's lock, which the system drops with the process. Raises StoppedError if another run holds it."""
     lock, owner = filelock.FileLock(folder / "lock", timeout=0), folder / "lock.owner"
-    with stopped_by_disk(folder):
+    with writing(folder):
         try:
             held = lock.acquire()
         except filelock.Timeout as error:
@@ -29,6 +29,6 @@ def hold(folder: Path) -> Iterator[None]:
                 f"{folder}: expected no other run on this result, found {who}; run again when it has ended"
             ) from error
     with held:  # outside of the try: a Timeout that the run itself raises is not about this lock
-        with stopped_by_disk(folder):
+        with writing(folder):
             write_text(owner, f"process {os.getpid()} on {socket.gethostname()}")
         yield

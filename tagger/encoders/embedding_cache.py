@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tagger.core.files import writing
 from tagger.core.text import first_line
 
 log = logging.getLogger(__name__)
@@ -180,8 +181,10 @@ class KnownImages:
 def open_cache(folder: Path | None, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> Iterator[EmbeddingCache]:
     """Open the cache in a folder; None: a temporary one, so that an image that comes twice in a run is encoded once."""
     with ExitStack() as stack:
-        place = folder or Path(stack.enter_context(TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True)))
-        cache = EmbeddingCache(place, identity, dimension=dimension, dtype=dtype, limit=limit)
+        if folder is None:
+            with writing("temporary folder", "there"):
+                folder = Path(stack.enter_context(TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True)))
+        cache = EmbeddingCache(folder, identity, dimension=dimension, dtype=dtype, limit=limit)
         stack.callback(cache.close)
         yield cache
 

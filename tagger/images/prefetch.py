@@ -18,6 +18,7 @@ AT_ONCE = 16  # images that are on their way, or here and not decoded yet
 GRACE = 1.0  # seconds for a fetch to say itself that its time is over
 
 _Fetched = ImageRef | ImageError
+_Answer = _Fetched | Exception  # a fault of ours is raised where it is waited for
 
 
 def fetch_ahead(refs: Sequence[ImageRef], policy: ImagePolicy) -> Iterator[_Fetched]:
@@ -32,9 +33,12 @@ def fetch_ahead(refs: Sequence[ImageRef], policy: ImagePolicy) -> Iterator[_Fetc
             yield ref
             continue
         try:
-            yield answers.popleft().get(timeout=policy.timeout + GRACE)
+            answer: _Answer = answers.popleft().get(timeout=policy.timeout + GRACE)
         except Empty:  # the resolver, for one, cannot be interrupted
-            yield ImageError("timeout", f"not there after {policy.timeout:g} s")
+            answer = ImageError("timeout", f"not there after {policy.timeout:g} s")
+        if not isinstance(answer, ImageRef | ImageError):
+            raise answer
+        yield answer
         answers.extend(_start(ref, policy) for ref in islice(waiting, 1))
 
 
@@ -42,14 +46,14 @@ def _to_fetch(ref: ImageRef) -> bool:
     return ref.data is None and ref.path is not None and is_remote_image(ref.path)
 
 
-def _start(ref: ImageRef, policy: ImagePolicy) -> SimpleQueue[_Fetched]:
+def _start(ref: ImageRef, policy: ImagePolicy) -> SimpleQueue[_Answer]:
     """Fetch in a thread, which a process that is to end does not wait for."""
-    answer: SimpleQueue[_Fetched] = SimpleQueue()
+    answer: SimpleQueue[_Answer] = SimpleQueue()
     Thread(target=lambda: answer.put(_fetch(ref, policy)), name="fetch", daemon=True).start()
     return answer
 
 
-def _fetch(ref: ImageRef, policy: ImagePolicy) -> _Fetched:
+def _fetch(ref: ImageRef, policy: ImagePolicy) -> _Answer:
     try:
         assert ref.path is not None
         data, version = fetch(ref.path, policy, MAX_FILE_BYTES, ref.version if ref.digest else "")
@@ -58,3 +62,5 @@ def _fetch(ref: ImageRef, policy: ImagePolicy) -> _Fetched:
         return error.with_traceback(None)
     except MemoryError:
         return ImageError("out-of-memory", "no memory to fetch it")
+    except Exception as error:  # noqa: BLE001  # else whoever waits would take it for a slow server
+        return error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.sandbox import read_elsewhere
 from tagger.catalog.schemas import is_text
-from tagger.core.errors import ConfigError, UsageError
+from tagger.core.errors import ConfigError, StoppedError, UsageError
 from tagger.core.types import ImagePolicy
 from tagger.core.urls import is_object_url
 from tagger.encoders.pinned import commit_of
@@ -47,11 +47,12 @@ class Job:
 def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     """Open the manifest, its objects copied to `space`, and check settings and files of other commands against it.
 
-    Raises ManifestError, ConfigError, UsageError, ModelError.
+    Raises ManifestError, ConfigError, UsageError, ModelError; StoppedError where files change meanwhile.
     """
     files = space.fetch(name) if is_object_url(name) else None
-    read_elsewhere(files.folder if files else name)
+    checked = read_elsewhere(files.folder if files else name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
+    require_checked(manifest, checked)
     artifacts = read_artifacts(settings)
     attributes = choose_attributes(manifest, settings, artifacts)
     check_truth_columns(manifest, attributes)
@@ -61,6 +62,15 @@ def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     settings = settings.model_copy(update={"attributes": attributes, "model": pin(settings.model)})
     policy = policy_of(manifest, settings)
     return Job(manifest=manifest, settings=settings, policy=policy, calibrations=calibrations, artifacts=artifacts)
+
+
+def require_checked(manifest: Manifest, identities: Iterable[Sequence[int]]) -> None:
+    """Raise StoppedError unless the files that were opened have been read in another process, as they are."""
+    if not {tuple(one) for one in manifest.held.identities} <= {tuple(one) for one in identities}:
+        raise StoppedError(
+            f"{manifest.name}: expected the files that were checked, found others: they were changed meanwhile; run again when "
+            "they are complete"
+        )
 
 
 def pin(model: ModelSettings) -> ModelSettings:

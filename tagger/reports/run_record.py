@@ -20,8 +20,6 @@ from tagger.reports.summary import RunSummary
 
 log = logging.getLogger(__name__)
 
-PUBLISHED = "the results are complete and published"  # a note of what ends a run afterwards
-
 
 class Record:
     """One run: its id, when it started, and what it notes here on its way, for the end of the log and for the metrics.
@@ -57,8 +55,6 @@ def recorded(manifest: str, output: Path | None, previous: Path | None) -> Itera
     try:
         yield record
     except BaseException as error:
-        if record.published:
-            error.add_note(PUBLISHED)
         code, message = shutdown.exit_code(error), "; ".join(str(error).splitlines()) or type(error).__name__
         raise
     finally:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagger.catalog.object_storage import Workspace
-from tagger.core import shutdown
+from tagger.core import published, shutdown
 from tagger.core.errors import ConfigError, UsageError
 from tagger.core.files import write_text
 from tagger.core.write_check import require_writable, write_error
@@ -64,6 +64,7 @@ def calibrate(
         write_text(file, content.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise write_error(f"--output {file}", error) from error
+    published.note(f"the calibration is complete at {file}")
     return content
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from tagger.catalog.object_storage import Workspace
-from tagger.core import shutdown
+from tagger.core import published, shutdown
 from tagger.core.errors import ConfigError, StoppedError, UsageError
 from tagger.core.files import reason, write_bytes, write_text
 from tagger.core.write_check import require_writable_folder
@@ -100,6 +100,7 @@ def compare(
             tested = task.test.examples
             comparison = _score(jobs, tested, draws, found, study, recipe, model)
             _write(folder, comparison, tested, draws, found)
+            published.note(f"the comparison is complete at {folder}")
         except OSError as error:
             raise StoppedError(
                 f"{folder}: expected to write the comparison, found: {reason(error)}; free the disk, or choose another place"

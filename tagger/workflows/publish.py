@@ -76,8 +76,11 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Lab
     evaluation: Evaluation | None = None
     gates: Sequence[GateResult] = ()
 
+    manifest = plan.job.manifest
+
     def accept() -> bool:
         nonlocal evaluation, gates
+        manifest.held.require_unchanged()
         evaluation = evaluator.result() if truths else None
         figures = Figures(
             rows=plan.rows,
@@ -89,8 +92,12 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Lab
         gates = judge(plan.gates, figures, plan.job.settings.gates.min_truth_in_labels)
         return all(gate.passed for gate in gates)
 
+    def may_replace() -> bool:
+        in_place = plan.output == manifest.files[0].resolve()
+        return not in_place or manifest.held.is_still(plan.output, manifest.digests[0])
+
     sketches = results.sketches(shards)
-    for table in results.publish(shards, accept):
+    for table in results.publish(shards, accept, may_replace):
         shutdown.check()
         evaluator.update(table)
         if not isinstance(previous, str):

@@ -23,7 +23,7 @@ from tagger.catalog.results import Results, discard_parts
 from tagger.catalog.retry import require_same_job
 from tagger.core import shutdown
 from tagger.core.errors import GateError
-from tagger.core.files import stopped_by_disk
+from tagger.core.files import writing
 from tagger.core.lock import hold
 from tagger.core.text import without_secrets
 from tagger.core.urls import is_object_url
@@ -83,11 +83,11 @@ def run(
         with Workspace() as space:
             plan = make_plan(open_job(name, settings, space), space, output)
             record.rows, record.encoded_images = plan.rows, 0
-            with stopped_by_disk(plan.place):
+            with writing(plan.place):
                 plan.run_folder.mkdir(exist_ok=True)
             with hold(plan.run_folder):
                 if output.fresh:
-                    with stopped_by_disk(plan.place):
+                    with writing(plan.place):
                         discard_parts(plan.run_folder)
                     if plan.url is not None:
                         discard_stored(plan.url)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tagger.catalog.object_storage import Workspace
-from tagger.core import shutdown
+from tagger.core import published, shutdown
 from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes
 from tagger.core.write_check import require_writable
@@ -102,6 +102,7 @@ def train_resnet18(
                 ensemble=fit_ensemble(weights, examples, recipe, clip) if clip else None,
             )
             write_bytes(file, save(weights, {METADATA_KEY: trained.model_dump_json()}))
+            published.note(f"the checkpoint is complete at {file}")
             state.unlink(missing_ok=True)
         except OSError as error:
             raise StoppedError(

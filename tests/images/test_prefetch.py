@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tagger.core.errors import ImageError
 from tagger.core.types import ImagePolicy, ImageRef
 from tagger.images.prefetch import AT_ONCE, fetch_ahead
@@ -77,3 +79,13 @@ def test_a_resolver_that_hangs_costs_its_image_only(server: HttpsServer, resolve
     assert slow.code == "timeout"
     assert fast == ImageRef(1, data=server.files["/1.jpg"])
     assert time.monotonic() - began < 4
+
+
+def test_a_fault_of_ours_in_a_thread_is_no_slow_server(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise TypeError("not a URL")
+
+    monkeypatch.setattr("tagger.images.prefetch.fetch", fail)
+    refs = [ImageRef(0, "https://cdn.example.com/1.jpg")]
+    with pytest.raises(TypeError, match="not a URL"):
+        list(fetch_ahead(refs, ImagePolicy(roots=(Path("/"),))))

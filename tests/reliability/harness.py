@@ -54,6 +54,8 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
     import tagger.inference.load
     import tagger.settings.load
     import tagger.workflows.plan
+    from tagger.catalog.held_files import HeldFiles
+    from tagger.catalog.manifest_files import find_files
 
     settings = tagger.settings.load.load_settings(str(SAMPLE / "manifest.parquet"))
     model = settings.model
@@ -63,10 +65,13 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
         reference = reference and reference.encoding_at_once(at_once)
         loaded = replace(loaded, predictor=predictor.encoding_at_once(at_once), reference=reference)
 
+    def identities(name: str | Path) -> list[list[int]]:
+        return [list(one) for one in HeldFiles(find_files(str(name)).files).identities]
+
     def share() -> None:
         tagger.inference.load.load_predictor = lambda *_: loaded
         tagger.catalog.sandbox.start_reading = lambda name: None
-        tagger.workflows.plan.read_elsewhere = tagger.inference.job.read_elsewhere = lambda name: None
+        tagger.workflows.plan.read_elsewhere = tagger.inference.job.read_elsewhere = identities
 
     return share
 
