@@ -22,11 +22,12 @@ def tag_columns(
     tagged: NDArray[np.int64],
     decisions: Mapping[str, tuple[Sequence[str], Decision]],
     errors: Mapping[int, ImageError],
+    flaws: Mapping[int, str],
 ) -> list[pa.Array]:
     """Return the arrays of schemas.tag_fields for `rows` rows, each of which is either tagged or an error.
 
     tagged: int64 (N,), the rows (from 0) that the decisions are about, ascending. decisions: attribute -> its label names and
-    its decision. errors: row -> error.
+    its decision. errors: row -> error. flaws: row -> why its picture, tagged all the same, can be none of a product.
     """
     place = np.full(rows, -1, np.int64)
     place[tagged] = np.arange(len(tagged))
@@ -52,7 +53,8 @@ def tag_columns(
     status = ["tagged"] * rows
     reviews = zip(*(decision.review for _, decision in decisions.values()), strict=True)
     for row, given in zip(tagged.tolist(), reviews, strict=True):
-        if text := "; ".join(reason for reason in given if reason is not None):
+        flaw = f"quality: {flaws[row]}" if row in flaws else None
+        if text := "; ".join(reason for reason in (flaw, *given) if reason is not None):
             reasons[row], status[row] = text, "review"
     for row, error in errors.items():
         reasons[row], status[row] = str(error)[:MAX_REASON], "error"

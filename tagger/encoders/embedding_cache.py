@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -50,6 +50,13 @@ CREATE TABLE files (reference BLOB PRIMARY KEY, version BLOB NOT NULL, digest BL
 _T = TypeVar("_T")
 
 
+class Embedding(NamedTuple):
+    """What is known of an image: its vector (D,), and why its picture can be none of a product, "" where it can."""
+
+    vector: NDArray[Any]
+    flaw: str = ""
+
+
 class EmbeddingCache:
     """Keep the vectors of one encoder; `identity` names all that they depend on beside the image's bytes.
 
@@ -59,7 +66,8 @@ class EmbeddingCache:
 
     def __init__(self, folder: Path, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> None:
         self.path, self._identity, self._limit = folder / FILE, identity, limit
-        self._dtype, self._bytes = np.dtype(dtype), dimension * np.dtype(dtype).itemsize + 4
+        self._dtype, self._dimension = np.dtype(dtype), dimension
+        self._bytes = dimension * self._dtype.itemsize + 4
         self._encoder = 0
         self._used: list[int] = []
         self._db: sqlite3.Connection | None = None
@@ -78,27 +86,28 @@ class EmbeddingCache:
 
         return self._guard(find, [unknown] * len(references))
 
-    def get(self, digests: Iterable[bytes]) -> dict[bytes, NDArray[Any]]:
-        """Return the vectors of those images that are in the cache, by digest."""
+    def get(self, digests: Iterable[bytes]) -> dict[bytes, Embedding]:
+        """Return the embeddings of those images that are in the cache, by digest."""
 
-        def find() -> dict[bytes, NDArray[Any]]:
-            query, found = "SELECT id, vector FROM embeddings WHERE encoder = ? AND digest = ?", {}
+        def find() -> dict[bytes, Embedding]:
+            query, found = "SELECT id, vector FROM embeddings WHERE encoder = ? AND digest = ?", dict[bytes, Embedding]()
             with transaction(self._connection(), "BEGIN") as db:
                 for digest in digests:
                     for number, stored in db.execute(query, (self._encoder, digest)):
                         if is_whole(digest, stored, self._bytes):
-                            found[digest] = np.frombuffer(stored, self._dtype, offset=4)
+                            vector = np.frombuffer(stored, self._dtype, self._dimension, offset=4)
+                            found[digest] = Embedding(vector, stored[self._bytes :].decode(errors="replace"))
                             self._used.append(number)
             return found
 
         return self._guard(find, {})
 
-    def put(self, vectors: Mapping[bytes, NDArray[Any]], files: Mapping[bytes, tuple[bytes, bytes]]) -> None:
-        """Keep vectors by the image's digest, and files as reference -> (version, digest), in one commit."""
+    def put(self, embeddings: Mapping[bytes, Embedding], files: Mapping[bytes, tuple[bytes, bytes]]) -> None:
+        """Keep embeddings by the image's digest, and files as reference -> (version, digest), in one commit."""
 
         def write() -> None:
             with transaction(self._connection()) as db:
-                rows = [(self._encoder, digest, seal(digest, vector)) for digest, vector in vectors.items()]
+                rows = [(self._encoder, digest, seal(digest, embedding)) for digest, embedding in embeddings.items()]
                 # A vector that is there already is damaged, or another run put it first.
                 there = "SELECT id FROM embeddings WHERE encoder = ? AND digest = ?"
                 for table in ("uses", "embeddings"):
@@ -113,7 +122,7 @@ class EmbeddingCache:
                 )
             self._used.clear()
 
-        if vectors or files or self._used:
+        if embeddings or files or self._used:
             self._guard(write, None)
 
     def trim(self) -> None:
@@ -238,15 +247,15 @@ def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Itera
     db.execute("COMMIT")
 
 
-def seal(digest: bytes, vector: NDArray[Any]) -> bytes:
-    """Return a vector as it is stored: a checksum of the image's digest and of the vector, then the vector."""
-    data = vector.tobytes()
+def seal(digest: bytes, embedding: Embedding) -> bytes:
+    """Return an embedding as it is stored: a checksum of the image's digest and of what follows, the vector, the flaw."""
+    data = embedding.vector.tobytes() + embedding.flaw.encode()
     return zlib.crc32(data, zlib.crc32(digest)).to_bytes(4, "little") + data
 
 
-def is_whole(digest: bytes, stored: object, size: int | None = None) -> bool:
-    """Return whether a stored vector is this image's, and undamaged; `size`: bytes that it must have."""
-    if not isinstance(stored, bytes) or size not in (None, len(stored)):
+def is_whole(digest: bytes, stored: object, size: int = 4) -> bool:
+    """Return whether a stored embedding is this image's, and undamaged; `size`: bytes that it must have before the flaw."""
+    if not isinstance(stored, bytes) or len(stored) < size:
         return False
     return zlib.crc32(memoryview(stored)[4:], zlib.crc32(digest)) == int.from_bytes(stored[:4], "little")
 

@@ -9,6 +9,7 @@ jpeg.py              a JPEG made smaller while it is decoded
 headers.py           formats and sizes, without the pixels
 sources.py           a reference -> encoded bytes, inside the image root
 spellings.py         what else a reference may mean that no file has
+quality.py           why a picture can be none of a product
 prefetch.py          remote images fetched while others are decoded
 fetch.py             a remote reference -> encoded bytes, tried again while that may help
 https.py             one attempt at https://, from hosts that are listed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -86,25 +87,43 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_pixels(data: bytes, formats: tuple[str, ...], wanted: Mapping[str, Preprocessing]) -> dict[str, torch.Tensor]:
-    """Decode bytes once and return, by name, uint8 (3, H, W) as each preprocessing wants them. Raises ImageError, MemoryError.
+class Picture(NamedTuple):
+    """A decoded image: uint8 (3, H, W), and the height and width of the picture in these pixels (decode_reduced)."""
 
-    A JPEG is decoded at less than its size where that is enough (decoded_for), unless a preprocessing is to be exact. Names
-    that want the same pixels get the same tensor.
+    pixels: torch.Tensor
+    size: tuple[float, float]
+
+
+def read_pixels(data: bytes, formats: tuple[str, ...], wanted: Mapping[str, Preprocessing]) -> dict[str, torch.Tensor]:
+    """Decode bytes once and return, by name, uint8 (3, H, W) as each preprocessing wants them. Raises ImageError, MemoryError."""
+    return resize(decode_for(data, formats, wanted), wanted)
+
+
+def decode_for(data: bytes, formats: tuple[str, ...], wanted: Mapping[str, Preprocessing]) -> Picture:
+    """Decode bytes once for all these preprocessings. Raises ImageError, MemoryError.
+
+    A JPEG is decoded at less than its size where that is enough (decoded_for), unless a preprocessing is to be exact.
     """
-    decoded: tuple[torch.Tensor, tuple[float, float]] | None = None  # with height and width, as decode_reduced gives it
     exact = any(one.exact or one.resample == Image.Resampling.NEAREST for one in wanted.values())
     prepared, orientation = _prepare(data, formats)
     if not exact and "JPEG" in formats:
-        decoded = decode_reduced(prepared, orientation or 1, decoded_for(wanted))
-    if decoded is None:
-        image = _decode(prepared, orientation, formats)
-        decoded = torch.from_numpy(np.array(image)).permute(2, 0, 1), (image.height, image.width)
+        reduced = decode_reduced(prepared, orientation or 1, decoded_for(wanted))
+        if reduced is not None:
+            return Picture(*reduced)
+    image = _decode(prepared, orientation, formats)
+    return Picture(torch.from_numpy(np.array(image)).permute(2, 0, 1), (image.height, image.width))
+
+
+def resize(picture: Picture, wanted: Mapping[str, Preprocessing]) -> dict[str, torch.Tensor]:
+    """Return, by name, uint8 (3, H, W) as each preprocessing wants them; names that want the same pixels get the same tensor.
+
+    Raises ImageError.
+    """
     shared: dict[object, torch.Tensor] = {}
     pixels = {}
     for name, one in wanted.items():
         if (shape := (one.resize, one.crop, one.resample)) not in shared:
-            shared[shape] = to_pixels(decoded[0], decoded[1], one)
+            shared[shape] = to_pixels(*picture, one)
         pixels[name] = shared[shape]
     return pixels
 

@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tagger.core.errors import ImageError
 from tagger.core.memory import keep_freed_memory, limit_address_space
 from tagger.core.types import Busy, ImageBatch, ImagePolicy, ImageRef, Preprocessing
-from tagger.images.decode import read_pixels
+from tagger.images.decode import decode_for, resize
 from tagger.images.prefetch import fetch_ahead
+from tagger.images.quality import find_flaw
 from tagger.images.sources import read_bytes
 from tagger.images.workers import start_method, without_main
 
@@ -56,6 +57,7 @@ class _Item(NamedTuple):
     pixels: dict[str, torch.Tensor] | None = None
     digest: bytes = b""
     version: str = ""
+    flaw: str = ""
     error: ImageError | None = None
     busy: Busy = Busy()
 
@@ -98,10 +100,11 @@ class ImageDataset(Dataset[_Item]):
             data = read_bytes(ref, self.policy)
             digest = hashlib.sha256(data).digest()
             read, working = time.perf_counter() - began, time.thread_time()  # it may have to wait for a core
-            pixels = None
+            pixels, flaw = None, ""
             if self._must_decode(ref, digest):
-                pixels = read_pixels(data, self.policy.formats, self.preprocessings)
-            return _Item(ref.row, pixels, digest, ref.version, busy=Busy(read, time.thread_time() - working))
+                picture = decode_for(data, self.policy.formats, self.preprocessings)
+                pixels, flaw = resize(picture, self.preprocessings), find_flaw(picture.pixels)
+            return _Item(ref.row, pixels, digest, ref.version, flaw, busy=Busy(read, time.thread_time() - working))
         except ImageError as error:
             return _Item(ref.row, error=error.with_traceback(None), busy=Busy(time.perf_counter() - began))
         except (MemoryError, RuntimeError) as error:
@@ -127,6 +130,7 @@ def collate(items: Sequence[_Item]) -> ImageBatch:
         errors={item.row: item.error for item in items if item.error is not None},
         known={item.row: item.digest for item in items if item.pixels is None and item.error is None},
         versions={item.row: item.version for item in items if item.version},
+        flaws={item.row: item.flaw for item in items if item.flaw},
         busy=Busy.total(item.busy for item in items),
     )
 

@@ -115,5 +115,6 @@ def _join(batches: list[ImageBatch]) -> ImageBatch:
         errors={row: error for batch in batches for row, error in batch.errors.items()},
         known={row: digest for batch in batches for row, digest in batch.known.items()},
         versions={row: version for batch in batches for row, version in batch.versions.items()},
+        flaws={row: flaw for batch in batches for row, flaw in batch.flaws.items()},
         busy=Busy.total(batch.busy for batch in batches),
     )

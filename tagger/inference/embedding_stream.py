@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tagger.encoders.embedding_cache import EmbeddingCache
+from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 from tagger.inference.predictor import Embeddings, Predictor
 
 COMMIT_SECONDS = 10.0  # of encoding that a killed run may lose
 
-Arrival = Callable[[Embeddings], object]  # called once, with the one embedding (D,) that was asked for
+Arrival = Callable[[Embedding], object]  # called once, with the one embedding that was asked for
 
 
 @dataclass
 class _Piece:
-    """Images that are encoded together, by digest, with whoever waits for them."""
+    """Images that are encoded together, by digest, with whoever waits for them, and the flaws of some."""
 
     pixels: Tensor
+    flaws: dict[bytes, str] = field(default_factory=dict)
     waiting: dict[bytes, list[Arrival]] = field(default_factory=dict)
 
 
@@ -40,7 +41,7 @@ class EmbeddingStream:
         self._buffers: list[Tensor] = []
         self._filling: _Piece | None = None
         self._begun: tuple[_Piece, Callable[[], Embeddings]] | None = None
-        self._new: dict[bytes, Embeddings] = {}
+        self._new: dict[bytes, Embedding] = {}
         self._files: dict[bytes, tuple[bytes, bytes]] = {}
 
     def find(self, digest: bytes, arrived: Arrival) -> bool:
@@ -57,13 +58,15 @@ class EmbeddingStream:
         arrived(found)
         return True
 
-    def encode(self, digest: bytes, pixels: Tensor, arrived: Arrival) -> None:
-        """Encode uint8 (3, H, W), now or with others, and call `arrived` with the embedding."""
+    def encode(self, digest: bytes, pixels: Tensor, flaw: str, arrived: Arrival) -> None:
+        """Encode uint8 (3, H, W), now or with others, and call `arrived` with the embedding, to which the flaw is added."""
         if self._filling is None:
             self._filling = _Piece(self._buffer(pixels))
         piece = self._filling
         piece.pixels[len(piece.waiting)] = pixels
         piece.waiting[digest] = [arrived]
+        if flaw:
+            piece.flaws[digest] = flaw
         if len(piece.waiting) >= self._predictor.at_once:
             self._begin()
 
@@ -108,11 +111,11 @@ class EmbeddingStream:
             return
         began = time.perf_counter()
         (piece, wait), self._begun = self._begun, None
-        embeddings = wait()
+        vectors = wait()
         self.seconds += time.perf_counter() - began
         self._buffers.append(piece.pixels)
-        for embedding, (digest, arrivals) in zip(embeddings, piece.waiting.items(), strict=True):
-            self._new[digest] = embedding
+        for vector, (digest, arrivals) in zip(vectors, piece.waiting.items(), strict=True):
+            self._new[digest] = embedding = Embedding(vector, piece.flaws.get(digest, ""))
             for arrived in arrivals:
                 arrived(embedding)
         if time.perf_counter() - self._committed > COMMIT_SECONDS:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.core.types import ImageRef
+from tagger.encoders.embedding_cache import Embedding
 from tagger.inference.embedding_stream import EmbeddingStream
 from tagger.inference.hybrid import Hybrid
 from tagger.inference.predictor import Embeddings
@@ -25,7 +26,7 @@ class Candidate(NamedTuple):
     ref: ImageRef
     digest: bytes
     pixels: Tensor | None
-    embedding: Embeddings
+    embedding: Embedding
 
 
 class FallbackStream:
@@ -48,16 +49,16 @@ class FallbackStream:
         if not candidates:
             return []
         lacking = []
-        wanted = self._wanted(np.stack([candidate.embedding for candidate in candidates]))
+        wanted = self._wanted(np.stack([candidate.embedding.vector for candidate in candidates]))
         for candidate, needed in zip(candidates, wanted.tolist(), strict=True):
-            arrived: Callable[[Embeddings], object] = partial(candidate.shard.settle, candidate.row)
+            arrived: Callable[[Embedding], object] = partial(candidate.shard.settle, candidate.row)
             if not needed:
                 candidate.shard.settle(candidate.row)
             elif not self.stream.find(candidate.digest, arrived):
                 if candidate.pixels is None:
                     lacking.append(candidate)
                 else:
-                    self.stream.encode(candidate.digest, candidate.pixels, arrived)
+                    self.stream.encode(candidate.digest, candidate.pixels, candidate.embedding.flaw, arrived)
         return lacking
 
     def recall(self, shard: OpenShard, rows: Sequence[int], digests: Sequence[bytes]) -> list[int]:

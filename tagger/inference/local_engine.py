@@ -16,7 +16,7 @@ from tagger.catalog.manifest import Manifest, Shard
 from tagger.catalog.retry import error_rows, merge_tags
 from tagger.catalog.tags import tag_columns
 from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
-from tagger.encoders.embedding_cache import EmbeddingCache
+from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 from tagger.encoders.sketch import SKETCH, sketch
 from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
@@ -24,7 +24,7 @@ from tagger.inference.embedding_stream import Arrival, EmbeddingStream
 from tagger.inference.fallback_stream import Candidate, FallbackStream
 from tagger.inference.file_memory import FileMemory
 from tagger.inference.hybrid import Hybrid
-from tagger.inference.predictor import Embeddings, Predictor
+from tagger.inference.predictor import Predictor
 from tagger.inference.shard_state import OpenShard, ShardQueue
 from tagger.inference.timings import Stages
 
@@ -219,7 +219,7 @@ class LocalEngine:
         found = self.cache.get(set(digests.values()))
         known = [row for row in rows if digests.get(row, b"") in found]
         for row in known:
-            shard.embeddings[row] = found[digests[row]]
+            shard.embed(row, found[digests[row]])
         lacking = set[int]()  # the fallback's
         if self._fallback is None:
             shard.settled[known] = True
@@ -243,7 +243,7 @@ class LocalEngine:
             second = batch.pixels[FALLBACK][number] if self._fallback else None
             arrived = self._arrival(shard, row, digest, second)
             if not self._stream.find(digest, arrived):
-                self._stream.encode(digest, batch.pixels[ENCODER][number], arrived)
+                self._stream.encode(digest, batch.pixels[ENCODER][number], batch.flaws.get(manifest_row, ""), arrived)
             self._files.keep(shard, row, digest, batch.versions.get(manifest_row))
         for manifest_row, digest in batch.known.items():
             row = manifest_row - start
@@ -257,8 +257,8 @@ class LocalEngine:
         """Return what is to happen when the row's embedding arrives; `pixels` are those for the fallback."""
         ref = shard.loading[row]
 
-        def arrived(embedding: Embeddings) -> None:
-            shard.embeddings[row] = embedding
+        def arrived(embedding: Embedding) -> None:
+            shard.embed(row, embedding)
             if self._fallback is None:
                 shard.settle(row)
             else:
@@ -286,7 +286,7 @@ class LocalEngine:
             attribute.name: (attribute.label_names, decision)
             for attribute, decision in zip(predictor.attributes, decisions, strict=True)
         }
-        columns = tag_columns(len(shard.table), tagged, named, shard.errors)
+        columns = tag_columns(len(shard.table), tagged, named, shard.errors, shard.flaws)
         if shard.earlier is not None:
             columns = merge_tags(shard.earlier, columns, schema.names[-len(columns) :], shard.rows)
         return pa.table([*shard.table.columns, *columns], schema=schema)

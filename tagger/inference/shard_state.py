@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tagger.catalog.manifest import Shard
 from tagger.core.errors import ImageError
 from tagger.core.types import ImageRef
+from tagger.encoders.embedding_cache import Embedding
 
 
 @dataclass
@@ -21,7 +22,7 @@ class OpenShard:
     """A shard whose rows, counted from its first, each end settled or with an error.
 
     rows: those to tag or embed. embeddings: (len(table), D). seconds: row -> the fallback's embedding, of those that it has to
-    see.
+    see. flaws: row -> why its picture can be none of a product.
     """
 
     shard: Shard
@@ -31,15 +32,22 @@ class OpenShard:
     embeddings: NDArray[Any]
     settled: NDArray[np.bool_]
     seconds: dict[int, NDArray[Any]] = field(default_factory=dict)
+    flaws: dict[int, str] = field(default_factory=dict)
     errors: dict[int, ImageError] = field(default_factory=dict)
     loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
     files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before it was read
     recalled: int = 0  # of the rows that are counted, those that no batch brings
 
-    def settle(self, row: int, second: NDArray[Any] | None = None) -> None:
+    def embed(self, row: int, embedding: Embedding) -> None:
+        """Take the row's embedding."""
+        self.embeddings[row] = embedding.vector
+        if embedding.flaw:
+            self.flaws[row] = embedding.flaw
+
+    def settle(self, row: int, second: Embedding | None = None) -> None:
         """Note that the row has all its embeddings; `second` is the fallback's, where it has to see the row."""
         if second is not None:
-            self.seconds[row] = second
+            self.seconds[row] = second.vector
         self.settled[row] = True
 
     def is_complete(self) -> bool:

@@ -30,7 +30,7 @@ def test_tags_land_on_their_rows():
         source=np.array(["clip", "clip"]),
     )
     errors = {0: ImageError("missing", "no file x"), 2: ImageError("corrupt", "y" * 1000)}
-    columns = tag_columns(4, np.array([1, 3]), {"kind": (("hat", "bag"), decision)}, errors)
+    columns = tag_columns(4, np.array([1, 3]), {"kind": (("hat", "bag"), decision)}, errors, {3: "1 x 1 pixels"})
     table = pa.table(columns, schema=pa.schema(tag_fields(["kind"])))
     assert table.slice(0, 2).to_pylist() == [
         {
@@ -51,7 +51,7 @@ def test_tags_land_on_their_rows():
         },
     ]
     assert table["tag_status"].to_pylist() == ["error", "tagged", "error", "review"]
-    assert table["tag_reason"][3].as_py() == "low-confidence: kind 0.500 is below 0.6"
+    assert table["tag_reason"][3].as_py() == "quality: 1 x 1 pixels; low-confidence: kind 0.500 is below 0.6"
     assert len(table["tag_reason"][2].as_py()) == 300
     assert status_counts(table) == {"tagged": 1, "review": 1, "missing": 1, "corrupt": 1}
 

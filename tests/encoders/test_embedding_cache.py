@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagger.encoders import embedding_cache as module
-from tagger.encoders.embedding_cache import EmbeddingCache
+from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 
 DIMENSION = 8
 
@@ -29,8 +29,8 @@ def digest(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
-def vectors(*numbers: int) -> dict[bytes, np.ndarray]:
-    return {digest(number): np.full(DIMENSION, number % 1000, np.float16) for number in numbers}
+def vectors(*numbers: int) -> dict[bytes, Embedding]:
+    return {digest(number): Embedding(np.full(DIMENSION, number % 1000, np.float16)) for number in numbers}
 
 
 def test_what_was_put_is_there_in_the_next_run(tmp_path: Path):
@@ -39,7 +39,7 @@ def test_what_was_put_is_there_in_the_next_run(tmp_path: Path):
     cache.close()
     cache = open_cache(tmp_path)
     found = cache.get([digest(3), digest(4), digest(1)])
-    assert {key: value.tolist() for key, value in found.items()} == {digest(1): [1.0] * 8, digest(3): [3.0] * 8}
+    assert {key: value.vector.tolist() for key, value in found.items()} == {digest(1): [1.0] * 8, digest(3): [3.0] * 8}
     assert cache.known_files([b"b", b"c", b"a"]) == [(b"v1", digest(2)), (b"", b""), (b"v1", digest(1))]
     assert digest(1) in cache.known()
     assert digest(4) not in cache.known()
@@ -53,16 +53,26 @@ def test_another_encoder_knows_none_of_it(tmp_path: Path):
     assert other.known_files([b"a"]) == [(b"v1", digest(1))]  # what the file is does not depend on the encoder
 
 
+def test_a_flaw_is_kept_with_its_image_and_belongs_to_it(tmp_path: Path):
+    cache = open_cache(tmp_path)
+    cache.put({digest(1): Embedding(np.ones(DIMENSION, np.float16), "3 x 4 pixels"), **vectors(2)}, {})
+    found = cache.get([digest(1), digest(2)])
+    assert [(one.vector.tolist(), one.flaw) for one in found.values()] == [([1.0] * 8, "3 x 4 pixels"), ([2.0] * 8, "")]
+    with closing(sqlite3.connect(cache.path)) as db, db:
+        db.execute("UPDATE embeddings SET vector = CAST(vector || 'x' AS BLOB)")
+    assert cache.get([digest(1), digest(2)]) == {}
+
+
 @given(steps=st.lists(st.dictionaries(st.integers(0, 20), st.integers(0, 9), max_size=8), max_size=6))
 @settings(max_examples=40, deadline=None)
 def test_the_last_put_wins(tmp_path_factory: pytest.TempPathFactory, steps: list[dict[int, int]]):
     cache = open_cache(tmp_path_factory.mktemp("cache"))
     expected: dict[bytes, list[float]] = {}
     for step in steps:
-        cache.put({digest(key): np.full(DIMENSION, value, np.float16) for key, value in step.items()}, {})
+        cache.put({digest(key): Embedding(np.full(DIMENSION, value, np.float16)) for key, value in step.items()}, {})
         expected |= {digest(key): [float(value)] * DIMENSION for key, value in step.items()}
     found = cache.get([digest(key) for key in range(21)])
-    assert {key: value.tolist() for key, value in found.items()} == expected
+    assert {key: value.vector.tolist() for key, value in found.items()} == expected
     cache.close()
 
 
@@ -75,7 +85,7 @@ def test_a_damaged_vector_is_not_trusted_and_is_replaced(tmp_path: Path, damaged
     assert set(cache.get([digest(1), digest(2)])) == {digest(2)}
     assert digest(1) not in cache.known()
     cache.put(vectors(1), {})
-    assert cache.get([digest(1)])[digest(1)].tolist() == [1.0] * DIMENSION
+    assert cache.get([digest(1)])[digest(1)].vector.tolist() == [1.0] * DIMENSION
 
 
 @pytest.mark.parametrize("damage", ["garbage", "half", "another program's tables", "no tables left"])

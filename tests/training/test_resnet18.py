@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
@@ -147,6 +148,28 @@ def test_nights_with_and_without_the_cache_write_the_same_bytes(
     (_, first, shown), (_, again, shown_again), (_, verified, shown_verified), *from_nothing = outputs
     assert (first, again, shown_again, verified, shown_verified) == (0, 0, 0, 0, 0)
     assert [(encoded > 0, seen) for _, encoded, seen in from_nothing] == [(True, shown), (True, shown)]
+
+
+@pytest.mark.parametrize("rule", [{"below": 1.0}, {"mode": "ensemble"}, None], ids=["unsure", "averaged", "alone"])
+def test_a_picture_with_nothing_to_see_is_reviewed_by_whichever_cache_it_is_known(
+    checkpoint: Path, tmp_path: Path, rule: dict[str, Any] | None
+):
+    Image.new("RGB", (3, 5)).save(tmp_path / "spacer.png")
+    manifest = tmp_path / "manifest.parquet"
+    pq.write_table(pa.table({"image": ["0000.png", "spacer.png", " spacer.png"]}), manifest)
+    (tmp_path / "0000.png").write_bytes((PICTURES / "0000.png").read_bytes())
+    labels = {"manifest": {}, "attribute": [{"name": "category", "labels": LABELS}]}
+    fallback = {"fallback": {"checkpoint": str(checkpoint), **rule}} if rule else {}
+    model = SAMPLE / "model" if rule else checkpoint
+    expected = [None, "quality: 3 x 5 pixels", "quality: 3 x 5 pixels"]
+    for night in range(2):
+        output = tagger.Output(path=tmp_path / f"{night}.parquet")
+        found = tagger.run(manifest, {**labels, **fallback}, output=output, machine=tagger.Machine(workers=0), model=model)
+        assert found.read()["tag_reason"].to_pylist() == expected
+    assert (tmp_path / "0.parquet").read_bytes() == (tmp_path / "1.parquet").read_bytes()
+    # What one run's fallback knows is what another's only model finds.
+    alone = tagger.run(manifest, labels, output=tagger.Output(path=tmp_path / "alone.parquet"), model=checkpoint)
+    assert alone.read()["tag_reason"].to_pylist() == expected
 
 
 def test_a_file_that_was_touched_is_decoded_for_the_fallback_alone(checkpoint: Path, labelled: Path, tmp_path: Path):
@@ -391,8 +414,8 @@ def test_the_command_says_in_lines_of_its_own_what_was_left_out(labelled: Path, 
     assert any(line.endswith("rows have no truth value among the labels and are left out") for line in done.stderr.splitlines())
     [line] = [line for line in done.stderr.splitlines() if "cannot be read" in line]
     assert line == (
-        "tagger: images that cannot be read are left out: 2 missing (no file lost.png); 1 forbidden-path (../bag.png leads out "
-        "of the image root, and into no folder of [images] allow_roots)"
+        f"tagger: images that cannot be read are left out: 2 missing (no file lost.png in the image root {PICTURES.resolve()}); "
+        "1 forbidden-path (../bag.png leads out of the image root, and into no folder of [images] allow_roots)"
     )
     assert [line for line in done.stderr.splitlines() if not line.startswith("tagger: ")] == []
     assert done.stdout.splitlines()[-1] == str(tmp_path / "r.safetensors")

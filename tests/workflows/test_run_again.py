@@ -122,7 +122,7 @@ def test_a_cache_that_is_lost_or_damaged_changes_nothing(catalogue: Path, small_
 
 
 def test_a_format_that_is_no_longer_allowed_is_not_remembered(tmp_path: Path, small_clip: Path, write_manifest: WriteManifest):
-    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.gif")
+    Image.linear_gradient("L").save(tmp_path / "a.gif")
     manifest = write_manifest(["a.gif"])
     assert tag(manifest, small_clip, allow_formats=["GIF"])[0].tagged == 1
     assert tag(manifest, small_clip)[0].errors == {"not-an-image": 1}
