@@ -7,6 +7,7 @@ page.py              pages of one file: templates/, escaping, a Content-Security
 plots.py             a comparison as pictures
 prometheus.py        metrics.prom: how a run ended
 run_record.py        what a run leaves however it ends: its log and its metrics
+stored_summary.py    summary.json, read again
 summary.py           summary.json: what a run did
 summary.schema.json  the JSON Schema of summary.json
 """
