@@ -74,6 +74,7 @@ class StoredResults(Results):
             ) from error
         shutdown.too_late = True  # not sooner: a large upload takes longer than the sender of a signal waits
         self.published = accepted
+        temporary.replace(self._output)  # here, for whoever looks at them again
         failpoint("stored-result")
         if accepted:
             _discard_aside(aside_url(self._url))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -40,7 +42,7 @@ class Thumbnail:
 
 
 def read_thumbnails(
-    refs: Sequence[ImageRef], policy: ImagePolicy, *, side: int = SIDE, workers: int
+    refs: Iterable[ImageRef], policy: ImagePolicy, *, side: int = SIDE, workers: int
 ) -> Iterator[tuple[int, Thumbnail | ImageError]]:
     """Yield, in order, each reference's row with its picture, or why there is none, as tagging it would say.
 
@@ -48,10 +50,10 @@ def read_thumbnails(
     images are fetched within the policy, some ahead.
     """
     errors: dict[int, ImageError] = {}
-    rows: list[int] = []  # in the order in which they were fetched, not yielded yet
+    rows = deque[int]()  # on their way to a decoder, or coming back from it
 
-    def fetched() -> Iterator[list[ImageRef]]:
-        for ref, found in zip(refs, fetch_ahead(refs, policy), strict=True):
+    def batches() -> Iterator[list[ImageRef]]:
+        for ref, found in _fetch(refs, policy):
             rows.append(ref.row)
             if isinstance(found, ImageError):
                 errors[ref.row] = found
@@ -61,10 +63,20 @@ def read_thumbnails(
         resize=side, crop=None, resample=Image.Resampling.BICUBIC, rescale=1, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
     )
     reading = Reading(policy=policy, preprocessings={"thumbnail": wanted}, workers=workers)
-    for batch in load_images(fetched(), reading):
-        row = rows.pop(0)
+    for batch in load_images(batches(), reading):
+        row = rows.popleft()
         error = errors.pop(row) if row in errors else batch.errors.get(row)
         yield row, error or encode(batch.pixels["thumbnail"][0], side)
+
+
+def _fetch(refs: Iterable[ImageRef], policy: ImagePolicy) -> Iterator[tuple[ImageRef, ImageRef | ImageError]]:
+    """Yield each reference with what it is after fetching; embedded images, which may be large, one by one as they come."""
+    for embedded, part in groupby(refs, lambda ref: ref.data is not None):
+        if embedded:
+            yield from ((ref, ref) for ref in part)
+        else:
+            known = list(part)
+            yield from zip(known, fetch_ahead(known, policy), strict=True)
 
 
 def encode(pixels: torch.Tensor, side: int) -> Thumbnail:

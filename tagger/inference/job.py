@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.sandbox import read_elsewhere
@@ -58,6 +60,7 @@ def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     artifacts = read_artifacts(settings)
     attributes = choose_attributes(manifest, settings, artifacts)
     check_truth_columns(manifest, attributes)
+    check_slices(manifest, settings.report.slices)
     artifacts = check_artifacts(artifacts, settings, attributes)
     calibrations = read_calibrations(settings, attributes, artifacts)
     attributes = tuple(with_review(attribute, calibrations.get(attribute.name)) for attribute in attributes)
@@ -174,6 +177,18 @@ def _found_labels(manifest: Manifest, truth: str | None) -> tuple[tuple[str, ...
 
 def _is_text_column(manifest: Manifest, column: str) -> bool:
     return column in manifest.schema.names and is_text(manifest.schema.field(column).type)
+
+
+def check_slices(manifest: Manifest, columns: Sequence[str]) -> None:
+    """Require columns whose values can be counted; ConfigError."""
+    for column in columns:
+        if column not in manifest.schema.names:
+            raise ConfigError(
+                f"report.slices: expected columns of {manifest.name}, found no {column} among "
+                f"{', '.join(manifest.schema.names)}; correct it or leave it out"
+            )
+        if pa.types.is_nested(kind := manifest.schema.field(column).type):
+            raise ConfigError(f"report.slices: expected columns of single values, found {column} of type {kind}; leave it out")
 
 
 def check_truth_columns(manifest: Manifest, attributes: Sequence[Attribute]) -> None:

@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from tagger.core.text import one_line
@@ -37,22 +38,38 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(style=Markup(style), script=Markup(script), policy=policy, **values)
 
 
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share as a percentage, a dash for none."""
+    return "—" if share is None else f"{100 * share:.{digits}f} %"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"text": text, "line": one_line}
+    environment.filters |= {"text": text, "line": line, "percent": percent, "count": "{:,}".format}
     environment.globals["data_block"] = data_block
     return environment
 
 
-def text(value: object, shown: int = SHOWN) -> Markup:
-    """Return a stranger's text as one isolated line, cut after `shown` characters, then with the whole as its title."""
+@pass_context
+def text(context: Context, value: object, shown: int = SHOWN) -> Markup:
+    """Return a stranger's text as one isolated line, cut after `shown` characters, then with the whole as its title.
+
+    Where the template's value `longest_title` is a number, a title is cut after that many, too.
+    """
     whole = one_line(str(value))
     if len(whole) <= shown:
         return Markup("<bdi>{}</bdi>").format(whole)
-    return Markup('<bdi title="{}">{}…</bdi>').format(whole, whole[: shown - 1].rstrip())
+    longest = context.get("longest_title") or len(whole)
+    return Markup('<bdi title="{}">{}…</bdi>').format(whole[:longest], whole[: shown - 1].rstrip())
+
+
+def line(value: object, shown: int = SHOWN) -> str:
+    """Return a stranger's text as one line, cut after `shown` characters: for attributes, which can isolate nothing."""
+    whole = one_line(str(value))
+    return whole if len(whole) <= shown else f"{whole[: shown - 1].rstrip()}…"
 
 
 def data_block(name: str, value: Any) -> Markup:

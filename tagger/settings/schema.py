@@ -138,6 +138,12 @@ class GateSettings(Section):
     max_changed_labels: Share | None = None
 
 
+class ReportSettings(Section):
+    """What report.html shows beside the whole: the columns whose values are evaluated each for itself."""
+
+    slices: tuple[Text, ...] = Field(default=(), strict=False)
+
+
 class Settings(Section):
     """All of tagger.toml; `labels` are those of its one attribute, or of an attribute that the manifest names."""
 
@@ -148,6 +154,7 @@ class Settings(Section):
     manifest: ManifestSettings = ManifestSettings()
     fallback: FallbackSettings | None = None
     gates: GateSettings = GateSettings()
+    report: ReportSettings = ReportSettings()
     attributes: tuple[Attribute, ...] = Field(default=(), alias="attribute", strict=False)
 
     @field_validator("attributes")

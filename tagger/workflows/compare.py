@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from tagger.catalog.object_storage import Workspace
 from tagger.core import shutdown
-from tagger.core.errors import ConfigError, StoppedError, UsageError
+from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes, write_text
 from tagger.images.workers import choose_workers, start_early
 from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
@@ -109,8 +108,6 @@ def _needs_clip(study: Study) -> bool:
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:
-    if find_spec("matplotlib") is None:
-        raise ConfigError("tagger compare: expected matplotlib, which draws, found none; pip install 'tagger[compare]'")
     if (folder / TABLE).exists() and not overwrite:
         raise UsageError(f"--output {folder}: expected no comparison, found one; choose another folder, or use --overwrite")
     if folder.exists() and not folder.is_dir():
@@ -227,7 +224,12 @@ def _write(folder: Path, comparison: Comparison, tested: Examples, draws: Sequen
     buffer = pa.BufferOutputStream()
     pq.write_table(_predictions(labels, tested, draws, found), buffer, compression="zstd")
     write_bytes(folder / PREDICTIONS, buffer.getvalue().to_pybytes())
-    write_bytes(folder / CONFUSION, draw_confusion([score for score in comparison.scores if score.shots == most], labels))
+    matrices = [
+        (f"{one.system}, {one.shots} shots: {one.accuracy.mean:.1%}", one.confusion_matrix)
+        for one in comparison.scores
+        if one.shots == most
+    ]
+    write_bytes(folder / CONFUSION, draw_confusion(matrices, labels))
     samples = _samples(labels, tested, draws[0], found[most][0])
     write_bytes(folder / SAMPLES, draw_samples(samples, min(SHOWN, len(samples))))
     if len(found) > 1:

@@ -38,6 +38,13 @@ def test_rows_come_in_the_order_in_which_they_are_named(file, rows):
     assert read_rows(opened, rows, columns).to_pylist() == table.select(columns).take(pa.array(rows, pa.int64())).to_pylist()
 
 
+def test_of_a_struct_a_part_can_be_read_alone(file):
+    assert read_rows(file[1], [1400, 7], ["image.path"]).to_pylist() == [
+        {"image": {"path": "1400.jpg"}},
+        {"image": {"path": "7.jpg"}},
+    ]
+
+
 def test_a_row_that_is_not_there_is_an_error(file):
     with pytest.raises(IndexError, match="expected rows from 0 to 2999, found 5 to 3000"):
         read_rows(file[1], [5, 3000], ["n"])
