@@ -23,13 +23,13 @@ from tagger.core.errors import StoppedError
 from tagger.core.files import reason, write_bytes
 from tagger.core.text import first_line
 from tagger.core.types import ImageRef
+from tagger.evaluation.confidence import AttributeConfidence, Confidences
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation, Evaluator
 from tagger.images.thumbnails import read_thumbnails
 from tagger.images.workers import choose_workers, start_early
 from tagger.reports.attribute_section import example_cells
 from tagger.reports.gallery import Gallery, GalleryChooser, Question
 from tagger.reports.html import Picture, Report, write_page
-from tagger.reports.report_files import draw_files
 from tagger.reports.shown_rows import ShownRow, columns_of_rows, shown_rows
 from tagger.reports.summary import RunSummary
 from tagger.workflows.finished_run import FinishedRun, describe_run, open_finished
@@ -91,9 +91,11 @@ def build_report(
     evaluation: the result's; default: it is evaluated here. seconds: after which no more pictures are read. Raises pyarrow's
     errors and OSError where the result cannot be read, StoppedError where a stop was asked for.
     """
+    from tagger.reports.report_files import draw_files  # matplotlib takes its time
+
     with pq.ParquetFile(run.result, buffer_size=READ_BUFFER, pre_buffer=False) as file:
         evaluation = evaluation or _evaluate(run, file)
-        gallery = _choose(run, file, evaluation.attributes)
+        gallery, confidence = _choose(run, file, evaluation.attributes)
         rows = _read_shown(run, file, gallery)
         workers = choose_workers("cpu") if workers is None else workers
         report = Report(
@@ -102,6 +104,7 @@ def build_report(
             total=file.metadata.num_rows,
             attributes=run.attributes,
             evaluation=evaluation.attributes,
+            confidence=confidence,
             gallery=gallery,
             rows=rows,
             pictures=dict(_pictures(run, file, gallery, workers, time.monotonic() + seconds)),
@@ -134,19 +137,25 @@ def _evaluate(run: FinishedRun, file: pq.ParquetFile) -> Evaluation:
     return evaluator.result()
 
 
-def _choose(run: FinishedRun, file: pq.ParquetFile, evaluation: Mapping[str, AttributeEvaluation]) -> Gallery:
+def _choose(
+    run: FinishedRun, file: pq.ParquetFile, evaluation: Mapping[str, AttributeEvaluation]
+) -> tuple[Gallery, Mapping[str, AttributeConfidence]]:
+    """Look at every row once: which ones are shown, and how well the confidences tell what is right."""
     questions = {
         one.name: Question(
             labels=one.label_names,
-            truth_column=one.truth_column if one.name in evaluation else None,
+            truth_column=one.truth_column,
             cells=example_cells(evaluation[one.name], len(evaluation)) if one.name in evaluation else (),
         )
         for one in run.attributes
     }
     chooser = GalleryChooser(questions, _group_starts(file) if _has_images(run, file) else ())
+    truths = {one.name: (one.truth_column, one.label_names) for one in run.attributes if one.truth_column}
+    confidences = Confidences(truths)
     for batch in _batches(file, chooser.columns):
         chooser.update(batch)
-    return chooser.result()
+        confidences.update(pa.Table.from_batches([batch]))
+    return chooser.result(), confidences.result()
 
 
 def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -111,7 +111,7 @@ def test_the_report_is_usable_by_keyboard(browser: Browser, sample: Path):
     assert matrix.evaluate_all("links => links.filter(link => link.tabIndex === 0).length") == 1
     matrix.first.focus()
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "1 rows: truth t-shirt, tagged pullover"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "1 row: truth t-shirt, tagged pullover"
     page.keyboard.press("End")
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "35 rows: truth bag, tagged bag"
