@@ -40,8 +40,10 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(page: Page, table: str) -> list[list[str]]:
     """The cells' texts of a table's body."""
-    found: list[list[str]] = page.locator(table).locator("tbody tr").evaluate_all(
-        "rows => rows.map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+    found: list[list[str]] = (
+        page.locator(table)
+        .locator("tbody tr")
+        .evaluate_all("rows => rows.map(row => [...row.cells].map(cell => cell.innerText.trim()))")
     )
     return found
 
