@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tagger.workflows.compare import compare
     from tagger.workflows.evaluate import evaluate
     from tagger.workflows.inspect import inspect
+    from tagger.workflows.report import report
     from tagger.workflows.run import run
     from tagger.workflows.train import train_resnet18
 
@@ -37,6 +38,7 @@ __all__ = [
     "compare",
     "evaluate",
     "inspect",
+    "report",
     "run",
     "train_resnet18",
 ]
@@ -55,6 +57,7 @@ _MODULES = {
     "compare": "tagger.workflows.compare",
     "evaluate": "tagger.workflows.evaluate",
     "inspect": "tagger.workflows.inspect",
+    "report": "tagger.workflows.report",
     "run": "tagger.workflows.run",
     "train_resnet18": "tagger.workflows.train",
 }

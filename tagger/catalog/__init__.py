@@ -15,6 +15,7 @@ references.py       rows -> references to their images
 remote_results.py   results on an object store
 results.py          shard parts that survive a crash, joined into one result
 retry.py            an earlier result whose error rows are tried again
+row_lookup.py       a few rows of a large file by their numbers
 sandbox.py          files of strangers, read in another process first
 schemas.py          which columns hold images, and which ones tagging adds
 sketch_files.py     sketches of images, beside their tags

@@ -89,6 +89,7 @@ class StoredResults(Results):
         shutdown.too_late = True  # not sooner: a large upload takes longer than the sender of a signal waits
         self.published = accepted
         published.note(f"the results are complete at {target}")
+        temporary.replace(self._output)  # here, for whoever looks at them again
         failpoint("stored-result")
         if accepted:
             _discard_aside(aside_url(self._url))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @max_errors
 @click.option("--retry-errors", type=click.Path(), help="Try only the error rows of this result again.")
 @click.option("--previous", type=click.Path(), help="Count labels that differ from this result; default: the one at --output.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Write report.html into the run folder.")
 @click.option("--quiet", is_flag=True, help="Print only errors and the result's path.")
 def run(manifest: str, quiet: bool, **options: Any) -> None:  # those of settings/options.py, by the same names
     """Tag the images of MANIFEST: a Parquet file, a folder of them, or a glob in quotes; here or on s3://, gs:// or az://.

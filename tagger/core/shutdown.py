@@ -15,16 +15,18 @@ from tagger.core.errors import StoppedError, TaggerError
 LAST_SECONDS = 15.0  # for workers to end by themselves; whoever sent the signal waits 25 s
 
 requested = False
+late = False  # a stop was asked for when it was too late
 too_late = False  # the results are about to appear: milliseconds from the end, or the time that their upload takes
 
 
 def on_signal(number: int, frame: FrameType | None) -> None:
     """Handle SIGINT or SIGTERM: stop; end at once, which is always safe, on a second signal or where stopping takes long."""
-    global requested
+    global requested, late
     for again in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(again, _end)
     signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
     if too_late:
+        late = True
         return
     requested = True
     raise KeyboardInterrupt
@@ -34,6 +36,13 @@ def check() -> None:
     """Raise KeyboardInterrupt if a stop was asked for."""
     if requested:
         raise KeyboardInterrupt
+
+
+def check_late() -> None:
+    """Raise StoppedError if a stop was asked for after the results were there, where there is work that may be left out."""
+    check()
+    if late:
+        raise StoppedError("a stop was asked for")
 
 
 def publishing() -> None:

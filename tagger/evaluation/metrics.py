@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from tagger.catalog.truth import TruthReader, to_text
 from tagger.core.tables import plain_table
 from tagger.core.text import listed, one_line, to_json
+from tagger.evaluation.intervals import Interval, macro_f1_interval, share_interval
 from tagger.evaluation.label_sets import SetCount, SetEvaluation
 
 MAX_MATRIX = 15  # labels of a confusion matrix that still fits a terminal
@@ -27,11 +28,11 @@ class AttributeEvaluation:
     """The evaluation of one attribute, over the rows that have a truth value among its labels and were tagged.
 
     confusion_matrix[i][j]: rows with truth labels[i] that were tagged labels[j]. per_class: label -> precision, recall, f1,
-    support. by_source: who decided -> labelled_rows, accuracy. The averages are over the labels that occur, as truth or as
-    tag; they are None where labelled_rows is 0. error_rows: labelled rows whose image could not be tagged. folded_rows: labelled
-    rows, with an error or without, whose truth value is a label but for case, space or Unicode form. unknown_rows: rows whose
-    truth value is no label; unknown_truth: these values -> rows, for up to VALUES_KEPT of them. sets: None where the attribute
-    has no prediction sets, or no row is labelled.
+    support. by_source: who decided -> labelled_rows, accuracy. The averages are over the labels that occur, as truth or as tag;
+    they are None where labelled_rows is 0, as their 95 % intervals are. error_rows: labelled rows whose image could not be
+    tagged. folded_rows: labelled rows, with an error or without, whose truth value is a label but for case, space or Unicode
+    form. unknown_rows: rows whose truth value is no label; unknown_truth: these values -> rows, for up to VALUES_KEPT of them.
+    sets: None where the attribute has no prediction sets, or no row is labelled.
     """
 
     truth_column: str
@@ -42,7 +43,9 @@ class AttributeEvaluation:
     unknown_rows: int
     unknown_truth: dict[str, int]
     accuracy: float | None
+    accuracy_interval: Interval | None
     macro_f1: float | None
+    macro_f1_interval: Interval | None
     weighted_f1: float | None
     per_class: dict[str, dict[str, float]]
     confusion_matrix: list[list[int]]
@@ -157,7 +160,9 @@ def _evaluate(count: _Count) -> AttributeEvaluation:
         unknown_rows=count.reader.unknown.rows,
         unknown_truth=dict(count.reader.unknown.counts.most_common()),
         accuracy=accuracy,
+        accuracy_interval=share_interval(int(np.trace(matrix)), int(matrix.sum())),
         macro_f1=macro_f1,
+        macro_f1_interval=macro_f1_interval(matrix),
         weighted_f1=weighted_f1,
         per_class=per_class,
         confusion_matrix=matrix.tolist(),
@@ -175,7 +180,8 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
     name, lines = one_line(name), []
     if evaluation.labelled_rows:
         lines += [
-            f"{name}: accuracy {evaluation.accuracy:.1%}, macro F1 {evaluation.macro_f1:.3f}, "
+            f"{name}: accuracy {evaluation.accuracy:.1%}{_interval(evaluation.accuracy_interval, '.1%')}, "
+            f"macro F1 {evaluation.macro_f1:.3f}{_interval(evaluation.macro_f1_interval, '.3f')}, "
             f"weighted F1 {evaluation.weighted_f1:.3f} on {evaluation.labelled_rows} labelled rows",
             *_by_source(evaluation),
             *([] if evaluation.sets is None else [f"  {evaluation.sets.to_text()}"]),
@@ -194,6 +200,10 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
             f"({listed(evaluation.unknown_truth)})"
         )
     return "\n".join(lines)
+
+
+def _interval(interval: Interval | None, form: str) -> str:
+    return f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval else ""
 
 
 def _by_source(evaluation: AttributeEvaluation) -> list[str]:

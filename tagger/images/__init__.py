@@ -2,6 +2,7 @@
 
 loader.py            batches of references -> batches of pixels, in order, by processes that decode
 resilient_loader.py  the same whatever happens to those processes
+thumbnails.py        small pictures for pages, encoded anew
 workers.py           how many of them there are, started early
 forkserver.py        what the process that they are forked from imports first
 decode.py            encoded bytes -> uint8 RGB, resized and cropped as each encoder wants it

@@ -6,18 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.sandbox import read_elsewhere
 from tagger.catalog.schemas import is_text
 from tagger.core.errors import ConfigError, StoppedError, UsageError
-from tagger.core.types import ImagePolicy
+from tagger.core.types import FORMATS, ImagePolicy
 from tagger.core.urls import is_object_url
 from tagger.encoders.pinned import commit_of
 from tagger.inference.artifacts import Artifacts, check_artifacts, read_artifacts, read_calibrations, with_review
 from tagger.inference.labels import check_truth_columns, choose_attributes
 from tagger.settings.attributes import Attribute
-from tagger.settings.schema import ModelSettings, Settings
+from tagger.settings.schema import ImageSettings, ModelSettings, Settings
 from tagger.tagging.calibration import Calibration
 
 
@@ -25,6 +27,7 @@ from tagger.tagging.calibration import Calibration
 class Job:
     """The rows of a manifest, the settings with their attributes, which images may be read, and what goes with the model.
 
+    settings: with what was found where they say nothing: labels, image column and root, as another process may need them.
     calibrations: by attribute. artifacts: what checkpoints of `tagger train` say of themselves.
     """
 
@@ -56,11 +59,16 @@ def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     artifacts = read_artifacts(settings)
     attributes = choose_attributes(manifest, settings, artifacts)
     check_truth_columns(manifest, attributes)
+    check_slices(manifest, settings.report.slices)
     artifacts = check_artifacts(artifacts, settings, attributes)
     calibrations = read_calibrations(settings, attributes, artifacts)
     attributes = tuple(with_review(attribute, calibrations.get(attribute.name)) for attribute in attributes)
-    settings = settings.model_copy(update={"attributes": attributes, "model": pin(settings.model)})
-    policy = policy_of(manifest, settings)
+    root = image_root_of(manifest, settings)
+    found = {"image_column": manifest.image_column, "image_root": root and str(root)}
+    settings = settings.model_copy(
+        update={"attributes": attributes, "model": pin(settings.model), "manifest": settings.manifest.model_copy(update=found)}
+    )
+    policy = image_policy(settings.images, root)
     return Job(manifest=manifest, settings=settings, policy=policy, calibrations=calibrations, artifacts=artifacts)
 
 
@@ -106,30 +114,46 @@ def with_one_attribute(job: Job, name: str | None) -> Job:
     return replace(job, settings=job.settings.model_copy(update={"attributes": (chosen,)}))
 
 
-def policy_of(manifest: Manifest, settings: Settings) -> ImagePolicy:
-    """Return which images may be read: those of the manifest below its root, and what [images] allows. ConfigError."""
-    images = settings.images
-    roots = [Path(settings.manifest.image_root or manifest.folder)]
-    if not roots[0].is_dir():
-        raise ConfigError(
-            f"image root {roots[0]}: expected a folder of this machine, found none; correct --image-root or [manifest] image_root"
-        )
-    if settings.manifest.image_root is None and is_object_url(manifest.name):
-        roots = []  # not the folder of its copies
+def image_root_of(manifest: Manifest, settings: Settings) -> Path | None:
+    """Return where image paths start, resolved; None where the manifest is on a store and no folder is named. ConfigError."""
+    images, named = settings.images, settings.manifest.image_root
+    for other in images.allow_roots:
+        if not Path(other).is_dir():
+            raise ConfigError(f"images.allow_roots: expected folders, found none at {other}; correct it")
+    if named is None and is_object_url(manifest.name):  # not the folder of its copies
         if is_text(manifest.schema.field(manifest.image_column).type) and not (images.allow_buckets or images.allow_hosts):
             raise ConfigError(
                 f"{manifest.name}: expected an image root for the paths in {manifest.image_column}, found none; name a folder of "
                 "this machine with --image-root, or list [images] allow_buckets or allow_hosts if they are URLs"
             )
-    for other in images.allow_roots:
-        if not Path(other).is_dir():
-            raise ConfigError(f"images.allow_roots: expected folders, found none at {other}; correct it")
-    policy = ImagePolicy(roots=tuple(folder.resolve() for folder in (*roots, *map(Path, images.allow_roots))))
-    return replace(
-        policy,
-        formats=(*policy.formats, *images.allow_formats),
+        return None
+    root = Path(named or manifest.folder)
+    if not root.is_dir():
+        raise ConfigError(
+            f"image root {root}: expected a folder of this machine, found none; correct --image-root or [manifest] image_root"
+        )
+    return root.resolve()
+
+
+def image_policy(images: ImageSettings, root: Path | None) -> ImagePolicy:
+    """Return which images may be read: those below the root, if there is one, and what [images] allows."""
+    return ImagePolicy(
+        roots=(*filter(None, [root]), *(Path(other).resolve() for other in images.allow_roots)),
+        formats=(*FORMATS, *images.allow_formats),
         timeout=images.timeout,
         hosts=images.allow_hosts,
         buckets=images.allow_buckets,
         private_networks=images.allow_private_networks,
     )
+
+
+def check_slices(manifest: Manifest, columns: Sequence[str]) -> None:
+    """Require columns whose values can be counted; ConfigError."""
+    for column in columns:
+        if column not in manifest.schema.names:
+            raise ConfigError(
+                f"report.slices: expected columns of {manifest.name}, found no {column} among "
+                f"{', '.join(manifest.schema.names)}; correct it or leave it out"
+            )
+        if pa.types.is_nested(kind := manifest.schema.field(column).type):
+            raise ConfigError(f"report.slices: expected columns of single values, found {column} of type {kind}; leave it out")

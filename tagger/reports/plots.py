@@ -1,103 +1,170 @@
-"""Draw a comparison: confusion matrices, sample predictions, learning curves. PNG, by matplotlib."""
+"""Draw what a page or a folder shows: confusion matrices, sheets of pictures, curves. By matplotlib, in one style."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+from cycler import cycler
+from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from tagger.core.text import one_line
 from tagger.evaluation.comparison import Score
+from tagger.evaluation.confidence import AttributeConfidence
+from tagger.reports.inline_svg import INK, inline_svg
 
-CORRECT, WRONG = "#1a7f37", "#cf222e"
-NUMBERED = 20  # labels of the largest confusion matrix whose cells can hold a number
+# Colours that people with any kind of colour vision tell apart (Okabe and Ito 2008).
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7"
+CORRECT, WRONG = GREEN, VERMILION
+GREY = "#868e96"
+NUMBERED = 25  # labels of the largest confusion matrix whose cells can hold a number
 DPI = 100
+LINE, GAP = 17, 14  # pixels: of a line of text on a sheet, between its pictures
+TEXT = 24  # characters of a text on a picture
+
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE]),
+    "axes.titlesize": 9,
+    "grid.color": GREY,
+    "grid.alpha": 0.3,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tagger",  # the same picture is the same bytes
+}
+# Of what goes into a page, whose text may be dark or light.
+INLINE = {**STYLE, **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)}
 
 
 class Sample(NamedTuple):
     """A picture and what each system answered; pixels: uint8 (H, W, 3). answers: (system, label, confidence)."""
 
     pixels: NDArray[np.uint8]
-    truth: str
+    truth: str | None
     answers: Sequence[tuple[str, str, float]]
 
 
-def draw_confusion(scores: Sequence[Score], labels: Sequence[str]) -> bytes:
-    """Draw a confusion matrix for each score, its rows (true labels) in percent."""
+def draw_confusion(matrices: Sequence[tuple[str, Sequence[Sequence[int]]]], labels: Sequence[str]) -> bytes:
+    """Draw confusion matrices, each under its title, their rows (true labels) in percent. PNG."""
     side = min(2.5 + 0.45 * len(labels), 20.0)
-    figure = Figure(figsize=(side * len(scores), side), layout="constrained")
-    for axes, score in zip(_grid(figure, 1, len(scores))[0], scores, strict=True):
-        counts = np.asarray(score.confusion_matrix, np.float64)
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        _text(axes.set_title, f"{score.system}, {score.shots} shots: {score.accuracy.mean:.1%}")
-        ticks = range(len(labels))
-        axes.set_xticks(ticks, labels, rotation=45, ha="right", parse_math=False)
-        axes.set_yticks(ticks, labels, parse_math=False)
-        axes.set_xlabel("found")
-        axes.set_ylabel("true")
-        if len(labels) <= NUMBERED:
-            for (row, column), share in np.ndenumerate(shares):
-                colour = "white" if share > 0.5 else "black"
-                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=8)
-    return _png(figure)
+    with _style(STYLE):
+        figure = Figure(figsize=(side * len(matrices), side), layout="constrained")
+        for axes, (title, matrix) in zip(_grid(figure, 1, len(matrices))[0], matrices, strict=True):
+            counts = np.asarray(matrix, np.float64)
+            shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+            axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+            _text(axes.set_title, title)
+            ticks, names = range(len(labels)), [_short(label) for label in labels]
+            axes.set_xticks(ticks, names, rotation=45, ha="right", parse_math=False)
+            axes.set_yticks(ticks, names, parse_math=False)
+            axes.set_xlabel("found")
+            axes.set_ylabel("true")
+            if len(labels) <= NUMBERED:
+                for row, column in np.argwhere(counts):
+                    share = shares[row, column]
+                    colour = "white" if share > 0.5 else "black"
+                    axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=8)
+        return _png(figure)
 
 
 def draw_samples(samples: Sequence[Sample], columns: int) -> bytes:
-    """Draw each picture under its true label, with each system's answer, its confidence, and whether it is correct."""
+    """Draw each picture under its true label, with each system's answer, its confidence, and whether it is correct. PNG."""
+    lines = 1 + max(len(sample.answers) for sample in samples)
+    width = max(max(sample.pixels.shape[1] for sample in samples), 150) + GAP
+    height = max(sample.pixels.shape[0] for sample in samples) + lines * LINE + GAP
     rows = -(-len(samples) // columns)
-    lines = max(len(sample.answers) for sample in samples)
-    figure = Figure(figsize=(2.1 * columns, (2.2 + 0.2 * lines) * rows))
-    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.05, hspace=0.2 + 0.11 * lines)
-    cells = [axes for row in _grid(figure, rows, columns) for axes in row]
-    for axes in cells:
-        axes.axis("off")
-    for axes, sample in zip(cells, samples, strict=False):
-        axes.imshow(sample.pixels)
-        _text(axes.set_title, sample.truth, fontsize=10)
-        for number, (system, label, confidence) in enumerate(sample.answers):
-            correct = label == sample.truth
-            axes.text(
-                0.5,
-                -0.04 - 0.1 * number,
-                f"{'✓' if correct else '✗'} {system}: {label} {confidence:.0%}",
-                transform=axes.transAxes,
-                ha="center",
-                va="top",
-                fontsize=8,
-                color=CORRECT if correct else WRONG,
-                parse_math=False,
-            )
-    return _png(figure)
+    with _style(STYLE):
+        figure = Figure(figsize=(columns * width / DPI, rows * height / DPI), dpi=DPI)
+
+        def write(x: float, y: float, text: str, **style: Any) -> None:
+            figure.text(x / columns / width, y / rows / height, text, ha="center", va="top", parse_math=False, **style)
+
+        for number, sample in enumerate(samples):
+            left, top = number % columns * width, (rows - number // columns) * height
+            middle, (tall, wide) = left + width / 2, sample.pixels.shape[:2]
+            write(middle, top - 2, "no truth" if sample.truth is None else _short(sample.truth), fontsize=9)
+            figure.figimage(sample.pixels, left + (width - wide) // 2, top - LINE - tall)
+            for place, (system, label, confidence) in enumerate(sample.answers):
+                mark, colour = "", "black"
+                if sample.truth is not None:
+                    mark, colour = ("✓ ", CORRECT) if label == sample.truth else ("✗ ", WRONG)
+                text = f"{mark}{system}{': ' if system else ''}{_short(label)} {confidence:.0%}"
+                write(middle, top - LINE - tall - 4 - place * LINE, text, fontsize=8, color=colour)
+        return _png(figure)
 
 
 def draw_curves(scores: Sequence[Score]) -> bytes:
-    """Draw the accuracy by the number of shots, a line for each system, with its interval."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    [[axes]] = _grid(figure, 1, 1)
-    for system in dict.fromkeys(score.system for score in scores):
-        points = sorted((score for score in scores if score.system == system), key=lambda score: score.shots)
-        shots, accuracies = [point.shots for point in points], [point.accuracy for point in points]
-        [line] = axes.plot(shots, [one.mean for one in accuracies], marker="o", label=system)
-        low = [one.mean if one.low is None else one.low for one in accuracies]
-        high = [one.mean if one.high is None else one.high for one in accuracies]
-        axes.fill_between(shots, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set_xscale("log", base=2)
-    ticks = sorted({score.shots for score in scores})
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("labelled pictures of each label")
-    axes.set_ylabel("accuracy")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-    return _png(figure)
+    """Draw the accuracy by the number of shots, a line for each system, with its interval. PNG."""
+    with _style(STYLE):
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        [[axes]] = _grid(figure, 1, 1)
+        for system in dict.fromkeys(score.system for score in scores):
+            points = sorted((score for score in scores if score.system == system), key=lambda score: score.shots)
+            shots, accuracies = [point.shots for point in points], [point.accuracy for point in points]
+            [line] = axes.plot(shots, [one.mean for one in accuracies], marker="o", label=system)
+            low = [one.mean if one.low is None else one.low for one in accuracies]
+            high = [one.mean if one.high is None else one.high for one in accuracies]
+            axes.fill_between(shots, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.set_xscale("log", base=2)
+        ticks = sorted({score.shots for score in scores})
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel("labelled pictures of each label")
+        axes.set_ylabel("accuracy")
+        axes.grid()
+        axes.legend(loc="lower right")
+        return _png(figure)
+
+
+def draw_reliability(confidence: AttributeConfidence, name: str) -> Markup:
+    """Draw how often labels of a confidence are right: bars beside the diagonal on which they would lie, and their rows. SVG."""
+    bins = confidence.bins
+    with _style(INLINE):
+        figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        places, widths = [one.low for one in bins], [one.high - one.low for one in bins]
+        upper.bar(places, [one.accuracy for one in bins], widths, align="edge", color=BLUE, alpha=0.75, edgecolor="none")
+        upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
+        upper.plot([one.confidence for one in bins], [one.accuracy for one in bins], "o", color=VERMILION, markersize=4)
+        upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="right")
+        upper.yaxis.set_major_formatter(PercentFormatter(1))
+        lower.bar(places, [one.rows for one in bins], widths, align="edge", color=GREY, edgecolor="none")
+        lower.set(xlabel="confidence", ylabel="rows")
+        lower.xaxis.set_major_formatter(PercentFormatter(1))
+        return _svg(figure, f"reliability-{name}", f"Reliability diagram of {name}; the numbers are in the table")
+
+
+def draw_risk_coverage(confidence: AttributeConfidence, promised: float | None, name: str) -> Markup:
+    """Draw the share of wrong labels among the most confident rows, today's accepted rows, and the promised precision. SVG."""
+    coverage = np.array([one.coverage for one in confidence.risk_coverage])
+    risk = np.array([one.risk for one in confidence.risk_coverage], np.float64)  # None becomes NaN, which is not drawn
+    with _style(INLINE):
+        figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+        [[axes]] = _grid(figure, 1, 1)
+        axes.plot(coverage, risk, color=BLUE, marker="o", markersize=3, label="most confident rows first")
+        if confidence.accepted is not None and confidence.accepted.risk is not None:
+            accepted = confidence.accepted
+            axes.plot([accepted.coverage], [float(accepted.risk)], "D", color=VERMILION, label="accepted today")
+        if promised is not None:
+            axes.axhline(1 - promised, color=GREEN, linestyle="--", linewidth=1, label="promised at most")
+        axes.set(xlim=(0, 1.02), xlabel="share of the rows that is accepted", ylabel="wrong among them")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid()
+        axes.legend(loc="upper left", frameon=False)
+        return _svg(figure, f"risk-{name}", f"Risk and coverage of {name}; the numbers are in the table")
 
 
 def _grid(figure: Figure, rows: int, columns: int) -> list[list[Axes]]:
@@ -109,9 +176,25 @@ def _text(write: Any, text: str, **style: Any) -> None:
     write(text, **style).set_parse_math(False)  # a label may hold a $
 
 
+def _short(text: str) -> str:
+    whole = one_line(text)
+    return whole if len(whole) <= TEXT else f"{whole[: TEXT - 1]}…"
+
+
+@contextmanager
+def _style(style: Any) -> Iterator[None]:
+    with rc_context(style), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about letters that the font lacks
+        yield
+
+
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about letters that the font lacks
-        figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+    figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
+
+
+def _svg(figure: Figure, name: str, title: str) -> Markup:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return inline_svg(buffer.getvalue(), name, title)

@@ -65,7 +65,7 @@ class Output:
     path: a file or the URL of an object; default: beside the manifest. in_place: into the manifest itself. fresh: throw away
     what an interrupted run left. limit: only the first rows. retry_errors: an earlier result, of which only the error rows
     are tagged; without a `path` it is replaced, or published where it was rejected. previous: the earlier result with which
-    labels are compared; default: the one that is there.
+    labels are compared; default: the one that is there. report: write report.html beside the summary.
     """
 
     path: str | Path | None = None
@@ -75,6 +75,7 @@ class Output:
     limit: int | None = None
     retry_errors: str | Path | None = None
     previous: str | Path | None = None
+    report: bool = True
 
     def __post_init__(self) -> None:
         if self.in_place and self.path is not None:

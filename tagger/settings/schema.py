@@ -140,6 +140,12 @@ class GateSettings(Section):
     min_truth_in_labels: Share = 0.5
 
 
+class ReportSettings(Section):
+    """What report.html shows beside the whole: the columns whose values are evaluated each for itself."""
+
+    slices: tuple[Text, ...] = Field(default=(), strict=False)
+
+
 class Settings(Section):
     """All of tagger.toml; `labels` are those of its one attribute, or of an attribute that the manifest names."""
 
@@ -150,6 +156,7 @@ class Settings(Section):
     manifest: ManifestSettings = ManifestSettings()
     fallback: FallbackSettings | None = None
     gates: GateSettings = GateSettings()
+    report: ReportSettings = ReportSettings()
     attributes: tuple[Attribute, ...] = Field(default=(), alias="attribute", strict=False)
 
     @field_validator("attributes")

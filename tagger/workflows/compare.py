@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from tagger.catalog.object_storage import Workspace
 from tagger.core import published, shutdown
-from tagger.core.errors import ConfigError, StoppedError, UsageError
+from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes, write_text
 from tagger.core.write_check import require_writable_folder
 from tagger.images.workers import choose_workers, start_early
@@ -69,8 +68,6 @@ def compare(
     errors of core/errors.py; ManifestError where a label has too few rows that are not nearly the same picture.
     """
     folder = Path(output)
-    if find_spec("matplotlib") is None:
-        raise ConfigError("tagger compare: expected matplotlib, which draws, found none; pip install 'tagger[compare]'")
     require_writable_folder(folder, f"--output {folder}", FILES, overwrite=overwrite)
     names = [str(manifest), *([str(study.test_manifest)] if study.test_manifest is not None else [])]
     settings = model_alone(load_settings(names[0], config, **overrides))
@@ -222,7 +219,12 @@ def _write(folder: Path, comparison: Comparison, tested: Examples, draws: Sequen
     buffer = pa.BufferOutputStream()
     pq.write_table(_predictions(labels, tested, draws, found), buffer, compression="zstd")
     write_bytes(folder / PREDICTIONS, buffer.getvalue().to_pybytes())
-    write_bytes(folder / CONFUSION, draw_confusion([score for score in comparison.scores if score.shots == most], labels))
+    matrices = [
+        (f"{one.system}, {one.shots} shots: {one.accuracy.mean:.1%}", one.confusion_matrix)
+        for one in comparison.scores
+        if one.shots == most
+    ]
+    write_bytes(folder / CONFUSION, draw_confusion(matrices, labels))
     samples = _samples(labels, tested, draws[0], found[most][0])
     write_bytes(folder / SAMPLES, draw_samples(samples, min(SHOWN, len(samples))))
     if len(found) > 1:

@@ -92,6 +92,10 @@ def run(
                     if plan.url is not None:
                         discard_stored(plan.url)
                 summary = _carry_out(plan, machine, record)
+                if output.report:
+                    from tagger.workflows.report import report_on  # it imports what only a report needs
+
+                    report_on(plan, summary, machine.workers)
         if not summary.published:
             failed = [gate.to_text() for gate in summary.gates if not gate.passed]
             raise GateError(*failed, f"the results are written to {summary.output}, not to {plan.place}", summary=summary)
