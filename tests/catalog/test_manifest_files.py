@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,14 @@ from tagger.catalog.manifest_files import choose_names
 from tagger.catalog.outputs import choose_output
 from tagger.catalog.sandbox import read_elsewhere
 from tagger.core.errors import ManifestError, UsageError
+
+INLINE = {
+    "storageType": "i",
+    "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000315c8Xg00031",
+    "sizeInBytes": 36,
+    "cardinality": 2,
+}
+ELSEWHERE = {"storageType": "u", "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^", "offset": 4, "sizeInBytes": 40, "cardinality": 6}
 
 
 def write(path: Path, **columns: Any) -> None:
@@ -220,8 +229,8 @@ def test_a_delta_table_without_its_library_names_the_extra(delta: Path, monkeypa
 
 
 def test_a_delta_table_whose_rows_are_not_those_of_its_files_is_refused(tmp_path: Path):
-    mapping, outside, broken = tmp_path / "mapping", tmp_path / "outside", tmp_path / "broken"
-    for table in (mapping, outside, broken):
+    mapping, vectors, outside, broken = (tmp_path / name for name in ("mapping", "vectors", "outside", "broken"))
+    for table in (mapping, vectors, outside, broken):
         write_deltalake(table, pa.table({"image": ["a"]}))
     log = "_delta_log/00000000000000000000.json"
     text = (mapping / log).read_text()
@@ -237,6 +246,16 @@ def test_a_delta_table_whose_rows_are_not_those_of_its_files_is_refused(tmp_path
     )
     with pytest.raises(ManifestError, match="found column mapping; export its rows to Parquet"):
         open_manifest(str(mapping))
+    protocol = (
+        '"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors"]'
+    )
+    text = (vectors / log).read_text().replace('"minReaderVersion":1,"minWriterVersion":2', protocol)
+    (vectors / log).write_text(text)
+    assert images(vectors) == ["a"]  # they may be used, and are not
+    for vector in (INLINE, ELSEWHERE):
+        (vectors / log).write_text(text.replace('"dataChange":true', f'"dataChange":true,"deletionVector":{json.dumps(vector)}'))
+        with pytest.raises(ManifestError, match=r"found rows deleted by deletion vectors \(REORG TABLE"):
+            open_manifest(str(vectors))
     (outside / log).write_text((outside / log).read_text().replace('"path":"part-', '"path":"../other/part-'))
     with pytest.raises(ManifestError, match="expected a Delta table's files in its folder, found .*other/part-"):
         open_manifest(str(outside))

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable, write_deltalake
 from s3fs import S3FileSystem
 
 import tagger
@@ -136,6 +137,51 @@ def test_a_folder_and_a_glob_of_objects_become_one_result(server, bucket, pictur
     assert summary.read()["number"].to_pylist() == [0, 1, 2]
     matched = run(f"s3://{bucket}/night/part-[12].parquet", KIND_WITHOUT_TRUTH, output=f"s3://{bucket}/two.parquet")
     assert matched.read()["number"].to_pylist() == [1, 2]
+
+
+def test_folders_partitions_and_tables_on_a_store_are_read_by_the_rules_of_a_disk(server, bucket, tmp_path):
+    def upload(name: str) -> None:
+        for path in sorted((tmp_path / name).rglob("*")):
+            if path.is_file():
+                server.write(bucket, path.relative_to(tmp_path).as_posix(), path.read_bytes())
+
+    for name in ("b/category=x%20y/1.PARQ", "a/category=z/2.parquet", "a/3.pq", "_c/4.parquet", "a/5.tagged.parquet"):
+        path = tmp_path / "night" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"image": [name]}), path)
+    (tmp_path / "night" / "more.csv").write_text("x")
+    write_deltalake(tmp_path / "lake" / "table", pa.table({"image": ["a", "b"], "k": ["x y", "é"]}), partition_by=["k"])
+    DeltaTable(tmp_path / "lake" / "table").delete("k = 'é'")
+    (tmp_path / "ice" / "data").mkdir(parents=True)
+    (tmp_path / "ice" / "metadata").mkdir()
+    pq.write_table(pa.table({"image": ["a"]}), tmp_path / "ice" / "data" / "part.parquet")
+    (tmp_path / "ice" / "metadata" / "v1.metadata.json").write_text("{}")
+    for name in ("night", "lake", "ice"):
+        upload(name)
+
+    def read(name: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+        with storage.Workspace() as space:
+            files = space.fetch(f"s3://{bucket}/{name}")
+            assert [space.urls[file].startswith(f"s3://{bucket}/") for file in files.files] == [True] * len(files.files)
+            there = manifest.open_manifest(name, files=files)
+            rows = pa.concat_tables([table for _, table in there.read(there.shards())]).to_pylist()
+            again = manifest.open_manifest(str(files.folder))  # what the process with limits reads
+            assert pa.concat_tables([table for _, table in again.read(again.shards())]).to_pylist() == rows
+            return rows, there.notes
+
+    for name in ("night", "night/[ab]", "night/**/[123].*"):
+        rows, notes = read(name)
+        here = manifest.open_manifest(str(tmp_path / name))
+        assert rows == pa.concat_tables([table for _, table in here.read(here.shards())]).to_pylist()
+        assert [row["image"][-4:] for row in rows] == ["3.pq", "quet", "PARQ"]
+        assert [row["category"] for row in rows] == [None, "z", "x y"]
+        assert notes == tuple(note.replace(f"{tmp_path}/", "") for note in here.notes)
+    assert read("lake/table") == ([{"image": "a", "k": "x y"}], ())
+    for name in ("lake", "lake/table/k=*", "lake/table/*/*.parquet", "ice", "ice/data", "ice/data/part.parquet"):
+        with pytest.raises(ManifestError, match="also holds rows that it has deleted"):
+            read(name)
+    with pytest.raises(UsageError, match="would be read as input next time"):
+        run(f"s3://{bucket}/night/a", KIND_WITHOUT_TRUTH, output=f"s3://{bucket}/night/a/deep/o.parquet", image_root=tmp_path)
 
 
 def test_a_scheme_may_be_written_in_upper_case(server, bucket, night, expected):

@@ -149,15 +149,19 @@ def test_init_writes_settings_that_run_accepts(small_clip, pictures, write_manif
 # What a person gets wrong -> exit code and the words that must be in the one line.
 MISTAKES = {
     "no such manifest": (["nowhere.parquet"], 65, "nowhere.parquet: expected a Parquet file"),
-    "empty folder": (["empty"], 65, "empty: expected Parquet files in this folder, found no *.parquet"),
-    "not Parquet": (["note.parquet"], 65, "note.parquet: expected a readable Parquet file, found: "),
+    "empty folder": (["empty"], 65, "empty: expected Parquet files in this folder, found no .parquet, no .parq, no .pq"),
+    "not Parquet": (["note.parquet"], 65, "note.parquet: expected a readable Parquet file, found plain text; "),
     "no image column": (["no-images.parquet"], 65, "looked for image_path, image, path, file_name, found product_id, url"),
     "two image columns": (["two.parquet"], 65, "expected one image column, found image_path and image"),
     "image column of numbers": (["numbers.parquet"], 65, "found int64"),
     "named column absent": (["good.parquet", "--image-column", "photo"], 65, "expected the image column photo, found image_path"),
     "all paths null": (["nulls.parquet"], 65, "expected images in column image_path, found only nulls"),
     "repeated column": (["repeated.parquet"], 65, "found title repeated"),
-    "files of different columns": (["mixed"], 65, "expected the columns of mixed/a.parquet, found"),
+    "files of different columns": (
+        ["mixed"],
+        65,
+        "mixed/b.parquet: column n: expected int64 as in mixed/a.parquet, found string; ",
+    ),
     "tag column exists": (["tagged.parquet"], 65, "found tag_status"),
     "no such config": (["good.parquet", "--config", "none.toml"], 78, "none.toml: expected a readable file"),
     "broken config": (["good.parquet", "--config", "broken.toml"], 78, "broken.toml: expected TOML, found"),
@@ -198,8 +202,8 @@ def mistakes(tmp_path_factory, small_clip) -> Path:
         "numbers": pa.table({"image": [1]}),
         "nulls": pa.table({"image_path": pa.array([None, None], pa.string())}),
         "repeated": pa.Table.from_arrays([pa.array(["a"])] * 3, names=["image_path", "title", "title"]),
-        "mixed/a": good,
-        "mixed/b": pa.table({"image_path": ["a.png"], "more": [1]}),
+        "mixed/a": pa.table({"image_path": ["a.png"], "n": [1]}),
+        "mixed/b": pa.table({"image_path": ["a.png"], "n": ["1"]}),
         "tagged": pa.table({"image_path": ["a.png"], "tag_status": ["mine"]}),
         "ids": pa.table({"image_path": ["a", "b", "c"], "product_id": ["P1", "P2", "P1"]}),
     }
