@@ -153,8 +153,8 @@ def draw_risk_coverage(confidence: AttributeConfidence, promised: float | None, 
         figure = Figure(figsize=(4.2, 3.4), layout="constrained")
         [[axes]] = _grid(figure, 1, 1)
         axes.plot(coverage, risk, color=BLUE, marker="o", markersize=3, label="most confident rows first")
-        if confidence.accepted is not None and confidence.accepted.risk is not None:
-            accepted = confidence.accepted
+        accepted = confidence.accepted
+        if accepted is not None and accepted.risk is not None:
             axes.plot([accepted.coverage], [accepted.risk], "D", color=VERMILION, label="accepted today")
         if promised is not None:
             axes.axhline(1 - promised, color=GREEN, linestyle="--", linewidth=1, label="promised at most")
