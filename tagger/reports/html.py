@@ -11,6 +11,7 @@ from tagger.core.errors import ImageError
 from tagger.evaluation.confidence import AttributeConfidence
 from tagger.evaluation.gates import GATES
 from tagger.evaluation.metrics import AttributeEvaluation
+from tagger.evaluation.slices import SliceTable
 from tagger.images.thumbnails import Thumbnail
 from tagger.reports.attribute_section import attribute_section, interval
 from tagger.reports.gallery import Gallery
@@ -23,6 +24,8 @@ MAX_BYTES = 5_000_000
 PICTURE_BYTES = 3_200_000  # of all `data:` URIs, before any is left out
 # What is left out, step by step, until the page is small enough: pictures, and what long titles say beyond so many characters.
 STEPS = ((PICTURE_BYTES, None), (PICTURE_BYTES, 200), (PICTURE_BYTES // 2, 60), (0, 1))
+SLICES = 200  # that are shown, of all columns and attributes
+
 Picture = Thumbnail | ImageError
 
 
@@ -43,6 +46,7 @@ class Report:
     rows: Mapping[int, ShownRow]
     pictures: Mapping[int, Picture]
     confidence: Mapping[str, AttributeConfidence] = field(default_factory=dict)
+    slices: Sequence[SliceTable] = ()
 
 
 def write_page(report: Report) -> str:
@@ -80,6 +84,8 @@ def _page(report: Report, picture_bytes: int, longest_title: int | None) -> str:
             )
             for one in report.attributes
         ],
+        slices=report.slices,
+        slices_shown=SLICES // max(len(report.slices), 1),
         pictures=pictures,
         left_out=sum(row not in pictures for row in report.pictures),
     )

@@ -26,6 +26,7 @@ from tagger.core.text import first_line
 from tagger.core.types import ImageRef
 from tagger.evaluation.confidence import AttributeConfidence, Confidences
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation, Evaluator
+from tagger.evaluation.slices import Slicer, SliceTable
 from tagger.images.thumbnails import read_thumbnails
 from tagger.images.workers import choose_workers, start_early
 from tagger.reports.attribute_section import example_cells
@@ -44,19 +45,25 @@ BATCH = 1 << 16  # rows that are looked at together
 
 
 def report(
-    result: str | Path, *, output: str | Path | None = None, image_root: str | Path | None = None, workers: int | None = None
+    result: str | Path,
+    *,
+    slices: Sequence[str] = (),
+    output: str | Path | None = None,
+    image_root: str | Path | None = None,
+    workers: int | None = None,
 ) -> str:
     """Build the report of a finished run again; return where it is.
 
-    result: what the run wrote, published or rejected, or its run folder; here or on a store. output: the page's file; default:
+    result: what the run wrote, published or rejected, or its run folder; here or on a store. slices: columns whose values are
+    evaluated each for itself; default: those of the run's settings. output: the page's file; default:
     report.html in the run folder. image_root: where image paths start, if not where they did in the run. Raises ManifestError,
-    ConfigError, StoppedError.
+    ConfigError, UsageError, StoppedError.
     """
     if workers != 0:
         start_early()
     with Workspace() as space:
         run = open_finished(result, space, None if image_root is None else Path(image_root))
-        files = build_report(run, workers)
+        files = build_report(replace(run, slices=tuple(slices) or run.slices), workers)
         try:
             return _write(run, files, None if output is None else Path(output))
         except OSError as error:
@@ -96,7 +103,7 @@ def build_report(
 
     with pq.ParquetFile(run.result, buffer_size=READ_BUFFER, pre_buffer=False) as file:
         evaluation = evaluation or _evaluate(run, file)
-        gallery, confidence = _choose(run, file, evaluation.attributes)
+        gallery, confidence, slices = _look(run, file, evaluation.attributes)
         rows = _read_shown(run, file, gallery)
         workers = choose_workers("cpu") if workers is None else workers
         report = Report(
@@ -106,6 +113,7 @@ def build_report(
             attributes=run.attributes,
             evaluation=evaluation.attributes,
             confidence=confidence,
+            slices=slices,
             gallery=gallery,
             rows=rows,
             pictures=dict(_pictures(run, file, gallery, workers, time.monotonic() + seconds)),
@@ -138,10 +146,10 @@ def _evaluate(run: FinishedRun, file: pq.ParquetFile) -> Evaluation:
     return evaluator.result()
 
 
-def _choose(
+def _look(
     run: FinishedRun, file: pq.ParquetFile, evaluation: Mapping[str, AttributeEvaluation]
-) -> tuple[Gallery, Mapping[str, AttributeConfidence]]:
-    """Look at every row once: which ones are shown, and how well the confidences tell what is right."""
+) -> tuple[Gallery, Mapping[str, AttributeConfidence], Sequence[SliceTable]]:
+    """Look at every row once: which ones are shown, how well confidences tell what is right, and how good each slice is."""
     questions = {
         one.name: Question(
             labels=one.label_names,
@@ -152,11 +160,13 @@ def _choose(
     }
     chooser = GalleryChooser(questions, _group_starts(file) if _has_images(run, file) else ())
     truths = {one.name: (one.truth_column, one.label_names) for one in run.attributes if one.truth_column}
-    confidences = Confidences(truths)
-    for batch in _batches(file, chooser.columns):
+    confidences, slicer = Confidences(truths), Slicer(file.schema_arrow, run.slices, truths)
+    for batch in _batches(file, [*chooser.columns, *run.slices]):
+        table = pa.Table.from_batches([batch])
         chooser.update(batch)
-        confidences.update(pa.Table.from_batches([batch]))
-    return chooser.result(), confidences.result()
+        confidences.update(table)
+        slicer.update(table)
+    return chooser.result(), confidences.result(), slicer.result()
 
 
 def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
