@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tagger.core.errors import ConfigError, UsageError
 from tagger.evaluation.changes import Changed, Unreadable
+from tagger.evaluation.drift import Drift
 from tagger.evaluation.intervals import Interval, share_interval
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation
 from tagger.settings.attributes import Attribute
@@ -58,7 +59,7 @@ class Figures:
 
     rows: all rows of the result; `errors` of them have an error, `review` go to review. evaluation: None where no attribute has
     a truth column. changed: by attribute, the labels that differ from an earlier result's, or a text that says why that is not
-    known; Unreadable where it should be.
+    known; Unreadable where it should be. drift: how far the result has shifted from that one.
     """
 
     rows: int
@@ -66,6 +67,7 @@ class Figures:
     review: int
     evaluation: Evaluation | None
     changed: Mapping[str, Changed] | str
+    drift: Drift
 
     @property
     def evaluated(self) -> Mapping[str, AttributeEvaluation]:
@@ -73,36 +75,42 @@ class Figures:
 
 
 class _Figure(NamedTuple):
-    """A figure over `rows` rows with its 95 % interval; where there is nothing to judge None, and `missing` says why."""
+    """A figure over `rows` rows with its 95 % interval; where there is nothing to judge None, and `missing` says why.
+
+    significant: whether it is more than chance; if not, a max_ gate passes.
+    """
 
     found: float | None
     rows: int
     interval: Interval | None = None
     missing: str | None = None
     fails: bool = False  # where there is nothing to judge, though there should be
+    significant: bool = True  # else the figure may be chance, and a max_ gate passes
 
 
 def judge(thresholds: Mapping[str, float], figures: Figures, min_truth_in_labels: float) -> list[GateResult]:
     """Judge each gate by its own figures; thresholds: gate, one of GATES, -> threshold.
 
-    The point estimate decides; where the threshold lies within its interval, the note says so. min_truth_in_labels: the share of
+    The point estimate decides; where the threshold lies within its interval, the note says so; a shift that may be chance
+    passes. min_truth_in_labels: the share of
     the truth values that must fit a label, or a gate on accuracy or macro F1 fails whatever its figure.
     """
     results = []
     for gate, threshold in thresholds.items():
-        for attribute, (found, rows, interval, missing, fails) in GATES[gate].measure(figures).items():
+        for attribute, (found, rows, interval, missing, fails, significant) in GATES[gate].measure(figures).items():
             notes = [missing] if found is None and missing else []
             if found is None:
                 passed = gate.startswith("max_") and not fails
             else:
-                passed = found >= threshold if gate.startswith("min_") else found <= threshold
+                passed = found >= threshold if gate.startswith("min_") else found <= threshold or not significant
             one = figures.evaluated.get(attribute or "")
             if gate in OF_LABELLED_ROWS and one and one.unknown_rows:
                 notes.append(f"{one.unknown_rows} of {one.truth_rows} truth values fit no label and are left out")
                 if (one.truth_rows - one.unknown_rows) / one.truth_rows < min_truth_in_labels:
                     passed = False
                     notes.append(f"expected at least {_as_percentage(min_truth_in_labels)} to fit one (min_truth_in_labels)")
-            if interval and found is not None and interval[0] < threshold < interval[1]:
+            near = interval is not None and interval[0] < threshold < interval[1]
+            if found is not None and (near or (found > threshold and not significant)):
                 notes.append(TOO_FEW)
             result = GateResult(
                 gate=gate,
@@ -160,6 +168,17 @@ def _changed_labels(figures: Figures) -> _Measures:
     return {name: _share(one.changed, one.rows, missing) for name, one in figures.changed.items()}
 
 
+def _psi(figures: Figures) -> _Measures:
+    drift = figures.drift
+    if drift.missing is not None:
+        return {None: _Figure(None, 0, missing=drift.missing, fails=isinstance(drift.missing, Unreadable))}
+    shifts = (shift for shift in drift.shifts if shift.figure == "labels")
+    return {
+        one.attribute: _Figure(one.size, figures.rows - figures.errors, missing=one.note, significant=one.significant)
+        for one in shifts
+    }
+
+
 def _as_percentage(value: float) -> str:
     return f"{100 * value:.4g}%"
 
@@ -180,6 +199,7 @@ GATES = {
     "max_errors": _Gate(_errors, "{:.0f}".format),
     "max_review_rate": _Gate(_review_rate, _as_percentage),
     "max_changed_labels": _Gate(_changed_labels, _as_percentage),
+    "max_psi": _Gate(_psi, "{:.4g}".format),
 }
 
 

@@ -126,7 +126,8 @@ class FallbackSettings(Section):
 class GateSettings(Section):
     """What the results must reach to be published; rates and shares from 0 to 1, None for no gate.
 
-    max_errors: rows, or a percentage such as "2%"; it takes the place of max_error_rate. min_truth_in_labels: no gate of its own,
+    max_errors: rows, or a percentage such as "2%"; it takes the place of max_error_rate. max_psi: a population
+    stability index. min_truth_in_labels: no gate of its own,
     but the share of an attribute's truth values that must fit a label for min_accuracy and min_macro_f1 to pass.
     """
 
@@ -137,6 +138,7 @@ class GateSettings(Section):
     max_errors: int | str | None = None
     max_review_rate: Share | None = None
     max_changed_labels: Share | None = None
+    max_psi: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     min_truth_in_labels: Share = 0.5
 
 
