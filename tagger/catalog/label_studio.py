@@ -2,7 +2,7 @@
 
 The formats: https://labelstud.io/guide/predictions (score, and a model_version that is the same in all tasks, so that the scores
 are shown and can be sorted by), https://labelstud.io/guide/export (JSON has each annotation whole, JSON-MIN its choices beside
-the task's data). The data's keys are corrections.COLUMNS, but `id`, which is Label Studio's own, is `item_id`.
+the task's data). The data's keys are review_table.COLUMNS, but `id`, which is Label Studio's own, is `item_id`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from tagger.catalog.corrections import COLUMNS, NOTES, Review, Row, read_whole, to_row
+from tagger.catalog.corrections import NOTES, Row, read_whole
+from tagger.catalog.review_table import COLUMNS, Review, to_row
 from tagger.core.errors import ManifestError
 from tagger.core.text import first_line, printable
 
@@ -55,7 +56,7 @@ def _hotkey(number: int) -> str:
 
 
 def read_export(file: Path, labels: Sequence[str]) -> list[Row]:
-    """Read a JSON or JSON-MIN export as rows of corrections.COLUMNS; annotations that were skipped are left out.
+    """Read a JSON or JSON-MIN export as rows of review_table.COLUMNS; annotations that were skipped are left out.
 
     labels: as they are, of which the interface showed printable forms. Raises ManifestError.
     """

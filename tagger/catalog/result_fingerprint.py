@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tagger.catalog.corrections import HASH_CHARACTERS
+from tagger.catalog.review_table import HASH_CHARACTERS
 from tagger.catalog.schemas import tagger_metadata
 
 

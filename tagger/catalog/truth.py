@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tagger.catalog.corrections import Correction, Corrections, image_hash, name_some
+from tagger.catalog.corrections import Correction, Corrections, name_some
 from tagger.catalog.manifest import Manifest, Shard, image_refs
+from tagger.catalog.review_table import image_hash
 from tagger.catalog.schemas import METADATA_KEY, is_text, tagger_metadata
 from tagger.core import shutdown
 from tagger.core.errors import ManifestError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,7 +41,6 @@ def review() -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="The file; default: review.html and so on in the run folder.")
 @click.option(
     "--format",
-    "kind",
     type=click.Choice(["html", "label-studio", "csv", "parquet"]),
     default="html",
     show_default=True,
@@ -49,15 +49,7 @@ def review() -> None:
 @click.option("--attribute", help="Which one, where there are several.")
 @click.option("--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: as in the run.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that decode images; default: by the machine.")
-def page(
-    result: str,
-    budget: int,
-    output: Path | None,
-    kind: str,
-    attribute: str | None,
-    image_root: Path | None,
-    workers: int | None,
-) -> None:
+def page(result: str, **options: Any) -> None:  # the others are those of workflows/review.py, by the same names
     """Write the rows of RESULT, or of its .run folder, that a person should look at; `page` may be left out.
 
     review.html is one file with its pictures: open it, choose by keyboard, save corrections.csv. Nothing is sent anywhere. Of
@@ -75,16 +67,7 @@ def page(
     start_reading_result(result)
     from tagger.workflows.review import review
 
-    places = review(
-        result,
-        format=kind,  # type: ignore[arg-type]  # one of these
-        attribute=attribute,
-        budget=budget,
-        output=output,
-        image_root=image_root,
-        workers=workers,
-    )
-    for place in places:
+    for place in review(result, **options):
         click.echo(printable(place))
 
 
@@ -99,16 +82,8 @@ def page(
 @click.option("--overwrite-truth", is_flag=True, help="Replace truth that differs from a correction.")
 @click.option("--other-result", is_flag=True, help="Take corrections of another result, if only the tags have changed.")
 def apply(
-    corrections: Path,
-    manifest: str,
-    config: Path | None,
-    labels: list[str] | None,
-    image_column: str | None,
-    output: str | None,
-    in_place: bool,
-    overwrite_truth: bool,
-    other_result: bool,
-) -> None:
+    corrections: Path, manifest: str, config: Path | None, output: str | None, in_place: bool, **options: Any
+) -> None:  # the others are those of workflows/apply_corrections.py, by the same names
     """Write CORRECTIONS into the truth column of MANIFEST, which may be a result, by one rename: all of them or none.
 
     CORRECTIONS is what the page saved, a csv or parquet file of `tagger review` that was filled in, or Label Studio's export
@@ -127,16 +102,7 @@ def apply(
     start_reading(manifest)
     from tagger.workflows.apply_corrections import apply_corrections
 
-    applied = apply_corrections(
-        corrections,
-        manifest,
-        config,
-        output=output,
-        overwrite_truth=overwrite_truth,
-        other_result=other_result,
-        labels=labels,
-        image_column=image_column,
-    )
+    applied = apply_corrections(corrections, manifest, config, output=output, **options)
     click.echo(
         f"{applied.written} rows corrected, {applied.confirmed} had that truth already, {len(applied.kept)} keep another one"
     )

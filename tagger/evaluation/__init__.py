@@ -5,5 +5,6 @@ comparison.py  systems tested on the same draws -> how good each is, and how cer
 confidence.py  probabilities and truth -> calibration error, risk and coverage
 gates.py       a run's figures -> which gates it passes
 guarantee.py   confidences and which were right -> the threshold from which on a precision is promised
+intervals.py   a share, a confusion matrix -> the 95 % interval of the share, of macro F1
 metrics.py     results with ground truth -> accuracy, F1, confusion matrix
 """

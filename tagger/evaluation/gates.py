@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import binomtest
-
 from tagger.core.errors import ConfigError, UsageError
 from tagger.evaluation.changes import Changed
+from tagger.evaluation.intervals import Interval, share_interval
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation
 from tagger.settings.attributes import Attribute
 from tagger.settings.schema import GateSettings
 
-RESAMPLES = 2_000
 TOO_FEW = "rests on too few rows to tell"
 NO_TRUTH, NO_ROWS = "no row with ground truth was tagged", "there are no rows"
 NEED_TRUTH = ("min_accuracy", "min_macro_f1", "min_labelled_rows")
@@ -37,7 +33,7 @@ class GateResult:
     wanted: float
     found: float | None
     rows: int
-    interval: tuple[float, float] | None
+    interval: Interval | None
     passed: bool
     note: str | None
 
@@ -80,7 +76,7 @@ class _Figure(NamedTuple):
 
     found: float | None
     rows: int
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
     missing: str | None = None
 
 
@@ -117,12 +113,14 @@ _Measures = Mapping[str | None, _Figure]
 
 def _accuracy(figures: Figures) -> _Measures:
     return {
-        name: _share(int(np.trace(one.confusion_matrix)), one.labelled_rows, NO_TRUTH) for name, one in figures.evaluated.items()
+        name: _Figure(one.accuracy, one.labelled_rows, one.accuracy_interval, NO_TRUTH) for name, one in figures.evaluated.items()
     }
 
 
 def _macro_f1(figures: Figures) -> _Measures:
-    return {name: _resampled_f1(one.confusion_matrix, one.macro_f1) for name, one in figures.evaluated.items()}
+    return {
+        name: _Figure(one.macro_f1, one.labelled_rows, one.macro_f1_interval, NO_TRUTH) for name, one in figures.evaluated.items()
+    }
 
 
 def _labelled_rows(figures: Figures) -> _Measures:
@@ -175,35 +173,8 @@ GATES = {
 
 
 def _share(count: int, rows: int, missing: str) -> _Figure:
-    """Return the share of the rows with its interval of Wilson 1927."""
-    if not rows:
-        return _Figure(None, 0, missing=missing)
-    interval = binomtest(count, rows).proportion_ci(method="wilson")
-    return _Figure(count / rows, rows, (float(interval.low), float(interval.high)))
-
-
-def _resampled_f1(matrix: Sequence[Sequence[int]], macro_f1: float | None) -> _Figure:
-    """Return macro F1 with the percentiles of a bootstrap: as many rows, drawn from the cells of the confusion matrix.
-
-    Where all rows are correct, or none, every draw is the same; but there macro F1 is the accuracy, and so is its interval.
-    """
-    counts = np.asarray(matrix, np.int64)
-    rows, correct = int(counts.sum()), int(np.trace(counts))
-    if correct in (0, rows):
-        return _share(correct, rows, NO_TRUTH)
-    truth, tag = np.nonzero(counts)
-    shares = counts[truth, tag] / rows
-    rng = np.random.default_rng(0)
-    low, high = np.percentile([_f1(truth, tag, rng.multinomial(rows, shares)) for _ in range(RESAMPLES)], (2.5, 97.5))
-    return _Figure(macro_f1, rows, (float(low), float(high)))
-
-
-def _f1(truth: NDArray[np.int64], tag: NDArray[np.int64], counts: NDArray[np.int64]) -> float:
-    """Return the mean F1 of the labels that occur, as truth or as tag (as evaluation/metrics.py has it)."""
-    labels = int(max(truth.max(), tag.max())) + 1
-    both = np.bincount(truth, counts, labels) + np.bincount(tag, counts, labels)
-    correct = np.bincount(truth, counts * (truth == tag), labels)
-    return float(np.mean(2 * correct[both > 0] / both[both > 0]))
+    """Return the share of the rows with its interval."""
+    return _Figure(count / rows if rows else None, rows, share_interval(count, rows), missing)
 
 
 def gate_thresholds(settings: GateSettings, attributes: Sequence[Attribute], rows: int) -> dict[str, float]:

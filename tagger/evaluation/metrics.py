@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 
 from tagger.core.tables import plain_table
 from tagger.core.text import one_line, to_json
+from tagger.evaluation.intervals import Interval, macro_f1_interval, share_interval
 
 MAX_MATRIX = 15  # labels of a confusion matrix that still fits a terminal
 UNKNOWN_KEPT, UNKNOWN_SHOWN = 1000, 10  # different truth values that are no label: in the summary, in the text
@@ -26,8 +27,9 @@ class AttributeEvaluation:
 
     confusion_matrix[i][j]: rows with truth labels[i] that were tagged labels[j]. per_class: label -> precision, recall, f1,
     support. by_source: who decided -> labelled_rows, accuracy. The averages are over the labels that occur, as truth or as
-    tag; they are None where labelled_rows is 0. error_rows: labelled rows whose image could not be tagged. unknown_rows: rows
-    whose truth value is no label; unknown_truth: these values -> rows, for up to UNKNOWN_KEPT of them.
+    tag; they are None where labelled_rows is 0, as their 95 % intervals are. error_rows: labelled rows whose image could not be
+    tagged. unknown_rows: rows whose truth value is no label; unknown_truth: these values -> rows, for up to UNKNOWN_KEPT of
+    them.
     """
 
     truth_column: str
@@ -37,7 +39,9 @@ class AttributeEvaluation:
     unknown_rows: int
     unknown_truth: dict[str, int]
     accuracy: float | None
+    accuracy_interval: Interval | None
     macro_f1: float | None
+    macro_f1_interval: Interval | None
     weighted_f1: float | None
     per_class: dict[str, dict[str, float]]
     confusion_matrix: list[list[int]]
@@ -132,7 +136,9 @@ def _evaluate(count: _Count) -> AttributeEvaluation:
         unknown_rows=count.unknown_rows,
         unknown_truth=dict(count.unknown.most_common()),
         accuracy=accuracy,
+        accuracy_interval=share_interval(int(np.trace(matrix)), int(matrix.sum())),
         macro_f1=macro_f1,
+        macro_f1_interval=macro_f1_interval(matrix),
         weighted_f1=weighted_f1,
         per_class=per_class,
         confusion_matrix=matrix.tolist(),
@@ -149,7 +155,8 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
     name, lines = one_line(name), []
     if evaluation.labelled_rows:
         lines += [
-            f"{name}: accuracy {evaluation.accuracy:.1%}, macro F1 {evaluation.macro_f1:.3f}, "
+            f"{name}: accuracy {evaluation.accuracy:.1%}{_interval(evaluation.accuracy_interval, '.1%')}, "
+            f"macro F1 {evaluation.macro_f1:.3f}{_interval(evaluation.macro_f1_interval, '.3f')}, "
             f"weighted F1 {evaluation.weighted_f1:.3f} on {evaluation.labelled_rows} labelled rows",
             *_by_source(evaluation),
             _per_class(evaluation),
@@ -168,6 +175,10 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
             f"({shown}{f' and {more} more values' if more > 0 else ''})"
         )
     return "\n".join(lines)
+
+
+def _interval(interval: Interval | None, form: str) -> str:
+    return f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval else ""
 
 
 def _by_source(evaluation: AttributeEvaluation) -> list[str]:

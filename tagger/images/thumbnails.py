@@ -20,7 +20,7 @@ from tagger.images.prefetch import fetch_ahead
 from tagger.images.resilient_loader import load_images
 
 SIDE = 144  # pixels of a thumbnail's longer side by default
-QUALITY = 70  # of WebP: a thumbnail of SIDE takes 2 to 4 KB
+QUALITY, METHOD = 70, 2  # of WebP: a thumbnail of SIDE takes 2 to 4 KB, and half a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +84,5 @@ def encode(pixels: torch.Tensor, side: int) -> Thumbnail:
     image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
     image.thumbnail((side, side))
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=QUALITY)
+    image.save(buffer, "WEBP", quality=QUALITY, method=METHOD)
     return Thumbnail(buffer.getvalue(), image.width, image.height)

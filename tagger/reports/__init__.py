@@ -10,6 +10,7 @@ inspection.py         what `tagger inspect` found
 page.py               pages of one file: templates/, escaping, a Content-Security-Policy
 plots.py              matrices, sheets of pictures and curves, in one style
 prometheus.py         metrics.prom: how a run ended
+report_files.py       pictures of a report, as files
 review_page.py        review.html
 review_queue.py       the rows whose correction teaches most
 run_record.py         what a run leaves however it ends: its log and its metrics

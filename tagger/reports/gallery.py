@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -48,6 +48,11 @@ class Chosen:
     confidence: dict[str, float]
     sources: dict[str, int]
 
+    def alternating(self) -> Iterator[int]:
+        """Yield the random rows: of every label the first one, then of every label the second one, and so on."""
+        for rows in zip_longest(*self.by_label.values()):
+            yield from (row for row in rows if row is not None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
@@ -62,8 +67,7 @@ class Gallery:
         chosen = list(self.attributes.values())
         rows = [row for one in chosen for row in one.mistakes] + [row for one in chosen for row in one.doubtful]
         rows += [row for one in chosen for cell in one.cells.values() for row in cell]
-        # Of every label the first row, then of every label the second one, and so on.
-        return rows + [row for one in chosen for row in _alternating(one.by_label.values())]
+        return rows + [row for one in chosen for row in one.alternating()]
 
     def listed(self) -> list[int]:
         """Return the rows that are shown without a picture."""
@@ -238,8 +242,3 @@ def _hash(numbers: Numbers) -> NDArray[np.float64]:
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed ^= mixed >> np.uint64(31)
     return (mixed >> np.uint64(11)).astype(np.float64) / 2**53
-
-
-def _alternating(lists: Iterable[list[int]]) -> Iterator[int]:
-    for items in zip_longest(*lists):
-        yield from (item for item in items if item is not None)

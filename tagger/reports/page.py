@@ -59,7 +59,7 @@ def text(context: Context, value: object, shown: int = SHOWN) -> Markup:
 
     Where the template's value `longest_title` is a number, a title is cut after that many, too.
     """
-    whole = one_line(str(value))
+    whole = _whole(value)
     if len(whole) <= shown:
         return Markup("<bdi>{}</bdi>").format(whole)
     longest = context.get("longest_title") or len(whole)
@@ -68,8 +68,14 @@ def text(context: Context, value: object, shown: int = SHOWN) -> Markup:
 
 def line(value: object, shown: int = SHOWN) -> str:
     """Return a stranger's text as one line, cut after `shown` characters: for attributes, which can isolate nothing."""
-    whole = one_line(str(value))
+    whole = _whole(value)
     return whole if len(whole) <= shown else f"{whole[: shown - 1].rstrip()}…"
+
+
+def _whole(value: object) -> str:
+    """Return the text as one line; in quotes where there is nothing to see."""
+    whole = one_line(str(value))
+    return whole if whole.strip() else f'"{whole}"'
 
 
 def data_block(name: str, value: Any) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tagger.catalog.corrections import COLUMNS, Review, ReviewItem, to_cells, to_row
+from tagger.catalog.review_table import COLUMNS, Review, ReviewItem, to_cells, to_row
 from tagger.core.csv_cells import SIGNS
 from tagger.core.text import one_line
 from tagger.images.thumbnails import Thumbnail

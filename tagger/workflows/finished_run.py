@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tagger.catalog import object_storage
@@ -37,8 +38,7 @@ class FinishedRun:
 
     result: the file, or its copy. place: the file or URL as a person names it. folder: the run folder, a path or a URL.
     summary: None where there is none of this result. image_column: None where none is known; then no image can be read.
-    policy: the images that the run was allowed to read. attributes: with the thresholds that the run had; without a summary
-    only their names, labels and truth columns.
+    policy: the images that the run was allowed to read. attributes: with the thresholds that the run had, if they are known.
     """
 
     result: Path
@@ -81,9 +81,7 @@ def describe_run(
         settings = parse_settings(summary.settings, where=f"{folder}/{SUMMARY}")
         root = None if settings.manifest.image_root is None else Path(settings.manifest.image_root)
     else:
-        described = tagger_metadata(schema)["attributes"]
-        keys = ("name", "labels", "truth_column")
-        settings = Settings.model_validate({"attribute": [{key: item[key] for key in keys} for item in described]})
+        settings = Settings()
         root = None if is_object_url(place) else Path(place).absolute().parent
     candidates = [settings.manifest.image_column] if settings.manifest.image_column else IMAGE_COLUMNS
     usable = (column for column in candidates if column in schema.names and is_image(schema.field(column).type))
@@ -93,11 +91,26 @@ def describe_run(
         place=place,
         folder=folder,
         summary=summary,
-        attributes=settings.attributes,
+        attributes=_attributes(schema, settings),
         image_column=next(usable, None),
         id_column=id_column if id_column in schema.names else None,
         policy=image_policy(settings.images, (image_root or root) and Path(image_root or root or "").resolve()),
     )
+
+
+def _attributes(schema: pa.Schema, settings: Settings) -> tuple[Attribute, ...]:
+    """Return the attributes of a result: labels by its own metadata, as a summary leaves out secrets of URLs; thresholds by
+    the settings."""
+    named = {one.name: one for one in settings.attributes}
+    found = []
+    for item in tagger_metadata(schema)["attributes"]:
+        values, known = {key: item[key] for key in ("name", "labels", "truth_column")}, named.get(item["name"])
+        if known is not None and len(known.labels) == len(item["labels"]):
+            pairs = zip(item["labels"], known.labels, strict=True)
+            values["labels"] = [{"name": label, "review_below": own.review_below} for label, own in pairs]
+            values["review_below"] = known.review_below
+        found.append(Attribute.model_validate(values))
+    return tuple(found)
 
 
 def _place_of(name: str | Path) -> Path | str:

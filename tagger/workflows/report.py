@@ -23,12 +23,13 @@ from tagger.core.errors import StoppedError
 from tagger.core.files import reason, write_bytes
 from tagger.core.text import first_line
 from tagger.core.types import ImageRef
-from tagger.evaluation.metrics import AttributeEvaluation, Evaluator
+from tagger.evaluation.metrics import AttributeEvaluation, Evaluation, Evaluator
 from tagger.images.thumbnails import read_thumbnails
 from tagger.images.workers import choose_workers, start_early
 from tagger.reports.attribute_section import example_cells
 from tagger.reports.gallery import Gallery, GalleryChooser, Question
 from tagger.reports.html import Picture, Report, write_page
+from tagger.reports.report_files import draw_files
 from tagger.reports.shown_rows import ShownRow, columns_of_rows, shown_rows
 from tagger.reports.summary import RunSummary
 from tagger.workflows.finished_run import FinishedRun, describe_run, open_finished
@@ -54,7 +55,14 @@ def report(
         start_early()
     with Workspace() as space:
         run = open_finished(result, space, None if image_root is None else Path(image_root))
-        return write_report(run, workers, None if output is None else Path(output))
+        files = build_report(run, workers)
+        try:
+            return _write(run, files, None if output is None else Path(output))
+        except OSError as error:
+            raise StoppedError(
+                f"{output or run.folder}: expected to write the report, found: {reason(error)}; free the disk, or choose another "
+                "--output"
+            ) from error
 
 
 def report_on(plan: Plan, summary: RunSummary, workers: int | None) -> None:
@@ -64,7 +72,8 @@ def report_on(plan: Plan, summary: RunSummary, workers: int | None) -> None:
         result = plan.output if plan.url is not None else Path(summary.output)
         with open_results(result) as file:
             run = describe_run(file, result=result, place=summary.output, folder=folder, summary=summary)
-        write_report(run, workers, seconds=PICTURE_SECONDS)
+        files = build_report(run, workers, summary.evaluation or Evaluation({}), seconds=PICTURE_SECONDS)
+        _write(run, files, None)
     except Exception as error:  # noqa: BLE001  # whatever is wrong with a page, the night's results are complete
         log.warning(
             "%s/%s: expected to write it, found: %s; the results are complete; `tagger report` builds it again",
@@ -74,62 +83,55 @@ def report_on(plan: Plan, summary: RunSummary, workers: int | None) -> None:
         )
 
 
-def write_report(run: FinishedRun, workers: int | None, output: Path | None = None, seconds: float = inf) -> str:
-    """Write the page and the pictures beside it; return where the page is.
+def build_report(
+    run: FinishedRun, workers: int | None, evaluation: Evaluation | None = None, seconds: float = inf
+) -> dict[str, bytes]:
+    """Return the files of a report: name -> content.
 
-    seconds: after which no more pictures are read. Raises ManifestError where the result cannot be read, StoppedError.
+    evaluation: the result's; default: it is evaluated here. seconds: after which no more pictures are read. Raises pyarrow's
+    errors and OSError where the result cannot be read, StoppedError where a stop was asked for.
     """
-    place = f"{run.folder}/{PAGE}" if output is None else str(output)
-    files = build_report(run, choose_workers("cpu") if workers is None else workers, seconds)
-    try:
-        for name, content in files.items():
-            if output is not None:
-                write_bytes(output if name == PAGE else output.with_name(name), content)
-            elif isinstance(run.folder, Path):
-                run.folder.mkdir(exist_ok=True)
-                write_bytes(run.folder / name, content)
-            else:
-                copy = run.result.with_name(name)
-                copy.write_bytes(content)
-                put(copy, f"{run.folder}/{name}")
-    except OSError as error:
-        raise StoppedError(
-            f"{place}: expected to write the report, found: {reason(error)}; free the disk, or choose another --output"
-        ) from error
-    return place
-
-
-def build_report(run: FinishedRun, workers: int, seconds: float = inf) -> dict[str, bytes]:
-    """Return the files of a report: name -> content. The arguments and errors are those of write_report."""
     with pq.ParquetFile(run.result, buffer_size=READ_BUFFER, pre_buffer=False) as file:
-        evaluation = _evaluation(run, file)
-        gallery = _choose(run, file, evaluation)
+        evaluation = evaluation or _evaluate(run, file)
+        gallery = _choose(run, file, evaluation.attributes)
         rows = _read_shown(run, file, gallery)
-        pictures = dict(_pictures(run, file, gallery, workers, time.monotonic() + seconds))
+        workers = choose_workers("cpu") if workers is None else workers
         report = Report(
             place=run.place,
             summary=run.summary,
             total=file.metadata.num_rows,
             attributes=run.attributes,
-            evaluation=evaluation,
+            evaluation=evaluation.attributes,
             gallery=gallery,
             rows=rows,
-            pictures=pictures,
+            pictures=dict(_pictures(run, file, gallery, workers, time.monotonic() + seconds)),
         )
-    return {PAGE: write_page(report).encode()}
+    return {PAGE: write_page(report).encode(), **draw_files(report)}
 
 
-def _evaluation(run: FinishedRun, file: pq.ParquetFile) -> Mapping[str, AttributeEvaluation]:
-    """Return the run's own evaluation; made anew where its summary is gone."""
-    if run.summary is not None:
-        return run.summary.evaluation.attributes if run.summary.evaluation else {}
+def _write(run: FinishedRun, files: Mapping[str, bytes], output: Path | None) -> str:
+    """Write the page, to `output` or into the run folder, and what belongs to it beside it; return where it is. OSError."""
+    for name, content in files.items():
+        if output is not None:
+            write_bytes(output if name == PAGE else output.with_name(name), content)
+        elif isinstance(run.folder, Path):
+            run.folder.mkdir(exist_ok=True)
+            write_bytes(run.folder / name, content)
+        else:
+            copy = run.result.with_name(name)
+            copy.write_bytes(content)
+            put(copy, f"{run.folder}/{name}")
+    return f"{run.folder}/{PAGE}" if output is None else str(output)
+
+
+def _evaluate(run: FinishedRun, file: pq.ParquetFile) -> Evaluation:
     truths = {one.name: (one.truth_column, one.label_names) for one in run.attributes if one.truth_column}
     evaluator = Evaluator(truths)
     columns = [column for name, (truth, _) in truths.items() for column in (truth, f"{name}_label", f"{name}_source")]
     if truths:
         for batch in _batches(file, columns):
             evaluator.update(pa.Table.from_batches([batch]))
-    return evaluator.result().attributes
+    return evaluator.result()
 
 
 def _choose(run: FinishedRun, file: pq.ParquetFile, evaluation: Mapping[str, AttributeEvaluation]) -> Gallery:

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tagger.catalog.corrections import Review, ReviewItem, image_hash, to_csv, to_parquet
 from tagger.catalog.label_studio import to_config, to_tasks
 from tagger.catalog.manifest import READ_BUFFER, image_refs
 from tagger.catalog.object_storage import Workspace, put
 from tagger.catalog.result_fingerprint import ResultFingerprint
+from tagger.catalog.review_table import Review, ReviewItem, image_hash, to_csv, to_parquet
 from tagger.catalog.row_lookup import read_rows, stream_rows
 from tagger.catalog.schemas import is_bytes, tagger_metadata
 from tagger.catalog.truth import NOTE

@@ -57,7 +57,7 @@ def test_the_text_is_a_small_table():
     tags = ["hat", "hat", "bag", "shoes", "hat", "hat", "hat", "hat", None]
     evaluator.update(tagged({"truth": truth, "kind_label": tags}))
     assert evaluator.result().to_text() == (
-        "kind: accuracy 75.0%, macro F1 0.600, weighted F1 0.850 on 4 labelled rows\n"
+        "kind: accuracy 75.0% (30.1% to 95.4%), macro F1 0.600 (0.333 to 1.000), weighted F1 0.850 on 4 labelled rows\n"
         "         precision  recall     F1  support\n"
         "  hat        1.000   0.667  0.800        3\n"
         "  bag        0.000   0.000  0.000        0\n"
