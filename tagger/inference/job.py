@@ -13,7 +13,7 @@ import pyarrow as pa
 from tagger.catalog.manifest import Manifest, open_manifest
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.sandbox import read_elsewhere
-from tagger.catalog.schemas import TRUTH_COLUMNS, is_text
+from tagger.catalog.schemas import TRUTH_COLUMNS, is_bytes, is_text
 from tagger.core.errors import ConfigError, UsageError
 from tagger.core.types import FORMATS, ImagePolicy
 from tagger.core.urls import is_object_url
@@ -187,7 +187,7 @@ def check_slices(manifest: Manifest, columns: Sequence[str]) -> None:
                 f"report.slices: expected columns of {manifest.name}, found no {column} among "
                 f"{', '.join(manifest.schema.names)}; correct it or leave it out"
             )
-        if pa.types.is_nested(kind := manifest.schema.field(column).type):
+        if pa.types.is_nested(kind := manifest.schema.field(column).type) or is_bytes(kind):
             raise ConfigError(f"report.slices: expected columns of single values, found {column} of type {kind}; leave it out")
 
 

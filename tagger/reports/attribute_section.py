@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Any
 
+from tagger.evaluation.confidence import AttributeConfidence
+from tagger.evaluation.intervals import Interval
 from tagger.evaluation.metrics import AttributeEvaluation
 from tagger.reports.gallery import Chosen
 from tagger.reports.page import percent
@@ -23,10 +25,11 @@ def attribute_section(
     chosen: Chosen,
     *,
     guarantee: Mapping[str, Any] | None,
-    plots: Mapping[str, str],
+    confidence: AttributeConfidence | None,
 ) -> dict[str, Any]:
-    """Return the values of templates/report.html for one attribute. guarantee: as in RunSummary. plots: name -> svg element."""
+    """Return the values of templates/report.html for one attribute. guarantee: as in RunSummary."""
     name = attribute.name
+    judged = confidence is not None and confidence.labelled_rows > 0
     return {
         "name": name,
         "evaluation": evaluation,
@@ -39,8 +42,24 @@ def attribute_section(
         "cells": [_cell(name, attribute.label_names, cell, rows, evaluation) for cell, rows in chosen.cells.items() if rows],
         "thresholds": attribute.thresholds,
         "guarantee": guarantee,
-        "plots": plots,
+        "confidence": confidence if judged else None,
+        "plots": _draw(name, confidence, guarantee) if confidence is not None and judged else None,
     }
+
+
+def _draw(name: str, confidence: AttributeConfidence, guarantee: Mapping[str, Any] | None) -> dict[str, str]:
+    from tagger.reports.plots import draw_reliability, draw_risk_coverage  # matplotlib takes its time
+
+    promised = None if guarantee is None else guarantee["target_precision"]
+    return {
+        "reliability": draw_reliability(confidence, name),
+        "risk": draw_risk_coverage(confidence, promised, name),
+    }
+
+
+def interval(found: Interval | None, show: Callable[[float], str]) -> str:
+    """Return a 95 % interval as text, "" for none."""
+    return f"95 %: {show(found[0])} to {show(found[1])}" if found else ""
 
 
 def _figures(evaluation: AttributeEvaluation) -> list[tuple[str, str, str]]:
@@ -48,8 +67,8 @@ def _figures(evaluation: AttributeEvaluation) -> list[tuple[str, str, str]]:
     if evaluation.accuracy is None or evaluation.macro_f1 is None or evaluation.weighted_f1 is None:
         return []
     figures = [
-        ("accuracy", percent(evaluation.accuracy), ""),
-        ("macro F1", f"{evaluation.macro_f1:.3f}", ""),
+        ("accuracy", percent(evaluation.accuracy), interval(evaluation.accuracy_interval, percent)),
+        ("macro F1", f"{evaluation.macro_f1:.3f}", interval(evaluation.macro_f1_interval, "{:.3f}".format)),
         ("weighted F1", f"{evaluation.weighted_f1:.3f}", ""),
         ("labelled rows", f"{evaluation.labelled_rows:,}", ""),
     ]

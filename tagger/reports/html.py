@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tagger.core.errors import ImageError
+from tagger.evaluation.confidence import AttributeConfidence
 from tagger.evaluation.gates import GATES
 from tagger.evaluation.metrics import AttributeEvaluation
+from tagger.evaluation.slices import SliceTable
 from tagger.images.thumbnails import Thumbnail
-from tagger.reports.attribute_section import attribute_section
+from tagger.reports.attribute_section import attribute_section, interval
 from tagger.reports.gallery import Gallery
 from tagger.reports.page import percent, render
 from tagger.reports.shown_rows import ShownRow
@@ -22,6 +24,8 @@ MAX_BYTES = 5_000_000
 PICTURE_BYTES = 3_200_000  # of all `data:` URIs, before any is left out
 # What is left out, step by step, until the page is small enough: pictures, and what long titles say beyond so many characters.
 STEPS = ((PICTURE_BYTES, None), (PICTURE_BYTES, 200), (PICTURE_BYTES // 2, 60), (0, 1))
+SLICES = 200  # that are shown, of all columns and attributes
+
 Picture = Thumbnail | ImageError
 
 
@@ -29,8 +33,8 @@ Picture = Thumbnail | ImageError
 class Report:
     """What a page is made of.
 
-    place: the result as a person names it. summary: None where there is none of this result. evaluation: by attribute, of
-    those with a truth column. rows: those of the gallery. pictures: row -> its picture, or why there is none.
+    place: the result as a person names it. summary: None where there is none of this result. evaluation, confidence: by
+    attribute, of those with a truth column. rows: those of the gallery. pictures: row -> its picture, or why there is none.
     """
 
     place: Path | str
@@ -41,7 +45,8 @@ class Report:
     gallery: Gallery
     rows: Mapping[int, ShownRow]
     pictures: Mapping[int, Picture]
-    plots: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    confidence: Mapping[str, AttributeConfidence] = field(default_factory=dict)
+    slices: Sequence[SliceTable] = ()
 
 
 def write_page(report: Report) -> str:
@@ -75,10 +80,12 @@ def _page(report: Report, picture_bytes: int, longest_title: int | None) -> str:
                 report.evaluation.get(one.name),
                 report.gallery.attributes[one.name],
                 guarantee=None if summary is None else summary.guarantees.get(one.name),
-                plots=report.plots.get(one.name, {}),
+                confidence=report.confidence.get(one.name),
             )
             for one in report.attributes
         ],
+        slices=report.slices,
+        slices_shown=SLICES // max(len(report.slices), 1),
         pictures=pictures,
         left_out=sum(row not in pictures for row in report.pictures),
     )
@@ -124,13 +131,18 @@ def _tiles(report: Report) -> list[Tile]:
         tiles.append(Tile(title, percent(count / rows), f"{count:,} rows", kind))
     for name, one in report.evaluation.items():
         if one.accuracy is not None:
-            tiles.append(Tile(f"accuracy of {name}", percent(one.accuracy), f"on {one.labelled_rows:,} labelled rows"))
+            tiles.append(Tile(f"accuracy of {name}", percent(one.accuracy), _accuracy_detail(one)))
     if report.summary is not None:
         for name, changed in report.summary.changed_labels.items():
             if changed.rows:
                 share = percent(changed.changed / changed.rows)
                 tiles.append(Tile(f"{name} changed", share, f"{changed.changed:,} of {changed.rows:,} rows"))
     return tiles
+
+
+def _accuracy_detail(evaluation: AttributeEvaluation) -> str:
+    found = interval(evaluation.accuracy_interval, percent)
+    return f"{found} on {evaluation.labelled_rows:,} rows".strip()
 
 
 def _notes(report: Report) -> list[str]:

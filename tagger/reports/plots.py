@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tagger.core.text import one_line
 from tagger.evaluation.comparison import Score
+from tagger.evaluation.confidence import AttributeConfidence
 from tagger.reports.inline_svg import INK, inline_svg
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito 2008).
@@ -124,6 +125,46 @@ def draw_curves(scores: Sequence[Score]) -> bytes:
         axes.grid()
         axes.legend(loc="lower right")
         return _png(figure)
+
+
+def draw_reliability(confidence: AttributeConfidence, name: str) -> Markup:
+    """Draw how often labels of a confidence are right: bars beside the diagonal on which they would lie, and their rows. SVG."""
+    bins = confidence.bins
+    with _style(INLINE):
+        figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        places, widths = [one.low for one in bins], [one.high - one.low for one in bins]
+        upper.bar(places, [one.accuracy for one in bins], widths, align="edge", color=BLUE, alpha=0.75, edgecolor="none")
+        upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
+        upper.plot([one.confidence for one in bins], [one.accuracy for one in bins], "o", color=VERMILION, markersize=4)
+        upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="right")
+        upper.yaxis.set_major_formatter(PercentFormatter(1))
+        lower.bar(places, [one.rows for one in bins], widths, align="edge", color=GREY, edgecolor="none")
+        lower.set(xlabel="confidence", ylabel="rows")
+        lower.xaxis.set_major_formatter(PercentFormatter(1))
+        return _svg(figure, f"reliability-{name}", f"Reliability diagram of {name}; the numbers are in the table")
+
+
+def draw_risk_coverage(confidence: AttributeConfidence, promised: float | None, name: str) -> Markup:
+    """Draw the share of wrong labels among the most confident rows, today's accepted rows, and the promised precision. SVG."""
+    coverage = np.array([one.coverage for one in confidence.risk_coverage])
+    risk = np.array([one.risk for one in confidence.risk_coverage], np.float64)  # None becomes NaN, which is not drawn
+    with _style(INLINE):
+        figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+        [[axes]] = _grid(figure, 1, 1)
+        axes.plot(coverage, risk, color=BLUE, marker="o", markersize=3, label="most confident rows first")
+        accepted = confidence.accepted
+        if accepted is not None and accepted.risk is not None:
+            axes.plot([accepted.coverage], [accepted.risk], "D", color=VERMILION, label="accepted today")
+        if promised is not None:
+            axes.axhline(1 - promised, color=GREEN, linestyle="--", linewidth=1, label="promised at most")
+        axes.set(xlim=(0, 1.02), xlabel="share of the rows that is accepted", ylabel="wrong among them")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid()
+        axes.legend(loc="upper left", frameon=False)
+        return _svg(figure, f"risk-{name}", f"Risk and coverage of {name}; the numbers are in the table")
 
 
 def _grid(figure: Figure, rows: int, columns: int) -> list[list[Axes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from tagger.core.errors import ManifestError
 from tagger.evaluation.confidence import confidence_metrics, risk_coverage
+from tagger.evaluation.guarantee import Judged
 from tagger.inference.artifacts import Mode
 from tagger.inference.hybrid import HYBRID, Hybrid, hybrid_weights
 from tagger.inference.predictor import Predictor, Probabilities
@@ -84,6 +86,7 @@ def fit_calibration(
         raise ManifestError(f"{where}: expected at least two labelled, readable rows, found {len(truth)}; label more")
     fitted = {name: _fit_source(source, truth, fitting, held_out) for name, source in sources.items()}
     decided = _decide([probabilities for _, probabilities in fitted.values()], rule)
+    judged = Judged(decided.max(1), decided.argmax(1) == truth)
     names = attribute.label_names
     review = Thresholds() if target is None else choose_thresholds(decided, truth, (fitting, held_out), names, target, where)
     return Calibration(
@@ -92,7 +95,7 @@ def fit_calibration(
         below=rule.below,
         sources={name: source for name, (source, _) in fitted.items()},
         **review._asdict(),
-        risk_coverage=risk_coverage(decided[held_out], truth[held_out]),
+        risk_coverage=[asdict(point) for point in risk_coverage(judged.take(held_out))],
         fitted_rows=len(fitting),
         held_out_rows=len(held_out),
     )

@@ -37,8 +37,9 @@ class FinishedRun:
     """A result and what belongs to it.
 
     result: the file, or its copy. place: the file or URL as a person names it. folder: the run folder, a path or a URL.
-    summary: None where there is none of this result. image_column: None where none is known; then no image can be read.
-    policy: the images that the run was allowed to read. attributes: with the thresholds that the run had, if they are known.
+    summary: None where there is none of this result. attributes: with the thresholds that the run had, if they are known.
+    slices: the columns whose values are evaluated each for itself. image_column: None where none is known; then no image can
+    be read. policy: the images that the run was allowed to read.
     """
 
     result: Path
@@ -46,6 +47,7 @@ class FinishedRun:
     folder: Path | str
     summary: RunSummary | None
     attributes: tuple[Attribute, ...]
+    slices: tuple[str, ...]
     image_column: str | None
     id_column: str | None
     policy: ImagePolicy
@@ -92,6 +94,7 @@ def describe_run(
         folder=folder,
         summary=summary,
         attributes=_attributes(schema, settings),
+        slices=settings.report.slices,
         image_column=next(usable, None),
         id_column=id_column if id_column in schema.names else None,
         policy=image_policy(settings.images, (image_root or root) and Path(image_root or root or "").resolve()),

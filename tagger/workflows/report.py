@@ -23,13 +23,14 @@ from tagger.core.errors import StoppedError
 from tagger.core.files import reason, write_bytes
 from tagger.core.text import first_line
 from tagger.core.types import ImageRef
+from tagger.evaluation.confidence import AttributeConfidence, Confidences
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation, Evaluator
+from tagger.evaluation.slices import Slicer, SliceTable
 from tagger.images.thumbnails import read_thumbnails
 from tagger.images.workers import choose_workers, start_early
 from tagger.reports.attribute_section import example_cells
 from tagger.reports.gallery import Gallery, GalleryChooser, Question
 from tagger.reports.html import Picture, Report, write_page
-from tagger.reports.report_files import draw_files
 from tagger.reports.shown_rows import ShownRow, columns_of_rows, shown_rows
 from tagger.reports.summary import RunSummary
 from tagger.workflows.finished_run import FinishedRun, describe_run, open_finished
@@ -43,19 +44,25 @@ BATCH = 1 << 16  # rows that are looked at together
 
 
 def report(
-    result: str | Path, *, output: str | Path | None = None, image_root: str | Path | None = None, workers: int | None = None
+    result: str | Path,
+    *,
+    slices: Sequence[str] = (),
+    output: str | Path | None = None,
+    image_root: str | Path | None = None,
+    workers: int | None = None,
 ) -> str:
     """Build the report of a finished run again; return where it is.
 
-    result: what the run wrote, published or rejected, or its run folder; here or on a store. output: the page's file; default:
+    result: what the run wrote, published or rejected, or its run folder; here or on a store. slices: columns whose values are
+    evaluated each for itself; default: those of the run's settings. output: the page's file; default:
     report.html in the run folder. image_root: where image paths start, if not where they did in the run. Raises ManifestError,
-    ConfigError, StoppedError.
+    ConfigError, UsageError, StoppedError.
     """
     if workers != 0:
         start_early()
     with Workspace() as space:
         run = open_finished(result, space, None if image_root is None else Path(image_root))
-        files = build_report(run, workers)
+        files = build_report(replace(run, slices=tuple(slices) or run.slices), workers)
         try:
             return _write(run, files, None if output is None else Path(output))
         except OSError as error:
@@ -91,9 +98,11 @@ def build_report(
     evaluation: the result's; default: it is evaluated here. seconds: after which no more pictures are read. Raises pyarrow's
     errors and OSError where the result cannot be read, StoppedError where a stop was asked for.
     """
+    from tagger.reports.report_files import draw_files  # matplotlib takes its time
+
     with pq.ParquetFile(run.result, buffer_size=READ_BUFFER, pre_buffer=False) as file:
         evaluation = evaluation or _evaluate(run, file)
-        gallery = _choose(run, file, evaluation.attributes)
+        gallery, confidence, slices = _look(run, file, evaluation.attributes)
         rows = _read_shown(run, file, gallery)
         workers = choose_workers("cpu") if workers is None else workers
         report = Report(
@@ -102,6 +111,8 @@ def build_report(
             total=file.metadata.num_rows,
             attributes=run.attributes,
             evaluation=evaluation.attributes,
+            confidence=confidence,
+            slices=slices,
             gallery=gallery,
             rows=rows,
             pictures=dict(_pictures(run, file, gallery, workers, time.monotonic() + seconds)),
@@ -134,19 +145,27 @@ def _evaluate(run: FinishedRun, file: pq.ParquetFile) -> Evaluation:
     return evaluator.result()
 
 
-def _choose(run: FinishedRun, file: pq.ParquetFile, evaluation: Mapping[str, AttributeEvaluation]) -> Gallery:
+def _look(
+    run: FinishedRun, file: pq.ParquetFile, evaluation: Mapping[str, AttributeEvaluation]
+) -> tuple[Gallery, Mapping[str, AttributeConfidence], Sequence[SliceTable]]:
+    """Look at every row once: which ones are shown, how well confidences tell what is right, and how good each slice is."""
     questions = {
         one.name: Question(
             labels=one.label_names,
-            truth_column=one.truth_column if one.name in evaluation else None,
+            truth_column=one.truth_column,
             cells=example_cells(evaluation[one.name], len(evaluation)) if one.name in evaluation else (),
         )
         for one in run.attributes
     }
     chooser = GalleryChooser(questions, _group_starts(file) if _has_images(run, file) else ())
-    for batch in _batches(file, chooser.columns):
+    truths = {one.name: (one.truth_column, one.label_names) for one in run.attributes if one.truth_column}
+    confidences, slicer = Confidences(truths), Slicer(file.schema_arrow, run.slices, truths)
+    for batch in _batches(file, [*chooser.columns, *run.slices]):
+        table = pa.Table.from_batches([batch])
         chooser.update(batch)
-    return chooser.result()
+        confidences.update(table)
+        slicer.update(table)
+    return chooser.result(), confidences.result(), slicer.result()
 
 
 def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -39,7 +39,6 @@ from tagger.settings.load import load_settings
 from tagger.settings.options import Machine, Output, Overrides
 from tagger.workflows.plan import Plan, make_plan
 from tagger.workflows.publish import Outcome, open_parts, publish, read_previous, write_summary
-from tagger.workflows.report import report_on
 
 if TYPE_CHECKING:
     from tagger.inference.local_engine import LocalEngine
@@ -94,6 +93,8 @@ def run(
                             discard_stored(plan.url)
                     summary = _carry_out(plan, machine, record)
                     if output.report:
+                        from tagger.workflows.report import report_on  # it imports what only a report needs
+
                         report_on(plan, summary, machine.workers)
             except (OSError, pa.ArrowException) as error:
                 raise StoppedError(

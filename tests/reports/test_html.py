@@ -113,7 +113,7 @@ def test_the_report_is_usable_by_keyboard(browser: Browser, sample: Path):
     assert matrix.evaluate_all("links => links.filter(link => link.tabIndex === 0).length") == 1
     matrix.first.focus()
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "1 rows: truth t-shirt, tagged pullover"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "1 row: truth t-shirt, tagged pullover"
     page.keyboard.press("End")
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "35 rows: truth bag, tagged bag"
@@ -146,8 +146,12 @@ def test_the_report_of_a_large_run_works_as_that_of_a_small_one(browser: Browser
     images = [f"{number:04d}.png" for number in range(600)]
     labels = [f"label {number}" for number in range(30)]
     errors = ["missing: no file a.jpg", "truncated: the pixels end too early"]
-    result = write_result(tmp_path / "r.parquet", 10_000, {"kind": labels}, images, image_root=pictures, errors=errors)
-    page, problems = open_page(browser, Path(report(result, workers=2)), viewport={"width": 1280, "height": 900})
+    brands = {"brand": ["Acme"] * 7 + [f"Brand {number}" for number in range(20)], "rare": [None] * 999 + ["seldom"]}
+    result = write_result(
+        tmp_path / "r.parquet", 10_000, {"kind": labels}, images, image_root=pictures, errors=errors, columns=brands
+    )
+    built = report(result, slices=["brand", "rare"], workers=2)
+    page, problems = open_page(browser, Path(built), viewport={"width": 1280, "height": 900})
     assert page.locator(".verdict .tile").first.inner_text().split() == ["rows", "10,000"]
     assert pictures_are_drawn(page)
     assert serious_violations(page) == []
@@ -157,11 +161,15 @@ def test_the_report_of_a_large_run_works_as_that_of_a_small_one(browser: Browser
     found = rows_of(page, confusions)
     assert page.locator(confusions).locator("caption").inner_text() == "Of 30 labels that occur; a number opens examples"
     assert [int(row[2]) for row in found] == sorted((int(row[2]) for row in found), reverse=True)
-    page.locator(confusions).get_by_role("button", name="truth").click()
+    page.locator(confusions).get_by_role("button", name="truth", exact=True).click()
     assert [row[0] for row in rows_of(page, confusions)] == sorted(row[0] for row in found)
     page.locator(confusions).get_by_role("link").first.click()
     truth, tagged, rows, _ = rows_of(page, confusions)[0]
     assert page.locator(".examples:visible h3").inner_text() == f"Truth {truth}, tagged {tagged}: {rows} rows"
+    slices = rows_of(page, "#slices table >> nth=0")
+    assert {row[0] for row in slices} == {*brands["brand"]}
+    assert [float(row[1].removesuffix(" %")) for row in slices] == sorted(float(row[1].removesuffix(" %")) for row in slices)
+    assert [row[0] for row in rows_of(page, "#slices table >> nth=1")] == ["no value", "seldom few rows"]
     page.get_by_role("button", name="Dark").click()
     assert page.locator("html").get_attribute("data-theme") == "dark"
     codes = [row[0] for row in rows_of(page, "#errors table")]
@@ -171,7 +179,7 @@ def test_the_report_of_a_large_run_works_as_that_of_a_small_one(browser: Browser
 
 
 def test_hostile_text_comes_out_as_text(browser: Browser, tmp_path: Path):
-    """Labels, truths, ids, references and reasons: the page has the elements of a harmless one, and what it shows is the text."""
+    """Labels, truths, ids, references, brands, reasons: the page has the elements of a harmless one, and shows the texts."""
 
     def made(name: str, texts: Sequence[str]) -> Page:
         result = write_result(
@@ -182,8 +190,9 @@ def test_hostile_text_comes_out_as_text(browser: Browser, tmp_path: Path):
             ids=[f"{number} {text}" for number, text in enumerate(texts)],
             errors=[f"c{number}: {text}" for number, text in enumerate(texts[:30])] + [texts[-1]],
             error_share=0.2,
+            columns={"brand": texts},
         )
-        page, problems = open_page(browser, Path(report(result, workers=0)))
+        page, problems = open_page(browser, Path(report(result, slices=["brand"], workers=0)))
         page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
         for link in page.locator(".matrix a, th button").all():
             link.dispatch_event("click")

@@ -19,6 +19,7 @@ import tagger
 from tagger.core.errors import ConfigError, ManifestError
 from tagger.encoders.clip import ClipEncoder
 from tagger.evaluation.confidence import confidence_metrics, risk_coverage
+from tagger.evaluation.guarantee import Judged
 from tagger.tagging.calibration import Calibration
 from tagger.training.ensemble import choose_weight
 from tagger.training.temperature import fit_temperature, softmax
@@ -215,4 +216,5 @@ def test_metrics_are_those_of_a_small_example():
     assert metrics["ece"] == pytest.approx((0.1 + 0.8 + 0.3 + 0.4) / 4)
     assert metrics["brier"] == pytest.approx((0.02 + 1.28 + 0.18 + 0.32) / 4)
     assert metrics["log_loss"] == pytest.approx(-np.log([0.9, 0.2, 0.7, 0.6]).mean())
-    assert [point["risk"] for point in risk_coverage(probabilities, truth)] == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
+    judged = Judged(probabilities.max(1), probabilities.argmax(1) == truth)
+    assert [point.risk for point in risk_coverage(judged)] == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
