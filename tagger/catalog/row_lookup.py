@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tagger.catalog.references import are_texts, image_refs
+from tagger.catalog.schemas import is_bytes
+from tagger.core.types import ImageRef
 
 PIECE = 1024  # rows that are in memory at once, images beside them perhaps
 
@@ -40,3 +45,12 @@ def stream_rows(file: pq.ParquetFile, rows: Sequence[int], columns: Sequence[str
                     yield inside.tolist(), batch.take(pa.array(inside - start))
                 start += len(batch)
         start = stop
+
+
+def stream_refs(file: pq.ParquetFile, rows: Sequence[int], column: str) -> Iterator[ImageRef]:
+    """Yield the image references of these rows of an image column, each once and ascending; errors as of stream_rows."""
+    binary = is_bytes(file.schema_arrow.field(column).type)
+    binary_paths = binary and are_texts(batch.column(0) for batch in file.iter_batches(PIECE, columns=[column]))
+    for numbers, batch in stream_rows(file, rows, [column]):
+        for number, ref in zip(numbers, image_refs(pa.chunked_array([batch.column(0)]), 0, binary_paths), strict=True):
+            yield replace(ref, row=number)

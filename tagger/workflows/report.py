@@ -14,16 +14,14 @@ import pyarrow.parquet as pq
 
 from tagger.catalog.manifest import READ_BUFFER
 from tagger.catalog.object_storage import Workspace, put
-from tagger.catalog.references import are_texts, image_refs
 from tagger.catalog.remote_results import run_url
 from tagger.catalog.results import open_results
-from tagger.catalog.row_lookup import read_rows, stream_rows
+from tagger.catalog.row_lookup import read_rows, stream_refs
 from tagger.catalog.schemas import is_bytes
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError
 from tagger.core.files import reason, write_bytes
 from tagger.core.text import first_line
-from tagger.core.types import ImageRef
 from tagger.evaluation.confidence import AttributeConfidence, Confidences
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation, Evaluator
 from tagger.evaluation.slices import Slicer, SliceTable
@@ -211,16 +209,7 @@ def _pictures(
     if column is None:
         return
 
-    binary_paths = is_bytes(file.schema_arrow.field(column).type) and are_texts(
-        batch.column(0) for batch in file.iter_batches(columns=[column])
-    )
-
-    def refs() -> Iterator[ImageRef]:
-        for numbers, batch in stream_rows(file, gallery.pictured(), [column]):
-            for number, ref in zip(numbers, image_refs(pa.chunked_array([batch.column(0)]), 0, binary_paths), strict=True):
-                yield replace(ref, row=number)
-
-    for found in read_thumbnails(refs(), run.policy, workers=workers):
+    for found in read_thumbnails(stream_refs(file, gallery.pictured(), column), run.policy, workers=workers):
         shutdown.check_late()
         yield found
         if time.monotonic() > deadline:
