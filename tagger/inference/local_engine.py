@@ -19,7 +19,6 @@ from tagger.catalog.tags import tag_columns
 from tagger.core.moments import Moments
 from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
-from tagger.encoders.sketch import SKETCH, sketch
 from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
 from tagger.inference.embedding_stream import Arrival, EmbeddingStream
@@ -100,7 +99,7 @@ class LocalEngine:
         rows, of which only those with an error are tagged. Raises ManifestError if it is one of other rows.
         """
         for shard in self._complete(self._open(manifest, shards, earlier), advance):
-            yield shard.shard, self._close(shard, schema), _sketches(shard)
+            yield shard.shard, self._close(shard, schema), shard.sketches()
 
     def embed(
         self,
@@ -295,10 +294,3 @@ class LocalEngine:
         moments = Moments.of(shard.embeddings[tagged])
         described = {**(schema.metadata or {}), EMBEDDINGS_KEY: moments.to_json()}
         return pa.table([*shard.table.columns, *columns], schema=schema.with_metadata(described))
-
-
-def _sketches(shard: OpenShard) -> NDArray[np.float16]:
-    tagged = shard.tagged()
-    sketches = np.full((len(shard.table), SKETCH), np.nan, np.float16)
-    sketches[tagged] = sketch(shard.embeddings[tagged])
-    return sketches

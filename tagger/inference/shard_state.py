@@ -15,6 +15,7 @@ from tagger.catalog.manifest import Shard
 from tagger.core.errors import ImageError
 from tagger.core.types import ImageRef
 from tagger.encoders.embedding_cache import Embedding
+from tagger.encoders.sketch import SKETCH, sketch
 
 
 @dataclass
@@ -61,6 +62,13 @@ class OpenShard:
     def shown(self) -> NDArray[np.bool_]:
         """Return bool, for each tagged row whether the fallback has seen it."""
         return np.isin(self.tagged(), list(self.seconds))
+
+    def sketches(self) -> NDArray[np.float16]:
+        """Return float16 (len(table), SKETCH), NaN for a row without an embedding."""
+        tagged = self.tagged()
+        sketches = np.full((len(self.table), SKETCH), np.nan, np.float16)
+        sketches[tagged] = sketch(self.embeddings[tagged])
+        return sketches
 
     def second_embeddings(self, dimension: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return (M, dimension), of the rows that were shown to the fallback, in order."""
