@@ -46,6 +46,9 @@ def write_metrics(folder: Path, exit_code: int, ended: float, last_success: floa
         gauge("tagger_accuracy", "Accuracy on the labelled rows.", accuracy, "attribute")
         gauge("tagger_macro_f1", "Macro F1 on the labelled rows.", macro_f1, "attribute")
         gauge("tagger_changed_labels_ratio", "Share of the labels that differ from the earlier result.", changed, "attribute")
+        drift = {one.attribute or "": one.size for one in summary.drift.shifts if one.figure == "labels"}
+        gauge("tagger_label_stability_index", "Population stability index since the earlier result.", drift, "attribute")
+        gauge("tagger_drift_warnings", "Shifts since the earlier result.", len(summary.drift.warnings()))
         gauge("tagger_encoded_images", "Images that went through the encoder.", summary.encoded_images)
         gauge("tagger_images_per_second", "Rows of the results, divided by the run's seconds.", summary.images_per_second)
         gauge("tagger_stage_seconds", "Seconds that each stage took.", summary.stage_seconds, "stage")

@@ -122,6 +122,8 @@ def test_metrics_are_those_of_the_summary(tag, write_manifest):
         "accuracy kind": evaluated.accuracy,
         "macro_f1 kind": evaluated.macro_f1,
         "changed_labels_ratio kind": 0,
+        "label_stability_index kind": 0,
+        "drift_warnings": 0,
         "encoded_images": summary.encoded_images,
         "images_per_second": summary.images_per_second,
         **{f"stage_seconds {stage}": seconds for stage, seconds in summary.stage_seconds.items()},

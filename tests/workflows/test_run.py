@@ -67,7 +67,7 @@ def test_the_summary_file_holds_the_documented_keys(catalogue: tagger.RunSummary
     summary = json.loads((catalogue.output.parent / "tagged.run" / "summary.json").read_text())
     documented = "schema_version run_id started settings model rows tagged review errors encoded_images images_per_second "
     documented += "stage_seconds busy peak_memory_bytes evaluation output confidence fallback_images "
-    documented += "ended exit_code published previous changed_labels gates guarantees"
+    documented += "ended exit_code published previous changed_labels drift gates guarantees"
     assert set(summary) == set(documented.split())
     assert summary["evaluation"] == json.loads(json.dumps(tagger.evaluate(catalogue.output).to_dict()))
     assert summary["model"].keys() == {"name", "revision", "fingerprint", "backend", "precision", "device"}
