@@ -13,6 +13,7 @@ from tagger.core.errors import ManifestError
 IMAGE_COLUMNS = ("image_path", "image", "path", "file_name")
 TRUTH_COLUMNS = ("category", "label")
 METADATA_KEY = b"tagger"
+EMBEDDINGS_KEY = b"tagger_embeddings"  # of a part, not of a result: the moments of its rows' embeddings (core/moments.py)
 
 TOP_TYPE = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("confidence", pa.float32())]))
 

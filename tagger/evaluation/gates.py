@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tagger.core.errors import ConfigError, UsageError
 from tagger.evaluation.changes import Changed
+from tagger.evaluation.drift import Drift
 from tagger.evaluation.intervals import Interval, share_interval
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation
 from tagger.settings.attributes import Attribute
@@ -57,7 +58,7 @@ class Figures:
 
     rows: all rows of the result; `errors` of them have an error, `review` go to review. evaluation: None where no attribute has
     a truth column. changed: by attribute, the labels that differ from an earlier result's, or a text that says why that is not
-    known.
+    known. drift: how far the result has shifted from that one.
     """
 
     rows: int
@@ -65,6 +66,7 @@ class Figures:
     review: int
     evaluation: Evaluation | None
     changed: Mapping[str, Changed] | str
+    drift: Drift
 
     @property
     def evaluated(self) -> Mapping[str, AttributeEvaluation]:
@@ -72,27 +74,32 @@ class Figures:
 
 
 class _Figure(NamedTuple):
-    """A figure over `rows` rows with its 95 % interval; where there is nothing to judge None, and `missing` says why."""
+    """A figure over `rows` rows with its 95 % interval; where there is nothing to judge None, and `missing` says why.
+
+    significant: whether it is more than chance; if not, a max_ gate passes.
+    """
 
     found: float | None
     rows: int
     interval: Interval | None = None
     missing: str | None = None
+    significant: bool = True
 
 
 def judge(thresholds: Mapping[str, float], figures: Figures) -> list[GateResult]:
     """Judge each gate by its own figures; thresholds: gate, one of GATES, -> threshold.
 
-    The point estimate decides; where the threshold lies within its interval, the note says so.
+    The point estimate decides; where the threshold lies within its interval, the note says so. A shift that may be chance passes.
     """
     results = []
     for gate, threshold in thresholds.items():
-        for attribute, (found, rows, interval, missing) in GATES[gate].measure(figures).items():
+        for attribute, (found, rows, interval, missing, significant) in GATES[gate].measure(figures).items():
             if found is None:
                 passed, note = gate.startswith("max_"), missing
             else:
-                passed = found >= threshold if gate.startswith("min_") else found <= threshold
-                note = TOO_FEW if interval and interval[0] < threshold < interval[1] else None
+                passed = found >= threshold if gate.startswith("min_") else found <= threshold or not significant
+                few = (found > threshold and not significant) or (interval and interval[0] < threshold < interval[1])
+                note = TOO_FEW if few else None
             result = GateResult(
                 gate=gate,
                 attribute=attribute,
@@ -149,6 +156,14 @@ def _changed_labels(figures: Figures) -> _Measures:
     return {name: _share(one.changed, one.rows, missing) for name, one in figures.changed.items()}
 
 
+def _psi(figures: Figures) -> _Measures:
+    drift = figures.drift
+    if drift.missing is not None:
+        return {None: _Figure(None, 0, missing=drift.missing)}
+    shifts = (shift for shift in drift.shifts if shift.figure == "labels")
+    return {one.attribute: _Figure(one.size, figures.rows - figures.errors, None, one.note, one.significant) for one in shifts}
+
+
 def _as_percentage(value: float) -> str:
     return f"{100 * value:.4g}%"
 
@@ -169,6 +184,7 @@ GATES = {
     "max_errors": _Gate(_errors, "{:.0f}".format),
     "max_review_rate": _Gate(_review_rate, _as_percentage),
     "max_changed_labels": _Gate(_changed_labels, _as_percentage),
+    "max_psi": _Gate(_psi, "{:.4g}".format),
 }
 
 

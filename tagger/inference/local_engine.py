@@ -14,7 +14,9 @@ from torch import Tensor
 
 from tagger.catalog.manifest import Manifest, Shard, image_refs
 from tagger.catalog.retry import error_rows, merge_tags
+from tagger.catalog.schemas import EMBEDDINGS_KEY
 from tagger.catalog.tags import tag_columns
+from tagger.core.moments import Moments
 from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
 from tagger.encoders.embedding_cache import EmbeddingCache
 from tagger.images.loader import Reading
@@ -272,7 +274,7 @@ class LocalEngine:
             queue.decode_again(candidate.shard, [(candidate.row, candidate.ref)])
 
     def _close(self, shard: OpenShard, schema: pa.Schema) -> pa.Table:
-        """Decide about the shard's rows and return them with the tag columns."""
+        """Decide about the shard's rows and return them with the tag columns, and the embeddings' moments as metadata."""
         tagged, predictor = shard.tagged(), self.predictor
         if (hybrid := self.hybrid) is None:
             decisions = predictor.decide(shard.embeddings[tagged])
@@ -286,4 +288,7 @@ class LocalEngine:
         columns = tag_columns(len(shard.table), tagged, named, shard.errors)
         if shard.earlier is not None:
             columns = merge_tags(shard.earlier, columns, schema.names[-len(columns) :], shard.rows)
-        return pa.table([*shard.table.columns, *columns], schema=schema)
+            return pa.table([*shard.table.columns, *columns], schema=schema)
+        moments = Moments.of(shard.embeddings[tagged])
+        described = {**(schema.metadata or {}), EMBEDDINGS_KEY: moments.to_json()}
+        return pa.table([*shard.table.columns, *columns], schema=schema.with_metadata(described))

@@ -14,6 +14,7 @@ from tagger.catalog.object_storage import Workspace
 from tagger.catalog.results import open_results
 from tagger.core.text import one_line, to_json
 from tagger.evaluation.changes import Changed
+from tagger.evaluation.drift import NO_EARLIER, Drift
 from tagger.evaluation.gates import GateResult
 from tagger.evaluation.metrics import Evaluation
 
@@ -29,7 +30,7 @@ class RunSummary:
     whose calibration promises one, unless their settings have thresholds of their own. encoded_images, fallback_images: images
     that went through the encoder, and through the fallback's. busy: stage -> the share of its time in which it was at work.
     evaluation: None where no attribute has a truth column. previous: the earlier result that `changed_labels` (by attribute)
-    are counted against; those are empty without one, or where its rows cannot be matched.
+    are counted against, and drift is measured against; the former are empty without one, or where its rows cannot be matched.
     """
 
     schema_version: int = 3
@@ -56,6 +57,7 @@ class RunSummary:
     evaluation: Evaluation | None = None
     previous: str | None = None
     changed_labels: Mapping[str, Changed] = field(default_factory=dict)
+    drift: Drift = field(default_factory=lambda: Drift(missing=NO_EARLIER))
     gates: Sequence[GateResult] = ()
 
     def read(self) -> pa.Table:
@@ -83,6 +85,8 @@ class RunSummary:
         if self.changed_labels:
             shares = (f"{name} {one.changed} of {one.rows} rows" for name, one in self.changed_labels.items())
             counts += f"\nlabels changed since {one_line(self.previous or '')}: {', '.join(shares)}"
+        for line in self.drift.warnings():
+            counts += f"\ndrift: {line}"
         for gate in self.gates:
             counts += f"\n{'passed' if gate.passed else 'failed'}: {gate.to_text()}"
         return f"{self.evaluation.to_text()}\n\n{counts}" if self.evaluation else counts
@@ -92,4 +96,5 @@ class RunSummary:
         changed = {name: asdict(one) for name, one in self.changed_labels.items()}
         gates = [asdict(gate) for gate in self.gates]
         values = {"output": str(self.output), "evaluation": evaluation, "changed_labels": changed, "gates": gates}
+        values["drift"] = self.drift.to_dict()
         return to_json({**vars(self), **values})

@@ -126,7 +126,7 @@ class FallbackSettings(Section):
 class GateSettings(Section):
     """What the results must reach to be published; rates and shares from 0 to 1, None for no gate.
 
-    max_errors: rows, or a percentage such as "2%"; it takes the place of max_error_rate.
+    max_errors: rows, or a percentage such as "2%"; it takes the place of max_error_rate. max_psi: a population stability index.
     """
 
     min_accuracy: Share | None = None
@@ -136,6 +136,7 @@ class GateSettings(Section):
     max_errors: int | str | None = None
     max_review_rate: Share | None = None
     max_changed_labels: Share | None = None
+    max_psi: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class ReportSettings(Section):

@@ -60,6 +60,7 @@ templates = ["A photo of a {label}."]
 # max_errors = "2%"                       # the same as a percentage, or a number of rows; beats max_error_rate
 # max_review_rate = 0.2                   # of the rows without an error
 # max_changed_labels = 0.05               # of the rows labelled in the last published result, too
+# max_psi = 0.25                          # population stability index of the labels' shares since then
 
 # [report]                                # report.html, which every run writes
 # slices = ["brand", "season"]            # columns: how good are the tags for each of their values?

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
+from tagger.catalog.embedding_moments import keep_moments
 from tagger.catalog.manifest import Shard
 from tagger.catalog.object_storage import put
 from tagger.catalog.remote_results import StoredResults, aside_url, run_url
@@ -19,6 +21,8 @@ from tagger.core import shutdown
 from tagger.core.errors import StoppedError
 from tagger.core.files import reason, write_text
 from tagger.evaluation.changes import Changed, LabelChanges, compare_with
+from tagger.evaluation.distributions import Distributions, read_distributions
+from tagger.evaluation.drift import NO_EARLIER, Drift, compare_nights
 from tagger.evaluation.gates import Figures, GateResult, judge
 from tagger.evaluation.metrics import Evaluation, Evaluator
 from tagger.reports.summary import RunSummary
@@ -38,7 +42,15 @@ class Outcome:
     errors: Counter[str]
     evaluation: Evaluation | None
     changed_labels: Mapping[str, Changed]
+    drift: Drift
     gates: Sequence[GateResult]
+
+
+class Previous(NamedTuple):
+    """What is known of the earlier result before it is replaced; a text says why there is nothing to compare with."""
+
+    labels: LabelChanges | str
+    distributions: Distributions | str
 
 
 def open_parts(plan: Plan, schema: pa.Schema, depends_on: Mapping[str, str]) -> Results:
@@ -48,34 +60,44 @@ def open_parts(plan: Plan, schema: pa.Schema, depends_on: Mapping[str, str]) -> 
     return StoredResults(plan.output, plan.run_folder, schema, depends_on, plan.url)
 
 
-def read_previous(plan: Plan) -> LabelChanges | str:
-    """Read the labels of the earlier result; a text says why there is nothing to compare with. Raises StoppedError."""
+def read_previous(plan: Plan) -> Previous:
+    """Read the earlier result. Raises StoppedError."""
     if plan.previous is None:
-        return "there is no earlier result to compare with"
+        return Previous(NO_EARLIER, NO_EARLIER)
     manifest, id_column = plan.job.manifest, plan.job.settings.manifest.id_column
     names = [attribute.name for attribute in plan.job.attributes]
     compared = compare_with(plan.previous, manifest.schema, id_column or manifest.image_column, names)
     if isinstance(compared, str):
         log.info("changed labels are not counted: %s", compared)
-    return compared
+    if plan.rows < manifest.rows:
+        return Previous(compared, f"only the first {plan.rows} of {manifest.rows} rows were tagged")
+    distributions = read_distributions(plan.previous, names)
+    if isinstance(distributions, str):
+        log.warning("drift is not measured: %s", distributions)
+    return Previous(compared, distributions)
 
 
-def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: LabelChanges | str) -> Outcome:
+def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Previous) -> Outcome:
     """Publish the results if they pass the gates, counting, evaluating and judging exactly what is published."""
     truths = {one.name: (one.truth_column, one.label_names) for one in plan.job.attributes if one.truth_column}
     evaluator, counts = Evaluator(truths), Counter[str]()
+    found = Distributions({one.name: one.label_names for one in plan.job.attributes})
+    labels = previous.labels
     evaluation: Evaluation | None = None
+    drift = Drift()
     gates: Sequence[GateResult] = ()
 
     def accept() -> bool:
-        nonlocal evaluation, gates
+        nonlocal evaluation, drift, gates
+        drift = compare_nights(previous.distributions, found)
         evaluation = evaluator.result() if truths else None
         figures = Figures(
             rows=plan.rows,
             errors=counts.total() - counts["tagged"] - counts["review"],
             review=counts["review"],
             evaluation=evaluation,
-            changed=previous if isinstance(previous, str) else previous.counts,
+            changed=labels if isinstance(labels, str) else labels.counts,
+            drift=drift,
         )
         gates = judge(plan.gates, figures)
         return all(gate.passed for gate in gates)
@@ -83,9 +105,14 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Lab
     for table in results.publish(shards, accept):
         shutdown.check()
         evaluator.update(table)
-        if not isinstance(previous, str):
-            previous.update(table)
+        found.update(table)
+        if not isinstance(labels, str):
+            labels.update(table)
         counts.update(status_counts(table))
+    for line in drift.warnings():
+        log.warning("drift since %s: %s", plan.previous_place, line)
+    if results.published and plan.url is None:
+        keep_moments(plan.output, found.embeddings)
     aside = aside_of(plan.output) if plan.url is None else aside_url(plan.url)
     return Outcome(
         published=results.published,
@@ -94,7 +121,8 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Lab
         review=counts.pop("review", 0),
         errors=counts,
         evaluation=evaluation,
-        changed_labels={} if isinstance(previous, str) else previous.counts,
+        changed_labels={} if isinstance(labels, str) else labels.counts,
+        drift=drift,
         gates=gates,
     )
 

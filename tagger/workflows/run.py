@@ -28,7 +28,6 @@ from tagger.core.files import reason
 from tagger.core.lock import hold
 from tagger.core.text import without_secrets
 from tagger.core.urls import is_object_url
-from tagger.evaluation.changes import LabelChanges
 from tagger.images.workers import start_early
 from tagger.inference.artifacts import guarantee_of
 from tagger.inference.fingerprints import result_schema_of, results_depend_on
@@ -38,7 +37,7 @@ from tagger.reports.summary import RunSummary
 from tagger.settings.load import load_settings
 from tagger.settings.options import Machine, Output, Overrides
 from tagger.workflows.plan import Plan, make_plan
-from tagger.workflows.publish import Outcome, open_parts, publish, read_previous, write_summary
+from tagger.workflows.publish import Outcome, Previous, open_parts, publish, read_previous, write_summary
 
 if TYPE_CHECKING:
     from tagger.inference.local_engine import LocalEngine
@@ -149,7 +148,7 @@ def _tag(
     plan: Plan,
     shards: Sequence[Shard],
     model: dict[str, Any],
-    previous: LabelChanges | str,
+    previous: Previous,
     machine: Machine,
     record: Record,
 ) -> tuple[dict[str, Any], Outcome, Performance]:
@@ -228,7 +227,7 @@ def _progress(engine: LocalEngine, total: int, done: int, shown: bool, record: R
         yield advance
 
 
-def _publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: LabelChanges | str, record: Record) -> Outcome:
+def _publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Previous, record: Record) -> Outcome:
     try:
         return publish(results, shards, plan, previous)
     finally:  # whatever fails after the rename

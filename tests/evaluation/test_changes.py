@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tagger.catalog.schemas import result_schema
 from tagger.core.errors import StoppedError
 from tagger.evaluation import changes
-from tagger.evaluation.changes import Changed, LabelChanges, compare_with
+from tagger.evaluation.changes import Changed, ChangedRow, LabelChanges, compare_with
 
 LABELS = ["hat", "bag", "shoes"]
 KINDS = {
@@ -26,12 +26,26 @@ KINDS = {
 }
 
 
-def result(keys: list[Any], tags: list[str | None], kind: pa.DataType = KINDS["text"], labels: list[str] = LABELS) -> pa.Table:
+def result(
+    keys: list[Any],
+    tags: list[str | None],
+    kind: pa.DataType = KINDS["text"],
+    labels: list[str] = LABELS,
+    confidence: list[float] | None = None,
+) -> pa.Table:
     """Rows of a result, as far as they are compared."""
     described = {"attributes": [{"name": "kind", "labels": labels, "truth_column": None}]}
     schema = result_schema(pa.schema([pa.field("key", kind)]), ["kind"], described)
-    columns = [pa.array(keys, kind), pa.array(tags, pa.string())]
-    return pa.table([*columns, *(pa.nulls(len(keys), field.type) for field in list(schema)[2:])], schema=schema)
+    known = [None if tag is None else 0.5 for tag in tags] if confidence is None else confidence
+    columns = [pa.array(keys, kind), pa.array(tags, pa.string()), pa.array(known, pa.float32())]
+    return pa.table([*columns, *(pa.nulls(len(keys), field.type) for field in list(schema)[3:])], schema=schema)
+
+
+def counts(*compared: Any, **options: Any) -> tuple[int, int]:
+    """Rows that were compared, and those that have changed."""
+    found = compare(*compared, **options)
+    assert len(found.examples) == min(found.changed, 24)
+    return found.rows, found.changed
 
 
 def compare(folder: Path, before: pa.Table, now: pa.Table, cut: int = 1_000) -> Changed:
@@ -52,7 +66,8 @@ def test_rows_are_matched_wherever_they_are(tmp_path: Path, kind: str):
 
     before = result(keys(1, 2, 3, 4), ["hat", "bag", None, "shoes"], KINDS[kind])
     now = result(keys(9, 4, 3, 2), ["hat", "shoes", "hat", "hat"], KINDS[kind])
-    assert compare(tmp_path, before, now) == Changed(rows=2, changed=1)
+    example = ChangedRow(row=3, before="bag", now="hat", confidence_before=0.5, confidence_now=0.5)
+    assert compare(tmp_path, before, now) == Changed(rows=2, changed=1, examples=(example,))
 
 
 @given(
@@ -67,13 +82,13 @@ def test_the_counts_are_those_of_two_dictionaries(
     tmp_path_factory, before: dict[str, str | None], now: list[tuple[str, str | None]], cut: int
 ):
     both = [(before[key], tag) for key, tag in now if tag is not None and before.get(key) is not None]
-    found = compare(
+    found = counts(
         tmp_path_factory.mktemp("changes"),
         result(list(before), list(before.values())),
         result([key for key, _ in now], [tag for _, tag in now], labels=[*LABELS, "cape"]),
         cut,
     )
-    assert found == Changed(len(both), sum(one != other for one, other in both))
+    assert found == (len(both), sum(one != other for one, other in both))
 
 
 def test_a_long_result_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -82,11 +97,23 @@ def test_a_long_result_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Mon
     tags = [LABELS[number % 3] for number in range(100)]
     other = [LABELS[(number + (number < 10)) % 3] for number in range(100)]
     now = result(names, other).take(list(range(99, -1, -1)))
-    assert compare(tmp_path, result(names, tags), now, cut=13) == Changed(100, 10)
+    assert counts(tmp_path, result(names, tags), now, cut=13) == (100, 10)
+
+
+def test_the_most_confident_changes_are_kept_with_both_confidences(tmp_path: Path):
+    names = [f"{number}.jpg" for number in range(60)]
+    before = result(names, ["hat"] * 60, confidence=[number / 64 for number in range(60)])
+    now = result(names[::-1], ["cape"] * 60, labels=["cape", "bag"], confidence=[number % 32 / 32 for number in range(60)])
+    found = compare(tmp_path, before, now, cut=7)
+    assert (found.rows, found.changed, len(found.examples)) == (60, 60, 24)
+    first = {"before": "hat", "now": "cape", "confidence_now": 31 / 32}
+    assert found.examples[0] == ChangedRow(row=31, confidence_before=28 / 64, **first)
+    assert [one.row for one in found.examples[1:5]] == [30, 29, 28, 27]
+    assert [one.row for one in found.examples[5:8]] == [59, 26, 58]
 
 
 def test_rows_without_a_key_and_attributes_that_are_new_are_not_compared(tmp_path: Path):
-    assert compare(tmp_path, result([None, "a"], ["hat", "hat"]), result(["a", None], ["hat", "bag"])) == Changed(1, 0)
+    assert compare(tmp_path, result([None, "a"], ["hat", "hat"]), result(["a", None], ["hat", "bag"])) == Changed(1, 0, ())
     compared = compare_with(tmp_path / "before.parquet", result([], []).schema, "key", ["colour"])
     assert isinstance(compared, LabelChanges)
     assert compared.counts == {"colour": Changed()}

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from tagger.evaluation.changes import Changed
+from tagger.evaluation.drift import NO_EARLIER, Drift, Shift
 from tagger.evaluation.gates import GATES, Figures, GateResult, judge
 from tagger.evaluation.metrics import Evaluation, _Count, _evaluate
 from tagger.settings.schema import GateSettings
-
-NO_EARLIER = "there is no earlier result to compare with"
 
 
 def judged(gate: str, wanted: float, matrix: list[list[int]] | None = None, **figures: object) -> GateResult:
@@ -19,9 +18,16 @@ def judged(gate: str, wanted: float, matrix: list[list[int]] | None = None, **fi
     if matrix is not None:
         labels = tuple(f"label {number}" for number in range(len(matrix)))
         evaluation = Evaluation({"kind": _evaluate(_Count("truth", labels, np.array(matrix)))})
-    known = {"rows": 1000, "errors": 0, "review": 0, "evaluation": evaluation, "changed": NO_EARLIER, **figures}
+    known = {"rows": 1000, "errors": 0, "review": 0, "evaluation": evaluation, "changed": NO_EARLIER}
+    known |= {"drift": Drift(missing=NO_EARLIER), **figures}
     (result,) = judge({gate: wanted}, Figures(**known))
     return result
+
+
+def shifted(size: float | None, p_value: float | None, note: str | None = None) -> Drift:
+    """A night on which the labels of "kind" have shifted, and more."""
+    shift = Shift(figure="labels", attribute="kind", size=size, p_value=p_value, note=note)
+    return Drift(shifts=(shift, Shift(figure="errors", size=0.5, p_value=0.0)))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +101,31 @@ def judged(gate: str, wanted: float, matrix: list[list[int]] | None = None, **fi
             judged("max_changed_labels", 0.05),
             True,
             f"gate max_changed_labels: expected at most 5%, found nothing to judge; {NO_EARLIER}",
+        ),
+        (
+            judged("max_psi", 0.1, drift=shifted(0.2, 0.001)),
+            False,
+            "gate max_psi, kind: expected at most 0.1, found 0.2 on 1000 rows",
+        ),
+        (
+            judged("max_psi", 0.1, drift=shifted(0.2, 0.02)),
+            True,
+            "gate max_psi, kind: expected at most 0.1, found 0.2 on 1000 rows; rests on too few rows to tell",
+        ),
+        (
+            judged("max_psi", 0.1, drift=shifted(0.05, 0.001)),
+            True,
+            "gate max_psi, kind: expected at most 0.1, found 0.05 on 1000 rows",
+        ),
+        (
+            judged("max_psi", 0.1, drift=shifted(None, None, "its labels have changed since")),
+            True,
+            "gate max_psi, kind: expected at most 0.1, found nothing to judge; its labels have changed since",
+        ),
+        (
+            judged("max_psi", 0.1),
+            True,
+            f"gate max_psi: expected at most 0.1, found nothing to judge; {NO_EARLIER}",
         ),
     ],
     ids=lambda value: value.gate if isinstance(value, GateResult) else None,

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagger.catalog.manifest import open_manifest
-from tagger.catalog.schemas import result_schema
+from tagger.catalog.schemas import EMBEDDINGS_KEY, result_schema
+from tagger.core.moments import Moments
 from tagger.core.types import ImagePolicy
 from tagger.encoders.embedding_cache import EmbeddingCache
 from tagger.images.loader import Reading
@@ -98,6 +99,15 @@ def test_what_a_stopped_run_has_encoded_is_not_encoded_again(predictor: Predicto
         tag(names, tmp_path, predictor, cached=tmp_path / "cache", stop_after=40)
     for encoded in (70 - 32, 0):
         assert tag(names, tmp_path, predictor, cached=tmp_path / "cache")[1].encoded_images == encoded
+
+
+def test_a_part_has_the_moments_of_its_embeddings(root: Path, predictor: Predictor, pictures: Path):
+    table, _ = tag([GOOD, MISSING, GOOD], root, predictor)
+    once, _ = tag([GOOD], root, predictor)
+    moments, one = (Moments.from_json(found.schema.metadata[EMBEDDINGS_KEY]) for found in (table, once))
+    assert (moments.rows, one.rows) == (2, 1)
+    assert moments.sums.tolist() == (2 * one.sums).tolist()
+    assert one.sums @ one.sums == pytest.approx(1, abs=1e-3)
 
 
 def test_a_run_of_nothing_but_bad_images_is_a_normal_run(root: Path, predictor: Predictor):

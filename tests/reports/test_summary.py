@@ -64,7 +64,12 @@ def test_a_plain_night_fits_the_schema(written):
         Draft202012Validator(SCHEMA).validate({key: value for key, value in first.items() if key != "gates"})
     second = written({"attribute": [KIND]})
     Draft202012Validator(SCHEMA).validate(second)
-    assert second["changed_labels"] == {"kind": {"rows": 12, "changed": 0}}
+    assert second["changed_labels"] == {"kind": {"rows": 12, "changed": 0, "examples": []}}
+    assert first["drift"]["missing"] == "there is no earlier result to compare with"
+    shifts = [(one["figure"], one["attribute"], one["alarm"]) for one in second["drift"]["shifts"]]
+    quiet = [("labels", "kind", False), ("confidence", "kind", False), ("errors", None, False), ("embeddings", None, False)]
+    assert (second["drift"]["missing"], second["drift"]["rows"], shifts) == (None, [12, 12], quiet)
+    assert second["drift"]["shifts"][3]["now"] == pytest.approx(1)
 
 
 def test_a_night_without_truth_fits_the_schema(written):
@@ -81,12 +86,13 @@ def test_a_night_that_is_not_good_enough_fits_the_schema(written):
         "max_error_rate": 1.0,
         "max_review_rate": 1.0,
         "max_changed_labels": 1.0,
+        "max_psi": 0.1,
     }
     settings = {"attribute": [KIND], "gates": gates}
     for options in ({}, {"max_errors": 0, "images": ["none.png", *NAMES[1:]]}):
         summary = written(settings, fails=True, **options)
         Draft202012Validator(SCHEMA).validate(summary)
-        assert (summary["exit_code"], summary["published"], len(summary["gates"])) == (3, False, 6)
+        assert (summary["exit_code"], summary["published"], len(summary["gates"])) == (3, False, 7)
 
 
 @pytest.mark.parametrize("images", [pa.array([], pa.string()), ["none.png", "neither.png"]])

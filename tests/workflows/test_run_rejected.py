@@ -57,6 +57,7 @@ def test_a_failed_gate_leaves_what_was_published_and_writes_the_results_aside(ta
         stored = json.loads((tmp_path / "manifest.tagged.run" / "summary.json").read_text())
         assert [(gate["gate"], gate["found"], gate["passed"]) for gate in stored["gates"]] == [("min_labelled_rows", 4, False)]
     assert sorted(path.name for path in (tmp_path / "manifest.tagged.run").iterdir()) == [
+        "embeddings.json",
         "lock",
         "lock.owner",
         "log.jsonl",
