@@ -13,6 +13,7 @@ prometheus.py         metrics.prom: how a run ended
 report_files.py       pictures of a report, as files
 run_record.py         what a run leaves however it ends: its log and its metrics
 shown_rows.py         rows of a result as plain values
+since_section.py      what report.html says of the nights before
 stored_summary.py     summary.json, read again
 summary.py            summary.json: what a run did
 summary.schema.json   the JSON Schema of summary.json
