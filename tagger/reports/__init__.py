@@ -15,6 +15,7 @@ review_page.py        review.html
 review_queue.py       the rows whose correction teaches most
 run_record.py         what a run leaves however it ends: its log and its metrics
 shown_rows.py         rows of a result as plain values
+since_section.py      what report.html says of the nights before
 stored_summary.py     summary.json, read again
 summary.py            summary.json: what a run did
 summary.schema.json   the JSON Schema of summary.json

@@ -48,6 +48,48 @@ def read_history(folder: Path) -> list[Night]:
     return sorted(nights, key=lambda night: (night.started or "", night.night))
 
 
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """A run that the log in a run folder tells of; None stands for what is not known. exit: the exit code."""
+
+    started: str
+    rows: int | None
+    encoded_images: int | None
+    seconds: float | None
+    exit: int | None
+
+
+def read_earlier_runs(folders: Iterable[Path], run_id: str, count: int) -> list[EarlierRun]:
+    """Return the last runs that ended before this one started, by the logs in these run folders; the latest first."""
+    starts: dict[str, str] = {}
+    ends: dict[str, Mapping[str, Any]] = {}
+    for folder in dict.fromkeys(folders):
+        for line in _lines(folder / LOG)[0]:
+            run = line.get("run_id")
+            if isinstance(run, str) and line.get("event") == "start":
+                starts[run] = str(line.get("time"))
+            elif isinstance(run, str) and line.get("event") == "end":
+                ends[run] = line
+    until = starts.get(run_id, "9999")
+    found = [(starts[run], end) for run, end in ends.items() if run in starts and str(end.get("time")) <= until and run != run_id]
+    found.sort(key=lambda item: item[0], reverse=True)
+    return [
+        EarlierRun(
+            started=started[:19],
+            rows=_whole(end, "rows"),
+            encoded_images=_whole(end, "encoded_images"),
+            seconds=end["seconds"] if isinstance(end.get("seconds"), int | float) else None,
+            exit=_whole(end, "exit_code"),
+        )
+        for started, end in found[:count]
+    ]
+
+
+def _whole(line: Mapping[str, Any], key: str) -> int | None:
+    value = line.get(key)
+    return value if isinstance(value, int) else None
+
+
 def _read(folder: Path, night: str) -> Night:
     lines, live = _lines(folder / LOG)
     run_id = _last_run(lines, live)

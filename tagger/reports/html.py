@@ -15,8 +15,10 @@ from tagger.evaluation.slices import SliceTable
 from tagger.images.thumbnails import Thumbnail
 from tagger.reports.attribute_section import attribute_section, interval
 from tagger.reports.gallery import Gallery
+from tagger.reports.history import EarlierRun
 from tagger.reports.page import percent, render
 from tagger.reports.shown_rows import ShownRow
+from tagger.reports.since_section import since_section
 from tagger.reports.summary import RunSummary
 from tagger.settings.attributes import Attribute
 
@@ -34,7 +36,8 @@ class Report:
     """What a page is made of.
 
     place: the result as a person names it. summary: None where there is none of this result. evaluation, confidence: by
-    attribute, of those with a truth column. rows: those of the gallery. pictures: row -> its picture, or why there is none.
+    attribute, of those with a truth column. earlier: runs before this one. rows: those of the gallery.
+    pictures: row -> its picture, or why there is none.
     """
 
     place: Path | str
@@ -47,6 +50,7 @@ class Report:
     pictures: Mapping[int, Picture]
     confidence: Mapping[str, AttributeConfidence] = field(default_factory=dict)
     slices: Sequence[SliceTable] = ()
+    earlier: Sequence[EarlierRun] = ()
 
 
 def write_page(report: Report) -> str:
@@ -84,6 +88,7 @@ def _page(report: Report, picture_bytes: int, longest_title: int | None) -> str:
             )
             for one in report.attributes
         ],
+        since=since_section(summary, report.earlier, report.rows),
         slices=report.slices,
         slices_shown=SLICES // max(len(report.slices), 1),
         pictures=pictures,
@@ -150,12 +155,12 @@ def _notes(report: Report) -> list[str]:
     if report.summary is None:
         return []
     uncalibrated = [name for name, kind in report.summary.confidence.items() if kind == "uncalibrated"]
-    notes = []
+    notes: list[str] = []
     if uncalibrated:
         notes.append(f"The confidences of {', '.join(uncalibrated)} are uncalibrated; see `tagger calibrate`.")
     if "instead_of" in report.summary.model:
         notes.append(f"{report.summary.model['instead_of']} could not be had; its fallback tagged all rows.")
-    return notes
+    return notes + report.summary.drift.warnings()
 
 
 def _errors(report: Report) -> list[tuple[str, str, ShownRow]]:

@@ -167,6 +167,21 @@ def draw_risk_coverage(confidence: AttributeConfidence, promised: float | None, 
         return _svg(figure, f"risk-{name}", f"Risk and coverage of {name}; the numbers are in the table")
 
 
+def draw_confidences(before: Sequence[int], now: Sequence[int], name: str) -> Markup:
+    """Draw how confidences are distributed on two nights, as shares of the rows; before, now: rows of equal bins. SVG."""
+    edges = np.linspace(0, 1, len(now) + 1)
+    with _style(INLINE):
+        figure = Figure(figsize=(4.2, 2.6), layout="constrained")
+        [[axes]] = _grid(figure, 1, 1)
+        axes.stairs(np.divide(now, sum(now)), edges, fill=True, color=BLUE, alpha=0.6, label="now")
+        axes.stairs(np.divide(before, sum(before)), edges, color=VERMILION, linewidth=1.5, label="before")
+        axes.set(xlim=(0, 1), xlabel="confidence", ylabel="rows")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.legend(loc="upper left", frameon=False)
+        return _svg(figure, f"confidences-{name}", f"Confidences of {name} before and now; the numbers are in the table")
+
+
 def _grid(figure: Figure, rows: int, columns: int) -> list[list[Axes]]:
     found: list[list[Axes]] = figure.subplots(rows, columns, squeeze=False).tolist()
     return found

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from tagger.catalog.manifest import READ_BUFFER
 from tagger.catalog.object_storage import Workspace, put
+from tagger.catalog.outputs import published_name, run_folder
 from tagger.catalog.remote_results import run_url
 from tagger.catalog.results import open_results
 from tagger.catalog.row_lookup import read_rows, stream_refs
@@ -22,6 +23,7 @@ from tagger.core import shutdown
 from tagger.core.errors import StoppedError
 from tagger.core.files import reason, write_bytes
 from tagger.core.text import first_line
+from tagger.core.urls import is_object_url
 from tagger.evaluation.confidence import AttributeConfidence, Confidences
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation, Evaluator
 from tagger.evaluation.slices import Slicer, SliceTable
@@ -29,6 +31,7 @@ from tagger.images.thumbnails import read_thumbnails
 from tagger.images.workers import choose_workers, start_early
 from tagger.reports.attribute_section import example_cells
 from tagger.reports.gallery import Gallery, GalleryChooser, Question
+from tagger.reports.history import EarlierRun, read_earlier_runs
 from tagger.reports.html import Picture, Report, write_page
 from tagger.reports.shown_rows import ShownRow, columns_of_rows, shown_rows
 from tagger.reports.summary import RunSummary
@@ -38,6 +41,7 @@ from tagger.workflows.plan import Plan
 log = logging.getLogger(__name__)
 
 PAGE = "report.html"
+NIGHTS = 14  # earlier runs that are listed
 PICTURE_SECONDS = 60.0  # that a run spends on pictures, where a server is slow
 BATCH = 1 << 16  # rows that are looked at together
 
@@ -102,6 +106,9 @@ def build_report(
     with pq.ParquetFile(run.result, buffer_size=READ_BUFFER, pre_buffer=False) as file:
         evaluation = evaluation or _evaluate(run, file)
         gallery, confidence, slices = _look(run, file, evaluation.attributes)
+        changed = run.summary.changed_labels.values() if run.summary else ()
+        rows_changed = [one.row for item in changed for one in item.examples if one.row < file.metadata.num_rows]
+        gallery = replace(gallery, changed=rows_changed)
         rows = _read_shown(run, file, gallery)
         workers = choose_workers("cpu") if workers is None else workers
         report = Report(
@@ -112,6 +119,7 @@ def build_report(
             evaluation=evaluation.attributes,
             confidence=confidence,
             slices=slices,
+            earlier=_earlier(run),
             gallery=gallery,
             rows=rows,
             pictures=dict(_pictures(run, file, gallery, workers, time.monotonic() + seconds)),
@@ -165,6 +173,16 @@ def _look(
         confidences.update(table)
         slicer.update(table)
     return chooser.result(), confidences.result(), slicer.result()
+
+
+def _earlier(run: FinishedRun) -> list[EarlierRun]:
+    """Return the runs before this one, by the logs in its own run folder and in the earlier result's, if on this machine."""
+    if run.summary is None or not isinstance(run.folder, Path):
+        return []
+    folders, previous = [run.folder], run.summary.previous
+    if previous is not None and not is_object_url(previous):
+        folders.append(run_folder(Path(published_name(previous))))
+    return read_earlier_runs(folders, run.summary.run_id, NIGHTS)
 
 
 def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

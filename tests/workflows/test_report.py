@@ -55,6 +55,25 @@ def test_a_run_leaves_a_report_which_can_be_built_again(manifest, small_clip, pi
     assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == WRITTEN - {"report.html"} | {"page.html"}
 
 
+def test_a_second_night_says_what_has_changed(manifest, small_clip, pictures, tmp_path):
+    run(manifest, small_clip, pictures, settings={"attribute": [{**KIND, "templates": ["{label}"]}]})
+    other = {**KIND, "labels": [{"name": "shirt", "prompts": ["shoes"]}, "dress", {"name": "shoes", "prompts": ["shirt"]}]}
+    summary = run(manifest, small_clip, pictures, overwrite=True, settings={"attribute": [other]})
+    changed = summary.changed_labels["kind"].changed
+    assert changed > 4
+    page = (tmp_path / "manifest.tagged.run" / "report.html").read_text()
+    since = page[page.index('id="since"') : page.index('id="drift"')]
+    assert f"{changed} of 12 rows that have a label on both nights" in since
+    assert images_in(since) == changed
+    assert since.count("→ <bdi>shoes</bdi>") + since.count("→ <bdi>shirt</bdi>") == changed
+    assert "13 rows then, 13 now; 1 errors then, 1 now" in since
+    runs = re.findall(r"<tr><th scope=\"row\"><bdi>([\d :-]+)</bdi></th><td class=\"number\">(\d+)</td>", since)
+    assert [rows for _, rows in runs] == ["13"]
+    drift = page[page.index('id="drift"') : page.index('id="gallery"')]
+    assert "label shares (population stability index)" in drift
+    assert drift.count("<tr>") == 1 + len(summary.drift.shifts)
+
+
 def test_no_report_leaves_it_out(manifest, small_clip, pictures, tmp_path):
     run(manifest, small_clip, pictures, report=False)
     assert {path.name for path in (tmp_path / "manifest.tagged.run").iterdir()} & WRITTEN == set()
