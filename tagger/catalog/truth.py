@@ -71,6 +71,10 @@ class TruthReader:
         places = pc.index_in(texts, pa.array(list(indices), pa.string()))
         return pc.coalesce(found, pa.array(list(indices.values()), pa.int32()).take(places))
 
+    def read_column(self, table: pa.Table | pa.RecordBatch, column: str) -> pa.Array | pa.ChunkedArray:
+        """Return int32, for each row of a result the index of its true label, null where it has none."""
+        return self.read(to_text(table.column(column), table.schema, column))
+
     def log(self, attribute: str) -> None:
         """Say what was not a label as it stands."""
         if self.folded.rows:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
+from tagger.catalog.truth import TruthReader
 from tagger.evaluation.guarantee import Judged
 
 BINS = 15
@@ -60,14 +61,16 @@ class Confidences:
 
     def __init__(self, attributes: Mapping[str, tuple[str, Sequence[str]]]) -> None:
         self._attributes = attributes
+        self._readers = {name: TruthReader(labels) for name, (_, labels) in attributes.items()}
         self._rows: dict[str, list[tuple[Judged, NDArray[np.bool_]]]] = {name: [] for name in attributes}
 
     def update(self, table: pa.Table) -> None:
         """Add rows of a result: truth, `<attribute>_label`, `<attribute>_confidence`, tag_status and tag_reason."""
         reviewed = pc.equal(table["tag_status"], "review")
         for name, (truth_column, names) in self._attributes.items():
-            truth, label = pc.cast(table[truth_column], pa.string()), table[f"{name}_label"]
-            used = pc.and_(pc.is_in(truth, pa.array(names, pa.string())), pc.is_valid(label))
+            label = table[f"{name}_label"]
+            truth = pa.array(names, pa.string()).take(self._readers[name].read_column(table, truth_column))
+            used = pc.and_(pc.is_valid(truth), pc.is_valid(label))
             low = pc.match_substring(pc.fill_null(table["tag_reason"], ""), f"low-confidence: {name} ")
             accepted = pc.invert(pc.and_(reviewed, low)).filter(used).to_numpy()
             confidence = table[f"{name}_confidence"].filter(used).to_numpy()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from tagger.catalog.truth import TruthReader, to_text
+from tagger.catalog.truth import TruthReader
 from tagger.core.tables import plain_table
 from tagger.core.text import listed, one_line, to_json
 from tagger.evaluation.intervals import Interval, macro_f1_interval, share_interval
@@ -111,7 +111,7 @@ class Evaluator:
         """Add rows of a result: their truth, `<attribute>_label`, `<attribute>_source` and perhaps `<attribute>_set` columns."""
         for name, count in self._counts.items():
             labels = pa.array(count.labels, pa.string())
-            target = count.reader.read(to_text(table[count.truth_column], table.schema, count.truth_column))
+            target = count.reader.read_column(table, count.truth_column)
             found = pc.index_in(table[f"{name}_label"], labels)
             known = pc.is_valid(target)
             tagged = pc.and_(known, pc.is_valid(found))

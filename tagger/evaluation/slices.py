@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tagger.catalog.schemas import is_bytes
+from tagger.catalog.truth import TruthReader
 from tagger.core.errors import UsageError
 from tagger.evaluation.intervals import Interval, share_interval
 
@@ -65,6 +66,7 @@ class Slicer:
             if not _has_values(kind := schema.field(column).type):
                 raise UsageError(f"--slice: expected a column of texts, numbers or dates, found {column} of {kind}; leave it out")
         self._attributes = attributes
+        self._readers = {name: TruthReader(labels) for name, (_, labels) in attributes.items()}
         self._counts: dict[str, dict[str | None, NDArray[np.int64]]] = {column: {} for column in dict.fromkeys(columns)}
         self._others = {column: self._zeros() for column in self._counts}
 
@@ -73,8 +75,8 @@ class Slicer:
         status = table["tag_status"]
         summed = [pc.equal(status, "error"), pc.equal(status, "review")]
         for name, (truth_column, labels) in self._attributes.items():
-            truth = pc.cast(table[truth_column], pa.string())
-            labelled = pc.and_(pc.is_in(truth, pa.array(labels, pa.string())), pc.is_valid(table[f"{name}_label"]))
+            truth = pa.array(labels, pa.string()).take(self._readers[name].read_column(table, truth_column))
+            labelled = pc.and_(pc.is_valid(truth), pc.is_valid(table[f"{name}_label"]))
             summed += [labelled, pc.and_(labelled, pc.fill_null(pc.equal(truth, table[f"{name}_label"]), False))]
         numbers = [str(number) for number in range(len(summed))]
         for column, counts in self._counts.items():

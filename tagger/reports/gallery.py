@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tagger.catalog.truth import TruthReader
+
 MISTAKES = DOUBTFUL = 24  # rows of each attribute
 OF_ALL_LABELS, OF_A_LABEL = 240, 8  # random rows at most: of all attributes' labels together, and of one label
 OF_A_CELL = 3  # of the confusion matrix
@@ -91,6 +93,7 @@ class GalleryChooser:
         self._rows = 0
         self._codes: dict[str, int] = {}
         self._errors, self._error_counts = _Lowest(CODES, OF_A_CODE), np.zeros(CODES, np.int64)
+        self._readers = {name: TruthReader(question.labels) for name, question in questions.items()}
         self._kept = {name: _Kept(question, len(questions)) for name, question in questions.items()}
 
     @property
@@ -109,7 +112,10 @@ class GalleryChooser:
         for name, question in self._questions.items():
             labels = codes_of(batch.column(f"{name}_label"), question.labels)
             confidence = batch.column(f"{name}_confidence").to_numpy(zero_copy_only=False).astype(np.float64)
-            truth = None if question.truth_column is None else codes_of(batch.column(question.truth_column), question.labels)
+            truth = None
+            if question.truth_column is not None:
+                found = self._readers[name].read_column(batch, question.truth_column)
+                truth = np.asarray(found.fill_null(-1), np.int64)
             tagged = (labels >= 0) & ~np.isnan(confidence)
             self._kept[name].update(rows[tagged], labels[tagged], confidence[tagged], random[tagged], truth, tagged)
             self._kept[name].sources.update(_value_counts(batch.column(f"{name}_source")))

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tagger.catalog.truth import to_text
 from tagger.evaluation.gates import GateResult
 
 SUSPECT, ASKED, DOUBTED, UNCERTAIN = range(4)  # why a row is in the queue
@@ -91,7 +92,7 @@ class QueueBuilder:
         kind = np.where(np.isin(label, doubted), DOUBTED, UNCERTAIN)
         kind[self._asked(batch)] = ASKED
         for column in filter(None, (asking.truth_column, asking.note_column)):
-            answer = pc.cast(batch.column(column), pa.string())
+            answer = to_text(batch.column(column), batch.schema, column)
             kind[_mask(pc.fill_null(pc.not_equal(answer, ""), False))] = -1
         kind[np.isin(rows, self._suspects)] = SUSPECT
         return kind

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tagger.catalog.schemas import is_bytes
+from tagger.catalog.truth import TruthReader, to_text
 
 
 class Answer(NamedTuple):
@@ -43,15 +44,18 @@ def columns_of_rows(truth_columns: Mapping[str, str | None], image_column: str |
 def shown_rows(
     rows: Sequence[int],
     table: pa.Table,
-    truth_columns: Mapping[str, str | None],
+    truths: Mapping[str, tuple[str | None, Sequence[str]]],
     image_column: str | None,
     id_column: str | None,
 ) -> dict[int, ShownRow]:
-    """Return number -> row for these rows of a result, which the table holds in this order."""
+    """Return number -> row for these rows of a result, which the table holds in this order.
+
+    truths: attribute -> its truth column and labels; a truth value that is a label but for case or space is shown as the label.
+    """
     references = _references(table, image_column)
     ids = [None] * len(rows) if id_column is None else [_as_text(value) for value in table[id_column].to_pylist()]
     reasons = table["tag_reason"].to_pylist()
-    answers = {name: _answers(table, name, truth) for name, truth in truth_columns.items()}
+    answers = {name: _answers(table, name, *truth) for name, truth in truths.items()}
     return {
         number: ShownRow(
             number=number,
@@ -64,8 +68,11 @@ def shown_rows(
     }
 
 
-def _answers(table: pa.Table, name: str, truth_column: str | None) -> list[Answer]:
-    truths = [None] * len(table) if truth_column is None else table[truth_column].to_pylist()
+def _answers(table: pa.Table, name: str, truth_column: str | None, labels: Sequence[str]) -> list[Answer]:
+    truths: list[str | None] = [None] * len(table)
+    if truth_column is not None:
+        texts = to_text(table[truth_column], table.schema, truth_column)
+        truths = pc.coalesce(pa.array(labels, pa.string()).take(TruthReader(labels).read(texts)), texts).to_pylist()
     tops = [[(item["label"], item["confidence"]) for item in top or ()] for top in table[f"{name}_top"].to_pylist()]
     columns = (table[f"{name}_label"].to_pylist(), table[f"{name}_confidence"].to_pylist(), truths, tops)
     return [Answer(*values) for values in zip(*columns, strict=True)]

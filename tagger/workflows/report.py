@@ -209,6 +209,7 @@ def _group_starts(file: pq.ParquetFile) -> list[int]:
 def _read_shown(run: FinishedRun, file: pq.ParquetFile, gallery: Gallery) -> dict[int, ShownRow]:
     """Read the rows that the gallery shows, without the images that may lie in them."""
     truths = {one.name: one.truth_column for one in run.attributes}
+    labelled = {one.name: (one.truth_column, one.label_names) for one in run.attributes}
     image_column = run.image_column
     columns = columns_of_rows(truths, image_column, run.id_column)
     if image_column is not None and (kind := file.schema_arrow.field(image_column).type):
@@ -216,7 +217,7 @@ def _read_shown(run: FinishedRun, file: pq.ParquetFile, gallery: Gallery) -> dic
         columns = [name for name in columns if name != image_column or name == run.id_column] + stored
         image_column = image_column if stored else None
     numbers = sorted({*gallery.pictured(), *gallery.listed()})
-    return shown_rows(numbers, read_rows(file, numbers, columns), truths, image_column, run.id_column)
+    return shown_rows(numbers, read_rows(file, numbers, columns), labelled, image_column, run.id_column)
 
 
 def _pictures(
