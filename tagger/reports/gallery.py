@@ -59,19 +59,24 @@ class Chosen:
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
     """The rows that a report shows. attributes: by name. errors: code -> random rows; error_counts: code -> how many have it.
-    changed: rows whose label is another than the night before.
+    changed: rows whose label is another than the night before. suspects: attribute -> rows whose truth looks wrong, the worst
+    first. repeated: groups of nearly the same pictures, the largest first: how many rows, and some of them.
     """
 
     attributes: dict[str, Chosen]
     errors: dict[str, list[int]]
     error_counts: dict[str, int] = field(default_factory=dict)
     changed: Sequence[int] = ()
+    suspects: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    repeated: Sequence[tuple[int, Sequence[int]]] = ()
 
     def pictured(self) -> list[int]:
         """Return the rows that are shown with their pictures, one for each time, the most important ones first."""
         chosen = list(self.attributes.values())
         rows = [row for one in chosen for row in one.mistakes] + [row for one in chosen for row in one.doubtful]
         rows += self.changed
+        rows += [row for found in self.suspects.values() for row in found]
+        rows += [row for _, group in self.repeated for row in group]
         rows += [row for one in chosen for cell in one.cells.values() for row in cell]
         return rows + [row for one in chosen for row in one.alternating()]
 

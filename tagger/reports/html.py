@@ -83,7 +83,7 @@ def _page(report: Report, picture_bytes: int, longest_title: int | None) -> str:
                 one,
                 report.evaluation.get(one.name),
                 report.gallery.attributes[one.name],
-                guarantee=None if summary is None else summary.guarantees.get(one.name),
+                guarantee=None if summary is None else summary.guarantees.get(one.name, {}).get("precision"),
                 confidence=report.confidence.get(one.name),
             )
             for one in report.attributes

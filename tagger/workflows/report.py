@@ -35,6 +35,7 @@ from tagger.reports.history import EarlierRun, read_earlier_runs
 from tagger.reports.html import Picture, Report, write_page
 from tagger.reports.shown_rows import ShownRow, columns_of_rows, shown_rows
 from tagger.reports.summary import RunSummary
+from tagger.workflows.findings import largest_groups, picture_groups, suspicious_truth
 from tagger.workflows.finished_run import FinishedRun, describe_run, open_finished
 from tagger.workflows.plan import Plan
 
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 PAGE = "report.html"
 NIGHTS = 14  # earlier runs that are listed
 PICTURE_SECONDS = 60.0  # that a run spends on pictures, where a server is slow
+SUSPECTS = 12  # rows of an attribute whose truth looks wrong
+REPEATED, OF_A_GROUP = 8, 3  # groups of nearly the same pictures, and pictures of each
 BATCH = 1 << 16  # rows that are looked at together
 
 
@@ -108,7 +111,12 @@ def build_report(
         gallery, confidence, slices = _look(run, file, evaluation.attributes)
         changed = run.summary.changed_labels.values() if run.summary else ()
         rows_changed = [one.row for item in changed for one in item.examples if one.row < file.metadata.num_rows]
-        gallery = replace(gallery, changed=rows_changed)
+        gallery = replace(
+            gallery,
+            changed=rows_changed,
+            suspects={one.name: suspicious_truth(run, file, one)[:SUSPECTS].tolist() for one in run.attributes},
+            repeated=_repeated(run, file.metadata.num_rows),
+        )
         rows = _read_shown(run, file, gallery)
         workers = choose_workers("cpu") if workers is None else workers
         report = Report(
@@ -173,6 +181,13 @@ def _look(
         confidences.update(table)
         slicer.update(table)
     return chooser.result(), confidences.result(), slicer.result()
+
+
+def _repeated(run: FinishedRun, rows: int) -> list[tuple[int, list[int]]]:
+    """Return the largest groups of nearly the same pictures: how many rows, and the first of them."""
+    groups = picture_groups(run, rows)
+    found = [] if groups is None else largest_groups(groups, REPEATED)
+    return [(len(group), group[:OF_A_GROUP].tolist()) for group in found]
 
 
 def _earlier(run: FinishedRun) -> list[EarlierRun]:

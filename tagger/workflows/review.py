@@ -30,6 +30,7 @@ from tagger.images.workers import choose_workers, start_early
 from tagger.reports.review_page import write_review_page
 from tagger.reports.review_queue import ASKED, DOUBTED, SUSPECT, Asking, QueueBuilder, Queued, doubted_labels
 from tagger.settings.attributes import Attribute
+from tagger.workflows.findings import picture_groups, suspicious_truth
 from tagger.workflows.finished_run import FinishedRun, open_finished
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ def _ask(run: FinishedRun, file: pq.ParquetFile, attribute: Attribute, budget: i
         note_column=note if note in schema.names else None,
         image_column=None if run.image_column is None or is_bytes(schema.field(run.image_column).type) else run.image_column,
         doubted=doubted,
+        suspects=suspicious_truth(run, file, attribute).tolist(),
+        groups=picture_groups(run, file.metadata.num_rows),
     )
     queue, fingerprint = _queue(file, asking, budget)
     items = _items(run, file, asking, queue, doubted)
