@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from click.testing import CliRunner
 import tagger
 from tagger.cli.main import cli
 from tagger.core.errors import ConfigError, ManifestError, StoppedError, UsageError
-from tagger.settings.schema import Settings
 from tagger.workflows import apply_corrections
 from tests.helpers.results import write_result
 
@@ -66,9 +66,10 @@ def fill_label_studio(result: Path, answers: Answers) -> Path:
     tasks = json.loads(Path(tagger.review(result, format="label-studio", workers=0)[0]).read_text())
     for task in tasks:
         answer = answers.get(task["data"]["item_id"])
-        values = [(name, answer[name]) for name in ("correction", "note") if answer and name in answer]
         results = [
-            {"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": [value]}} for name, value in values
+            {"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": [answer[name]]}}
+            for name in ("correction", "note")
+            if answer and name in answer
         ]
         by = {"completed_by": answer["by"], "updated_at": answer["at"]} if answer else {}
         task["annotations"] = [{"result": results, "was_cancelled": False, **by}] if answer else []
@@ -143,34 +144,22 @@ def test_a_foreign_or_damaged_file_changes_nothing(result: Path, manifest: Path,
     file = fill_csv(result, answers)
     images = [f"{number:04d}.png" for number in range(40)]
     other = write_result(result.with_name("other.parquet"), 40, {"kind": LABELS[::-1]}, images, image_root=pictures)
-    unchanged(other, lambda: tagger.apply_corrections(file, other), ManifestError, "found those of another one")
+    unchanged(other, partial(tagger.apply_corrections, file, other), ManifestError, "found those of another one")
     shifted = pq.read_table(manifest).set_column(1, "image", pa.array(images[1:] + images[:1]))
     pq.write_table(shifted, result.with_name("shifted.parquet"))
+    attribute = SETTINGS["attribute"][0]
     calls: list[tuple[Path, Any, str]] = [
         (result.with_name("shifted.parquet"), SETTINGS, "expected the images that were reviewed, found others in 3 rows"),
-        (manifest, {"attribute": [{**SETTINGS["attribute"][0], "name": "sort"}]}, "expected attribute sort, found kind"),
-        (
-            manifest,
-            {"attribute": [{**SETTINGS["attribute"][0], "labels": ["x", "y"]}]},
-            "expected labels of the attribute, found 2",
-        ),
+        (manifest, {"attribute": [{**attribute, "name": "sort"}]}, "expected attribute sort, found kind"),
+        (manifest, {"attribute": [{**attribute, "labels": ["x", "y"]}]}, "expected labels of the attribute, found 2 others"),
     ]
     for target, settings, message in calls:
-        unchanged(
-            target,
-            lambda target=target, settings=settings: tagger.apply_corrections(file, target, settings),
-            ManifestError,
-            message,
-        )
+        unchanged(target, partial(tagger.apply_corrections, file, target, settings), ManifestError, message)
     whole = fill_parquet(result, answers).read_bytes()
     for name, content in (("cut.parquet", whole[:-9]), ("cut.json", b'[{"data": {'), ("cut.csv", file.read_bytes()[:-40])):
         (result.parent / name).write_bytes(content)
-        unchanged(
-            manifest,
-            lambda name=name: tagger.apply_corrections(result.parent / name, manifest, SETTINGS),
-            ManifestError,
-            "expected",
-        )
+        call = partial(tagger.apply_corrections, result.parent / name, manifest, SETTINGS)
+        unchanged(manifest, call, ManifestError, "expected")
 
 
 def test_corrections_of_another_nights_tags_are_taken_where_that_is_said(result: Path, answers: Answers, pictures: Path):
@@ -179,16 +168,13 @@ def test_corrections_of_another_nights_tags_are_taken_where_that_is_said(result:
     later = write_result(
         result.with_name("later.parquet"), 40, {"kind": [*LABELS, "bag"]}, images, truth=True, image_root=pictures
     )
-    truth = pq.read_table(later)["kind"].to_pylist()
+    truth = pq.read_table(later)["kind"]
     assert tagger.apply_corrections(file, later, other_result=True).written == 3
-    assert [row["id"] for row, old in zip(pq.read_table(later).to_pylist(), truth, strict=True) if row["kind"] != old] == list(
-        answers
-    )[:2]
+    rows = zip(pq.read_table(later).to_pylist(), truth.to_pylist(), strict=True)
+    assert [row["id"] for row, old in rows if row["kind"] != old] == list(answers)[:2]
 
 
-def test_without_a_truth_column_the_message_says_how_to_name_one_and_then_it_is_made(
-    result: Path, manifest: Path, answers: Answers
-):
+def test_without_a_truth_column_it_says_how_to_name_one_and_then_makes_it(result: Path, manifest: Path, answers: Answers):
     pq.write_table(pq.read_table(manifest).drop_columns(["kind"]), manifest)
     file = fill_csv(result, answers)
     settings = {"attribute": [{"name": "kind", "labels": LABELS}]}
@@ -205,14 +191,10 @@ def test_the_result_goes_where_it_is_said_and_replaces_nothing(result: Path, man
     applied = tagger.apply_corrections(file, manifest, SETTINGS, output=output)
     assert (applied.output, manifest.read_bytes()) == (output, content)
     assert pq.read_table(output)["kind_by"].null_count == 37
-    for target, message in (
-        (output, "expected no file, found one"),
-        (manifest, "expected another file"),
-        (tmp_path, "existing folder"),
-    ):
-        unchanged(
-            manifest, lambda target=target: tagger.apply_corrections(file, manifest, SETTINGS, output=target), UsageError, message
-        )
+    refused = ((output, "expected no file, found one"), (manifest, "expected another file"), (tmp_path, "existing folder"))
+    for target, message in refused:
+        call = partial(tagger.apply_corrections, file, manifest, SETTINGS, output=target)
+        unchanged(manifest, call, UsageError, message)
     folder = tmp_path / "parts"
     folder.mkdir()
     half = pq.read_table(manifest)
@@ -248,17 +230,15 @@ def test_what_is_applied_twice_leaves_the_file_alone(result: Path, manifest: Pat
     before = manifest.stat()
     again = tagger.apply_corrections(file, manifest, SETTINGS)
     assert (again.written, again.confirmed, again.output) == (0, 3, None)
-    assert manifest.stat() == before
+    after = manifest.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_the_command_says_what_it_did_and_what_stays(result: Path, manifest: Path, answers: Answers):
     table = pq.read_table(manifest)
     given = next(iter(answers))
-    pq.write_table(
-        table.set_column(2, "kind", pa.array(["\x1b[31mold" if i == given else None for i in table["id"].to_pylist()])), manifest
-    )
-    settings = Settings.model_validate(SETTINGS)
-    assert settings.attributes[0].truth_column == "kind"
+    old = ["\x1b[31mold" if one == given else None for one in table["id"].to_pylist()]
+    pq.write_table(table.set_column(2, "kind", pa.array(old)), manifest)
     manifest.with_name("tagger.toml").write_text(
         '[[attribute]]\nname = "kind"\nlabels = ["dress", "hat", "shoes"]\ntruth_column = "kind"\n'
     )

@@ -192,7 +192,9 @@
     s: skip, u: undo, ArrowLeft: () => step(-1), ArrowRight: () => step(1), "?": () => find("keys").showModal(),
   };
   document.addEventListener("keydown", (event) => {
-    if (document.querySelector("dialog[open]") || event.target.closest("input, select")) return;
+    // The focus may still be in a dialog that has just been closed.
+    const field = event.target.closest("input, select");
+    if (document.querySelector("dialog[open]") || (field && !field.closest("dialog"))) return;
     const isUndo = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !event.shiftKey;
     if (!isUndo && (event.ctrlKey || event.metaKey || event.altKey)) return;
     const digit = /^[1-9]$/.test(event.key) ? find("labels").children[Number(event.key) - 1]?.firstChild : null;
@@ -204,11 +206,7 @@
   for (const [id, key] of Object.entries({ other: "o", none: "n", bad: "b", skip: "s", undo: "u", back: "ArrowLeft", forth: "ArrowRight", help: "?" })) {
     find(id).addEventListener("click", actions[key]);
   }
-  for (const id of ["choose", "keys"]) {
-    find(`${id}-close`).addEventListener("click", () => find(id).close());
-    // The focus would stay in the closed dialog's field, and keys be taken for its text.
-    find(id).addEventListener("close", () => { if (find(id).contains(document.activeElement)) document.activeElement.blur(); });
-  }
+  for (const id of ["choose", "keys"]) find(`${id}-close`).addEventListener("click", () => find(id).close());
   find("save").addEventListener("click", save);
   find("who").addEventListener("input", write);
   find("filter").addEventListener("change", () => {
