@@ -1,5 +1,6 @@
 """Hold what every room may use, and what knows of no room.
 
+csv_cells.py cells of CSV that no spreadsheet computes
 errors.py    every error that a user can cause, and its exit code
 files.py     small files written whole or not at all; what the system has against it, in one line
 frozen.py    the base of values that are read from files and checked
