@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from tagger.reports.inspection import Inspection
     from tagger.reports.summary import RunSummary
     from tagger.settings.options import Machine, Output, Recipe, Study, Target
+    from tagger.workflows.apply_corrections import apply_corrections
     from tagger.workflows.calibrate import calibrate
     from tagger.workflows.compare import compare
     from tagger.workflows.evaluate import evaluate
     from tagger.workflows.inspect import inspect
     from tagger.workflows.report import report
+    from tagger.workflows.review import review
     from tagger.workflows.run import run
     from tagger.workflows.train import train_resnet18
 
@@ -34,11 +36,13 @@ __all__ = [
     "Study",
     "Target",
     "__version__",
+    "apply_corrections",
     "calibrate",
     "compare",
     "evaluate",
     "inspect",
     "report",
+    "review",
     "run",
     "train_resnet18",
 ]
@@ -53,11 +57,13 @@ _MODULES = {
     "RunSummary": "tagger.reports.summary",
     "Study": "tagger.settings.options",
     "Target": "tagger.settings.options",
+    "apply_corrections": "tagger.workflows.apply_corrections",
     "calibrate": "tagger.workflows.calibrate",
     "compare": "tagger.workflows.compare",
     "evaluate": "tagger.workflows.evaluate",
     "inspect": "tagger.workflows.inspect",
     "report": "tagger.workflows.report",
+    "review": "tagger.workflows.review",
     "run": "tagger.workflows.run",
     "train_resnet18": "tagger.workflows.train",
 }

@@ -9,6 +9,7 @@ inspect.py      `tagger inspect`
 train.py        `tagger train`
 calibrate.py    `tagger calibrate`
 compare.py      `tagger compare`
+review.py       `tagger review`
 history.py      `tagger history`
 models.py       `tagger models`
 cache.py        `tagger cache`

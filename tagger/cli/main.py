@@ -19,6 +19,7 @@ from tagger.cli.init import init
 from tagger.cli.inspect import inspect
 from tagger.cli.models import models
 from tagger.cli.report import report
+from tagger.cli.review import review
 from tagger.cli.run import run
 from tagger.cli.train import train
 from tagger.core import shutdown
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (run, evaluate, inspect, train, calibrate, compare, report, history, models, cache, init):
+for command in (run, evaluate, inspect, train, calibrate, compare, report, review, history, models, cache, init):
     cli.add_command(command)
 
 

@@ -11,6 +11,8 @@ page.py               pages of one file: templates/, escaping, a Content-Securit
 plots.py              matrices, sheets of pictures and curves, in one style
 prometheus.py         metrics.prom: how a run ended
 report_files.py       pictures of a report, as files
+review_page.py        review.html
+review_queue.py       the rows whose correction teaches most
 run_record.py         what a run leaves however it ends: its log and its metrics
 shown_rows.py         rows of a result as plain values
 stored_summary.py     summary.json, read again
