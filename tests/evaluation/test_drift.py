@@ -226,4 +226,4 @@ def test_a_result_that_was_written_is_counted_as_its_parts_were(tmp_path: Path):
     pq.write_table(parts[0].drop_columns(["key"]), result)
     assert read_distributions(result, ["kind"]).embeddings is None
     result.write_bytes(b"no Parquet")
-    assert read_distributions(result, ["kind"]).startswith("the earlier result cannot be read: ")
+    assert read_distributions(result, ["kind"]).startswith(f"{result}: expected to read the earlier result, found: ")

@@ -9,10 +9,19 @@ from tagger import Machine, Output, Study
 
 
 def keywords(**options: Any) -> dict[str, Any]:
-    """Return keywords of the library: `output` (its path) and the like in an Output, `workers` and the like in a Machine."""
+    """Return keywords of `tagger.run`: `output` (its path) and the like in an Output, `workers` and the like in a Machine.
+
+    A run writes no report unless it is asked for: most tests are not about it, and drawing takes a second.
+    """
+    options = {"report": False, **options}
     if "output" in options:
         options["path"] = options.pop("output")
     return {**_bundle("output", Output, options), **_bundle("machine", Machine, options), **options}
+
+
+def machine_keywords(**options: Any) -> dict[str, Any]:
+    """Return keywords of what has no Output: `workers` and the like in a Machine."""
+    return {**_bundle("machine", Machine, options), **options}
 
 
 def study_keywords(**options: Any) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_only_a_run_minds_columns_named_like_the_tags(write_manifest: WriteManif
         Workspace() as space,
         pytest.raises(ManifestError, match="expected no columns named like the tags, found category_label"),
     ):
-        make_plan(learned, space, Output())
+        make_plan(learned, space, Output(report=False))
 
 
 def test_labels_are_given_to_one_attribute_alone(write_manifest: WriteManifest):

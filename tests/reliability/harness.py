@@ -78,7 +78,7 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
 def arguments(*more: object, manifest: Path = SAMPLE / "manifest.parquet", cached: bool = False) -> list[str]:
     """Tag the sample catalogue, or some of it, into OUTPUT of the folder where the run is started."""
-    settings = ["--config", str(SAMPLE / "tagger.toml"), "--quiet", "--overwrite"]
+    settings = ["--config", str(SAMPLE / "tagger.toml"), "--quiet", "--overwrite", "--no-report"]
     settings += ["--cache", "cache"] if cached else ["--no-cache"]
     return ["run", str(manifest), "--output", OUTPUT, *settings, *map(str, more)]
 

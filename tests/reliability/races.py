@@ -61,7 +61,7 @@ class Race:
 
     def start(self) -> int:
         where = ["--in-place"] if self.in_place else ["--output", str(self.output), "--overwrite"]
-        command = ["run", str(self.today), *where, "--image-root", "images", "--no-cache", "--quiet"]
+        command = ["run", str(self.today), *where, "--image-root", "images", "--no-cache", "--quiet", "--no-report"]
         return start(self.folder, [*command, "--model", str(SAMPLE / "model"), "--workers", "1"])
 
     def start_and_wait(self) -> float:

@@ -16,7 +16,7 @@ def tag(output: Path, workers: int, batch_size: int) -> bytes:
     manifest = SAMPLE / "manifest.parquet"
     return tagger.run(
         manifest,
-        output=tagger.Output(path=output, limit=ROWS),
+        output=tagger.Output(report=False, path=output, limit=ROWS),
         machine=tagger.Machine(workers=workers, batch_size=batch_size),
         cache=False,
     ).output.read_bytes()

@@ -23,7 +23,7 @@ from tagger.core.errors import ManifestError
 from tests.conftest import SAMPLE
 from tests.helpers.browser import chromium, open_page, serious_violations
 from tests.helpers.hostile import HOSTILE
-from tests.helpers.keywords import keywords
+from tests.helpers.keywords import keywords, machine_keywords
 from tests.helpers.results import write_result
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
@@ -123,7 +123,9 @@ def test_twenty_rows_corrected_by_keyboard_are_what_the_next_night_differs_by(br
     assert tagger.evaluate(second.output).attributes["category"].confusion_matrix == after.tolist()
 
     # What learns from labelled rows learns from these.
-    found = tagger.calibrate(manifest, tmp_path / "calibration.json", settings, **keywords(workers=0)).attributes["category"]
+    found = tagger.calibrate(manifest, tmp_path / "calibration.json", settings, **machine_keywords(workers=0)).attributes[
+        "category"
+    ]
     assert found.fitted_rows + found.held_out_rows == int(after.sum())
 
 

@@ -51,7 +51,7 @@ def compare(labelled: Path, tmp_path: Path, **options: Any) -> pa.Table:
 def test_a_comparison_in_int8_answers_as_a_run_in_int8(labelled: Path, tmp_path: Path):
     pytest.importorskip("openvino")
     answers = compare(labelled, tmp_path, **INT8).to_pylist()
-    machine, output = tagger.Machine(workers=0), tagger.Output(path=tmp_path / "tagged.parquet")
+    machine, output = tagger.Machine(workers=0), tagger.Output(report=False, path=tmp_path / "tagged.parquet")
     options = {"model": SAMPLE / "model", "cache": tmp_path / "cache", **INT8}
     tagged = tagger.run(labelled, CONFIG, output=output, machine=machine, **options)
     assert tagged.encoded_images == 0  # the comparison has encoded them all
@@ -68,7 +68,7 @@ def test_an_ensemble_with_int8_can_be_trained_and_used(labelled: Path, tmp_path:
     trained = tagger.train_resnet18(labelled, checkpoint, CONFIG, recipe=replace(RECIPE, ensemble=True, epochs=1), **options)
     assert trained.ensemble is not None
     config = {**CONFIG, "fallback": {"checkpoint": str(checkpoint), "mode": "ensemble"}}
-    output = tagger.Output(path=tmp_path / "tagged.parquet")
+    output = tagger.Output(report=False, path=tmp_path / "tagged.parquet")
     assert tagger.run(labelled, config, output=output, **options).model["precision"] == "int8"
 
 

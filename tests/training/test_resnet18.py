@@ -163,12 +163,12 @@ def test_a_picture_with_nothing_to_see_is_reviewed_by_whichever_cache_it_is_know
     model = SAMPLE / "model" if rule else checkpoint
     expected = [None, "quality: 3 x 5 pixels", "quality: 3 x 5 pixels"]
     for night in range(2):
-        output = tagger.Output(path=tmp_path / f"{night}.parquet")
+        output = tagger.Output(report=False, path=tmp_path / f"{night}.parquet")
         found = tagger.run(manifest, {**labels, **fallback}, output=output, machine=tagger.Machine(workers=0), model=model)
         assert found.read()["tag_reason"].to_pylist() == expected
     assert (tmp_path / "0.parquet").read_bytes() == (tmp_path / "1.parquet").read_bytes()
     # What one run's fallback knows is what another's only model finds.
-    alone = tagger.run(manifest, labels, output=tagger.Output(path=tmp_path / "alone.parquet"), model=checkpoint)
+    alone = tagger.run(manifest, labels, output=tagger.Output(report=False, path=tmp_path / "alone.parquet"), model=checkpoint)
     assert alone.read()["tag_reason"].to_pylist() == expected
 
 
@@ -241,7 +241,7 @@ def test_a_checkpoint_with_other_prompts_has_no_weight_for_them(checkpoint: Path
         tagger.run(
             labelled,
             changed,
-            output=tagger.Output(path=tmp_path / "t.parquet"),
+            output=tagger.Output(report=False, path=tmp_path / "t.parquet"),
             machine=tagger.Machine(workers=0),
             model=SAMPLE / "model",
         )

@@ -25,7 +25,7 @@ from tagger.tagging.calibration import Calibration
 from tagger.training.ensemble import choose_weight
 from tagger.training.temperature import fit_temperature, softmax
 from tests.conftest import SAMPLE
-from tests.helpers.keywords import keywords
+from tests.helpers.keywords import machine_keywords
 from tests.reports.test_summary import SCHEMA
 from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, LABELS, checkpoint, labelled
 
@@ -42,7 +42,7 @@ def tag(labelled: Path, tmp_path: Path, calibration: Path | None, **sections: An
     return tagger.run(
         labelled,
         config,
-        output=tagger.Output(path=tmp_path / "tagged.parquet", overwrite=True),
+        output=tagger.Output(report=False, path=tmp_path / "tagged.parquet", overwrite=True),
         machine=tagger.Machine(workers=0),
         model=model,
     )
@@ -51,7 +51,9 @@ def tag(labelled: Path, tmp_path: Path, calibration: Path | None, **sections: An
 def calibrate(labelled: Path, tmp_path: Path, **options: Any) -> tuple[Path, Calibration]:
     path = tmp_path / "calibration.json"
     config = {**CONFIG, **options.pop("sections", {})}
-    content = tagger.calibrate(labelled, path, config, overwrite=True, **keywords(**{"model": MODEL, "workers": 0, **options}))
+    content = tagger.calibrate(
+        labelled, path, config, overwrite=True, **machine_keywords(**{"model": MODEL, "workers": 0, **options})
+    )
     return path, content.attributes["category"]
 
 
@@ -150,7 +152,7 @@ def test_sets_are_the_same_bytes_from_the_cache_and_when_error_rows_are_tried_ag
     assert (first.encoded_images > 0, again.encoded_images) == (True, 0)
     assert Path(again.output).read_bytes() == written
     config = {**CONFIG, "attribute": [{**ATTRIBUTE, **SETS, "calibration": str(path)}]}
-    where = tagger.Output(path=tmp_path / "retried.parquet", retry_errors=again.output)
+    where = tagger.Output(report=False, path=tmp_path / "retried.parquet", retry_errors=again.output)
     machine = tagger.Machine(workers=0, batch_size=7)
     retried = tagger.run(labelled, config, output=where, machine=machine, model=MODEL)
     assert retried.read().equals(again.read())

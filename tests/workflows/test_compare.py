@@ -62,7 +62,7 @@ def test_zero_shot_answers_as_a_run_does(compared: tuple[Path, Comparison], labe
     summary = tagger.run(
         labelled,
         CONFIG,
-        output=tagger.Output(path=tmp_path / "tagged.parquet"),
+        output=tagger.Output(report=False, path=tmp_path / "tagged.parquet"),
         machine=tagger.Machine(workers=0),
         model=SAMPLE / "model",
     )

@@ -51,5 +51,8 @@ def test_a_result_is_tried_before_the_model_is_loaded(write_manifest: WriteManif
         (tmp_path / "folder").mkdir(exist_ok=True)
         with pytest.raises(UsageError, match=found):
             tagger.run(
-                write_manifest(["a.png"]), labels=["hat", "bag"], output=tagger.Output(path=tmp_path / name), model="./none"
+                write_manifest(["a.png"]),
+                labels=["hat", "bag"],
+                output=tagger.Output(report=False, path=tmp_path / name),
+                model="./none",
             )

@@ -30,7 +30,7 @@ def manifest(write_manifest: WriteManifest) -> Path:
 
 def run(manifest: Path, model: Path, pictures: Path, **options):
     settings = {"attribute": [KIND], "manifest": {"image_root": str(pictures)}, **options.pop("settings", {})}
-    return tagger.run(manifest, settings, **keywords(model=model, workers=0, cache=False, **options))
+    return tagger.run(manifest, settings, **keywords(model=model, workers=0, cache=False, **{"report": True, **options}))
 
 
 def images_in(page: str) -> int:

@@ -23,7 +23,7 @@ KIND = {"attribute": [{"name": "kind", "labels": ["shirt", "dress", "shoes"]}]}
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> tagger.RunSummary:
     sample = Path(__file__).parents[2] / "sample_catalog"
     output = tmp_path_factory.mktemp("sample") / "tagged.parquet"
-    return tagger.run(sample / "manifest.parquet", output=tagger.Output(path=output), cache=False)
+    return tagger.run(sample / "manifest.parquet", output=tagger.Output(report=False, path=output), cache=False)
 
 
 def test_the_sample_catalogue_is_tagged_row_by_row(catalogue: tagger.RunSummary):
@@ -79,7 +79,7 @@ def test_the_same_run_writes_the_same_bytes(catalogue: tagger.RunSummary, tmp_pa
     for workers in (0, 1):
         tagger.run(
             sample / "manifest.parquet",
-            output=tagger.Output(path=tmp_path / "again.parquet", overwrite=True),
+            output=tagger.Output(report=False, path=tmp_path / "again.parquet", overwrite=True),
             machine=tagger.Machine(workers=workers),
         )
         assert (tmp_path / "again.parquet").read_bytes() == catalogue.output.read_bytes()
@@ -116,13 +116,13 @@ def test_embedded_images_and_paths_give_the_same_tags(small_clip, pictures, writ
 
 def test_in_place_replaces_the_tags_and_nothing_else(small_clip, pictures, write_manifest):
     manifest = write_manifest(["0000.png", "none.png"], note=["a", "b"])
-    tagger.run(manifest, KIND, output=tagger.Output(in_place=True), model=small_clip, image_root=pictures)
+    tagger.run(manifest, KIND, output=tagger.Output(report=False, in_place=True), model=small_clip, image_root=pictures)
     once = manifest.read_bytes()
     assert pq.read_schema(manifest).names == ["image_path", "note", *TAGS]
-    tagger.run(manifest, KIND, output=tagger.Output(in_place=True), model=small_clip, image_root=pictures)
+    tagger.run(manifest, KIND, output=tagger.Output(report=False, in_place=True), model=small_clip, image_root=pictures)
     assert manifest.read_bytes() == once
     other = {"attribute": [{"name": "sort", "labels": ["hat", "bag"]}]}
-    tagger.run(manifest, other, output=tagger.Output(in_place=True), model=small_clip, image_root=pictures)
+    tagger.run(manifest, other, output=tagger.Output(report=False, in_place=True), model=small_clip, image_root=pictures)
     assert [name for name in pq.read_schema(manifest).names if "kind" in name] == []
     assert pq.read_table(manifest)["note"].to_pylist() == ["a", "b"]
 
@@ -134,7 +134,7 @@ def test_an_existing_result_is_kept_unless_it_may_be_overwritten(small_clip, pic
     with pytest.raises(UsageError, match="use --overwrite"):
         tagger.run(manifest, model=small_clip, image_root=pictures)
     assert summary.output.read_bytes() == before
-    tagger.run(manifest, KIND, output=tagger.Output(overwrite=True), model=small_clip, image_root=pictures)
+    tagger.run(manifest, KIND, output=tagger.Output(report=False, overwrite=True), model=small_clip, image_root=pictures)
     assert summary.output.read_bytes() == before
 
 
@@ -142,7 +142,7 @@ def test_limit_tags_the_first_rows(small_clip, pictures, write_manifest):
     summary = tagger.run(
         write_manifest([f"000{n}.png" for n in range(9)]),
         KIND,
-        output=tagger.Output(limit=4),
+        output=tagger.Output(report=False, limit=4),
         model=small_clip,
         image_root=pictures,
     )
@@ -193,7 +193,7 @@ def test_labels_come_from_the_truth_column(small_clip, pictures, write_manifest,
 
 def test_more_than_a_hundred_values_are_no_labels(small_clip, pictures, write_manifest):
     manifest = write_manifest(["0000.png"] * 101, category=[f"value {number}" for number in range(101)])
-    summary = tagger.run(manifest, output=tagger.Output(limit=1), model=small_clip, image_root=pictures)
+    summary = tagger.run(manifest, output=tagger.Output(report=False, limit=1), model=small_clip, image_root=pictures)
     assert [label["name"] for label in summary.settings["attribute"][0]["labels"]] == ["shirt", "dress", "shoes"]
 
 

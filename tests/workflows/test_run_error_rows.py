@@ -35,13 +35,20 @@ def manifest(write_manifest) -> Path:
 
 def test_error_rows_are_tried_again_and_the_others_are_left_as_they_are(manifest, small_clip, shop, pictures, tmp_path):
     whole = tagger.run(
-        manifest, KIND, output=tagger.Output(path=tmp_path / "whole.parquet"), model=small_clip, image_root=pictures, cache=False
+        manifest,
+        KIND,
+        output=tagger.Output(report=False, path=tmp_path / "whole.parquet"),
+        model=small_clip,
+        image_root=pictures,
+        cache=False,
     ).read()
     first = tagger.run(manifest, KIND, model=small_clip, image_root=shop)
     assert (first.errors.total(), first.encoded_images) == (2, 6)
     (shop / NAMES[2]).write_bytes((pictures / NAMES[2]).read_bytes())
     (shop / NAMES[0]).unlink()  # its tags are there already
-    again = tagger.run(manifest, KIND, output=tagger.Output(retry_errors=first.output), model=small_clip, image_root=shop)
+    again = tagger.run(
+        manifest, KIND, output=tagger.Output(report=False, retry_errors=first.output), model=small_clip, image_root=shop
+    )
     assert again.output == first.output
     assert (again.rows, again.errors.total(), again.encoded_images) == (8, 1, 1)
     found = again.read()
@@ -52,14 +59,16 @@ def test_error_rows_are_tried_again_and_the_others_are_left_as_they_are(manifest
     last = tagger.run(
         manifest,
         KIND,
-        output=tagger.Output(retry_errors=again.output, path=tmp_path / "last.parquet"),
+        output=tagger.Output(report=False, retry_errors=again.output, path=tmp_path / "last.parquet"),
         model=small_clip,
         image_root=shop,
     )
     assert last.read().equals(whole)
     assert last.output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert again.read().equals(found)
-    nothing = tagger.run(manifest, KIND, output=tagger.Output(retry_errors=last.output), model=small_clip, image_root=shop)
+    nothing = tagger.run(
+        manifest, KIND, output=tagger.Output(report=False, retry_errors=last.output), model=small_clip, image_root=shop
+    )
     assert (nothing.encoded_images, nothing.tagged) == (0, 8)
     assert nothing.read().equals(whole)
 
@@ -85,7 +94,7 @@ def test_an_earlier_result_of_another_job_is_refused(manifest, write_manifest, s
         tagger.run(
             manifest,
             KIND,
-            output=tagger.Output(retry_errors=first.output),
+            output=tagger.Output(report=False, retry_errors=first.output),
             machine=tagger.Machine(workers=0),
             model=small_clip,
             image_root=shop,
@@ -97,9 +106,15 @@ def test_an_earlier_result_of_another_job_is_refused(manifest, write_manifest, s
 def test_a_retry_is_of_the_whole_manifest(manifest, small_clip, shop):
     first = tagger.run(manifest, KIND, model=small_clip, image_root=shop)
     with pytest.raises(UsageError, match="--retry-errors: expected it without --limit"):
-        tagger.run(manifest, KIND, output=tagger.Output(retry_errors=first.output, limit=3), model=small_clip, image_root=shop)
+        tagger.run(
+            manifest,
+            KIND,
+            output=tagger.Output(report=False, retry_errors=first.output, limit=3),
+            model=small_clip,
+            image_root=shop,
+        )
     with pytest.raises(ManifestError, match="expected results of tagger"):
-        tagger.run(manifest, KIND, output=tagger.Output(retry_errors=manifest), model=small_clip, image_root=shop)
+        tagger.run(manifest, KIND, output=tagger.Output(report=False, retry_errors=manifest), model=small_clip, image_root=shop)
 
 
 @pytest.mark.parametrize(("limit", "fails"), [(2, False), ("2", False), ("25%", False), (1, True), (0, True), ("24.9%", True)])
@@ -128,7 +143,7 @@ def test_rejected_results_are_completed_by_a_retry_and_published(manifest, small
     done = tagger.run(
         manifest,
         KIND,
-        output=tagger.Output(retry_errors=rejected),
+        output=tagger.Output(report=False, retry_errors=rejected),
         machine=tagger.Machine(workers=0),
         model=small_clip,
         image_root=shop,

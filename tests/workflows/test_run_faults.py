@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from pathlib import Path
@@ -21,7 +22,19 @@ from tagger.core.files import writing
 def tag(small_clip: Path, pictures: Path, write_manifest, monkeypatch: pytest.MonkeyPatch, capsys):
     """Run the command line on one row; return its exit code and its last line on stderr."""
     manifest = write_manifest(["0000.png"])
-    options = ["--labels", "shirt,dress", "--workers", "0", "--overwrite", "--model", small_clip, "--image-root", pictures]
+    monkeypatch.setattr(logging.getLogger("tagger"), "handlers", [])  # the command line's own writes to this test's stderr
+    options = [
+        "--labels",
+        "shirt,dress",
+        "--workers",
+        "0",
+        "--overwrite",
+        "--no-report",
+        "--model",
+        small_clip,
+        "--image-root",
+        pictures,
+    ]
 
     def run() -> tuple[Any, str]:
         monkeypatch.setattr(sys, "argv", ["tagger", "run", str(manifest), *map(str, options)])

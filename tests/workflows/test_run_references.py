@@ -39,7 +39,7 @@ def test_every_spelling_is_tagged_and_the_next_night_writes_the_same(tmp_path: P
     config = {"attribute": [{"name": "category", "labels": ["shirt", "dress"], "truth_column": "category"}]}
 
     def run(name: str, workers: int = 0, **more: object) -> tagger.RunSummary:
-        machine, output = tagger.Machine(workers=workers), tagger.Output(path=tmp_path / name, overwrite=True)
+        machine, output = tagger.Machine(workers=workers), tagger.Output(report=False, path=tmp_path / name, overwrite=True)
         return tagger.run(manifest, {**config, **more}, machine=machine, output=output, model=small_clip)
 
     first, again, fresh = run("1.parquet"), run("2.parquet"), run("3.parquet", workers=1)

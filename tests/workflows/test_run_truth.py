@@ -43,8 +43,8 @@ def manifest(tmp_path: Path) -> Path:
 
 def test_truth_in_every_form_is_evaluated_and_stays_as_it_is(manifest: Path, small_clip: Path, pictures: Path, caplog):
     caplog.set_level("INFO", logger="tagger")
-    options = keywords(model=small_clip, image_root=pictures, workers=0)
-    summary = tagger.run(manifest, config("typed", "stored", "classes", min_truth_in_labels=1.0), **options)
+    options = {"model": small_clip, "image_root": pictures, "workers": 0}
+    summary = tagger.run(manifest, config("typed", "stored", "classes", min_truth_in_labels=1.0), **keywords(**options))
     assert summary.evaluation is not None
     found = {name: (one.labelled_rows, one.folded_rows, one.unknown_truth) for name, one in summary.evaluation.attributes.items()}
     assert found == {"a_typed": (4, 4, {}), "a_stored": (4, 4, {}), "a_classes": (3, 0, {"hat": 1})}
