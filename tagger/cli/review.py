@@ -50,10 +50,11 @@ def review() -> None:
 @click.option("--image-root", type=click.Path(path_type=Path), help="Where image paths start; default: as in the run.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that decode images; default: by the machine.")
 def page(result: str, **options: Any) -> None:  # the others are those of workflows/review.py, by the same names
-    """Write the rows of RESULT, or of its .run folder, that a person should look at; `page` may be left out.
+    """Write the rows of RESULT that a person should look at; the word `page` may be left out.
 
-    review.html is one file with its pictures: open it, choose by keyboard, save corrections.csv. Nothing is sent anywhere. Of
-    --format label-studio, the second file is the labelling interface; in csv and parquet, fill in `correction` or `note`.
+    RESULT may also be a .run folder; both may be on a store. review.html is one file with its pictures: open it, choose by
+    keyboard, save corrections.csv. Nothing is sent anywhere. Of --format label-studio, the second file is the labelling
+    interface; in csv and parquet, fill in `correction` or `note`.
 
     \b
     Examples:
@@ -84,10 +85,11 @@ def page(result: str, **options: Any) -> None:  # the others are those of workfl
 def apply(
     corrections: Path, manifest: str, config: Path | None, output: str | None, in_place: bool, **options: Any
 ) -> None:  # the others are those of workflows/apply_corrections.py, by the same names
-    """Write CORRECTIONS into the truth column of MANIFEST, which may be a result, by one rename: all of them or none.
+    """Write CORRECTIONS into the truth column of MANIFEST.
 
-    CORRECTIONS is what the page saved, a csv or parquet file of `tagger review` that was filled in, or Label Studio's export
-    as JSON or JSON-MIN. Who and when stand in two more columns, "not in this list" and "bad picture" in a third.
+    It is written by one rename, with all corrections or none, and may be a result. CORRECTIONS is what the page saved, a csv or
+    parquet file of `tagger review` that was filled in, or Label Studio's export as JSON or JSON-MIN. Who and when stand in
+    two more columns, "not in this list" and "bad picture" in a third.
 
     \b
     Examples:

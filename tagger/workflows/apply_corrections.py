@@ -130,7 +130,7 @@ def _read_corrections(file: Path, questions: Mapping[str, _Question]) -> Correct
     kind = file.suffix.lower()
     if kind == ".parquet":
         rows = read_table(file)
-    elif kind in (".json", ".jsonl"):
+    elif kind == ".json":
         rows = read_export(file, [label for names in labels.values() for label in names])
     else:
         rows = read_csv(file)

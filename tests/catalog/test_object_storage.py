@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -108,6 +109,21 @@ def test_a_run_on_a_store_writes_the_bytes_of_a_run_on_a_disk(server, bucket, ni
     assert stored["output"] == summary.output
     assert summary.read().num_rows == 130
     assert tagger.evaluate(summary.output).to_dict() == summary.evaluation.to_dict()
+
+
+def test_a_review_of_a_result_on_a_store_comes_back_to_its_manifest(server, bucket, night, tmp_path):
+    output = run(f"{night}/manifest.parquet", KIND_WITHOUT_TRUTH).output
+    [place] = tagger.review(output, format="parquet")
+    assert place == f"{night}/manifest.tagged.run/review.parquet"
+    asked = pq.read_table(io.BytesIO(server.read(bucket, "night/manifest.tagged.run/review.parquet")))
+    assert asked.num_rows == 3
+    pq.write_table(asked.set_column(8, "correction", asked["second"]), tmp_path / "corrections.parquet")
+    seen = {"attribute": [{**KIND_WITHOUT_TRUTH["attribute"][0], "truth_column": "seen"}]}
+    applied = tagger.apply_corrections(tmp_path / "corrections.parquet", f"{night}/manifest.parquet", seen)
+    assert (applied.written, applied.output) == (3, f"{night}/manifest.parquet")
+    after = pq.read_table(io.BytesIO(server.read(bucket, "night/manifest.parquet")))
+    assert [row for row, truth in enumerate(after["seen"].to_pylist()) if truth] == [0, 1, 64]
+    assert sorted(filter(None, after["seen"].to_pylist())) == sorted(asked["second"].to_pylist())
 
 
 def test_only_one_of_manifest_and_output_may_be_on_a_store(server, bucket, night, catalogue, expected, write_manifest, tmp_path):

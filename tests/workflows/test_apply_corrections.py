@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -130,6 +131,17 @@ def test_a_correction_comes_back_and_counts(result: Path, manifest: Path, answer
     # What was answered is not asked again.
     asked = pq.read_table(tagger.review(result, format="parquet")[0])["id"].to_pylist()
     assert not set(asked) & set(answers)
+
+
+def test_without_an_id_column_the_images_lead_the_way(result: Path, manifest: Path):
+    shutil.rmtree(result.with_name("night.run"))  # the summary, which names the id column
+    rows = pq.read_table(tagger.review(result, format="parquet")[0])
+    assert rows["id"].null_count == len(rows)
+    filled = rows.set_column(8, "correction", rows["label"])
+    pq.write_table(filled, result.with_name("filled.parquet"))
+    assert tagger.apply_corrections(result.with_name("filled.parquet"), manifest, SETTINGS).written == len(rows)
+    after = {row["image"]: row["kind"] for row in pq.read_table(manifest).to_pylist()}
+    assert [after[row["image"]] for row in rows.to_pylist()] == rows["label"].to_pylist()
 
 
 def unchanged(file: Path, call: Callable[[], Any], error: type[Exception], message: str) -> None:
