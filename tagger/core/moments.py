@@ -22,7 +22,8 @@ class Moments:
     @classmethod
     def of(cls, vectors: NDArray[Any]) -> Moments:
         """Add up vectors (N, D) of any floating type."""
-        return cls(len(vectors), vectors.sum(0, dtype=np.float64), np.einsum("nd,nd->d", vectors, vectors, dtype=np.float64))
+        exact = vectors.astype(np.float64)
+        return cls(len(exact), exact.sum(0), np.einsum("nd,nd->d", exact, exact))
 
     def __add__(self, other: Moments) -> Moments:
         """Return those of both; ValueError where the vectors differ in length."""

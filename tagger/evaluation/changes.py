@@ -42,6 +42,17 @@ class Changed:
     examples: tuple[ChangedRow, ...] = ()
 
 
+@dataclass(frozen=True)
+class NotCompared:
+    """Why a result is not compared with an earlier one; `unreadable`: there is one, and what it says is not known."""
+
+    reason: str
+    unreadable: bool = False
+
+
+NO_EARLIER = NotCompared("there is no earlier result to compare with")
+
+
 def compare_with(previous: Path, schema: pa.Schema, key: str, attributes: Sequence[str]) -> LabelChanges | str:
     """Read the labels of an earlier result; return them, or why rows of this schema cannot be matched with its rows.
 

@@ -16,6 +16,7 @@ from tagger.catalog.manifest import READ_BUFFER
 from tagger.catalog.schemas import EMBEDDINGS_KEY, tagger_metadata
 from tagger.core.files import reason
 from tagger.core.moments import Moments
+from tagger.evaluation.changes import NotCompared
 
 BATCH = 1 << 16  # rows that are read together
 BINS = 100  # of a confidence, equally wide from 0 to 1
@@ -63,8 +64,8 @@ class Distributions:
             self.confidence_sums[name] += float(confidence.sum())
 
 
-def read_distributions(result: Path, attributes: Sequence[str]) -> Distributions | str:
-    """Count the rows of a result that was written before, by those of the attributes that it has; a text says why not."""
+def read_distributions(result: Path, attributes: Sequence[str]) -> Distributions | NotCompared:
+    """Count the rows of a result that was written before, by those of the attributes that it has, or say why not."""
     try:
         with pq.ParquetFile(result, buffer_size=READ_BUFFER, pre_buffer=False) as file:
             described = {item["name"]: item["labels"] for item in tagger_metadata(file.schema_arrow)["attributes"]}
@@ -73,6 +74,6 @@ def read_distributions(result: Path, attributes: Sequence[str]) -> Distributions
             for batch in file.iter_batches(BATCH, columns=["tag_status", *columns]):
                 found.update(pa.Table.from_batches([batch]))
     except (OSError, pa.ArrowException, LookupError) as error:
-        return f"the earlier result cannot be read: {reason(error)}"
+        return NotCompared(f"the earlier result cannot be read: {reason(error)}", unreadable=True)
     found.embeddings = read_moments(result)
     return found

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tagger.core.text import one_line
+from tagger.evaluation.changes import NotCompared
 from tagger.evaluation.distributions import BINS, Distributions
 
 Figure = Literal["labels", "confidence", "errors", "embeddings"]
@@ -27,7 +28,6 @@ LEVEL = 0.01
 SIZES: Mapping[Figure, float] = {"labels": 0.02, "confidence": 0.05, "errors": 0.01, "embeddings": 0.2}
 FEW = 5.0  # rows that a label is expected to have for the chi-square test: others are pooled (Cochran 1954)
 SHOWN_BINS, SHOWN_LABELS = 20, 3
-NO_EARLIER = "there is no earlier result to compare with"
 TOO_FEW, OTHER_LABELS = "too few rows to tell", "its labels have changed since"
 
 
@@ -62,11 +62,13 @@ class Shift:
 class Drift:
     """How a result differs from the last published one; `missing` says why there is nothing to compare, else None.
 
+    unreadable: whether that is because the earlier result cannot be read, which no gate may pass.
     rows, errors: before and now. labels: attribute -> label -> rows before and now. confidences: attribute -> the rows of
     SHOWN_BINS bins of confidence before, and now.
     """
 
     missing: str | None = None
+    unreadable: bool = False
     rows: tuple[int, int] | None = None
     errors: tuple[int, int] | None = None
     shifts: tuple[Shift, ...] = ()
@@ -101,10 +103,10 @@ class Drift:
         return ", ".join(f"{one_line(names[one])} {before[one]:.1%} to {now[one]:.1%}" for one in most.tolist())
 
 
-def compare_nights(before: Distributions | str, now: Distributions) -> Drift:
-    """Compare a result with an earlier one; a text in its place says why there is nothing to compare."""
-    if isinstance(before, str):
-        return Drift(missing=before)
+def compare_nights(before: Distributions | NotCompared, now: Distributions) -> Drift:
+    """Compare a result with an earlier one, or say why there is nothing to compare."""
+    if isinstance(before, NotCompared):
+        return Drift(missing=before.reason, unreadable=before.unreadable)
     return Drift(
         rows=(before.rows, now.rows),
         errors=(before.errors, now.errors),

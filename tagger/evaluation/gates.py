@@ -25,8 +25,8 @@ class GateResult:
     """The outcome of one gate, for one attribute or (None) the whole result.
 
     A min_ gate passes at or above the threshold `wanted`, a max_ gate at or below. found: the figure, over `rows` rows; None
-    where there was nothing to judge: then a min_ gate fails and a max_ gate passes. interval: the figure's 95 % interval, None
-    for a count that is no sample. note: what a reader should know, or None.
+    where there was nothing to judge: then a min_ gate fails, and a max_ gate passes unless something could not be read.
+    interval: the figure's 95 % interval, None for a count that is no sample. note: what a reader should know, or None.
     """
 
     gate: str
@@ -76,13 +76,15 @@ class Figures:
 class _Figure(NamedTuple):
     """A figure over `rows` rows with its 95 % interval; where there is nothing to judge None, and `missing` says why.
 
-    significant: whether it is more than chance; if not, a max_ gate passes.
+    unreadable: whether that is because something could not be read, so that no gate may pass. significant: whether it is more
+    than chance; if not, a max_ gate passes.
     """
 
     found: float | None
     rows: int
     interval: Interval | None = None
     missing: str | None = None
+    unreadable: bool = False
     significant: bool = True
 
 
@@ -93,9 +95,9 @@ def judge(thresholds: Mapping[str, float], figures: Figures) -> list[GateResult]
     """
     results = []
     for gate, threshold in thresholds.items():
-        for attribute, (found, rows, interval, missing, significant) in GATES[gate].measure(figures).items():
+        for attribute, (found, rows, interval, missing, unreadable, significant) in GATES[gate].measure(figures).items():
             if found is None:
-                passed, note = gate.startswith("max_"), missing
+                passed, note = gate.startswith("max_") and not unreadable, missing
             else:
                 passed = found >= threshold if gate.startswith("min_") else found <= threshold or not significant
                 few = (found > threshold and not significant) or (interval and interval[0] < threshold < interval[1])
@@ -159,9 +161,13 @@ def _changed_labels(figures: Figures) -> _Measures:
 def _psi(figures: Figures) -> _Measures:
     drift = figures.drift
     if drift.missing is not None:
-        return {None: _Figure(None, 0, missing=drift.missing)}
-    shifts = (shift for shift in drift.shifts if shift.figure == "labels")
-    return {one.attribute: _Figure(one.size, figures.rows - figures.errors, None, one.note, one.significant) for one in shifts}
+        return {None: _Figure(None, 0, missing=drift.missing, unreadable=drift.unreadable)}
+    rows = figures.rows - figures.errors
+    return {
+        one.attribute: _Figure(one.size, rows, missing=one.note, significant=one.significant)
+        for one in drift.shifts
+        if one.figure == "labels"
+    }
 
 
 def _as_percentage(value: float) -> str:

@@ -13,8 +13,8 @@ import pyarrow as pa
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.results import open_results
 from tagger.core.text import one_line, to_json
-from tagger.evaluation.changes import Changed
-from tagger.evaluation.drift import NO_EARLIER, Drift
+from tagger.evaluation.changes import NO_EARLIER, Changed
+from tagger.evaluation.drift import Drift
 from tagger.evaluation.gates import GateResult
 from tagger.evaluation.metrics import Evaluation
 
@@ -57,7 +57,7 @@ class RunSummary:
     evaluation: Evaluation | None = None
     previous: str | None = None
     changed_labels: Mapping[str, Changed] = field(default_factory=dict)
-    drift: Drift = field(default_factory=lambda: Drift(missing=NO_EARLIER))
+    drift: Drift = field(default_factory=lambda: Drift(missing=NO_EARLIER.reason))
     gates: Sequence[GateResult] = ()
 
     def read(self) -> pa.Table:

@@ -20,9 +20,9 @@ from tagger.catalog.tags import status_counts
 from tagger.core import shutdown
 from tagger.core.errors import StoppedError
 from tagger.core.files import reason, write_text
-from tagger.evaluation.changes import Changed, LabelChanges, compare_with
+from tagger.evaluation.changes import NO_EARLIER, Changed, LabelChanges, NotCompared, compare_with
 from tagger.evaluation.distributions import Distributions, read_distributions
-from tagger.evaluation.drift import NO_EARLIER, Drift, compare_nights
+from tagger.evaluation.drift import Drift, compare_nights
 from tagger.evaluation.gates import Figures, GateResult, judge
 from tagger.evaluation.metrics import Evaluation, Evaluator
 from tagger.reports.summary import RunSummary
@@ -47,10 +47,10 @@ class Outcome:
 
 
 class Previous(NamedTuple):
-    """What is known of the earlier result before it is replaced; a text says why there is nothing to compare with."""
+    """What is known of the earlier result before it is replaced, or why there is nothing to compare with."""
 
     labels: LabelChanges | str
-    distributions: Distributions | str
+    distributions: Distributions | NotCompared
 
 
 def open_parts(plan: Plan, schema: pa.Schema, depends_on: Mapping[str, str]) -> Results:
@@ -63,17 +63,17 @@ def open_parts(plan: Plan, schema: pa.Schema, depends_on: Mapping[str, str]) -> 
 def read_previous(plan: Plan) -> Previous:
     """Read the earlier result. Raises StoppedError."""
     if plan.previous is None:
-        return Previous(NO_EARLIER, NO_EARLIER)
+        return Previous(NO_EARLIER.reason, NO_EARLIER)
     manifest, id_column = plan.job.manifest, plan.job.settings.manifest.id_column
     names = [attribute.name for attribute in plan.job.attributes]
     compared = compare_with(plan.previous, manifest.schema, id_column or manifest.image_column, names)
     if isinstance(compared, str):
         log.info("changed labels are not counted: %s", compared)
     if plan.rows < manifest.rows:
-        return Previous(compared, f"only the first {plan.rows} of {manifest.rows} rows were tagged")
+        return Previous(compared, NotCompared(f"only the first {plan.rows} of {manifest.rows} rows were tagged"))
     distributions = read_distributions(plan.previous, names)
-    if isinstance(distributions, str):
-        log.warning("drift is not measured: %s", distributions)
+    if isinstance(distributions, NotCompared):
+        log.warning("drift is not measured: %s", distributions.reason)
     return Previous(compared, distributions)
 
 

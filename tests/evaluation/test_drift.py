@@ -16,6 +16,7 @@ from scipy import stats
 from tagger.catalog.embedding_moments import keep_moments
 from tagger.catalog.schemas import EMBEDDINGS_KEY, result_schema
 from tagger.core.moments import Moments
+from tagger.evaluation.changes import NotCompared
 from tagger.evaluation.distributions import Distributions, read_distributions
 from tagger.evaluation.drift import Drift, Shift, compare_nights, stability_index
 
@@ -185,7 +186,7 @@ def test_without_rows_or_an_earlier_result_nothing_is_told():
     empty = counted()
     assert compare_nights(empty, empty).warnings() == []
     assert {one.note for one in compare_nights(empty, empty).shifts[:3]} == {"too few rows to tell"}
-    assert compare_nights("there is none", empty) == Drift(missing="there is none")
+    assert compare_nights(NotCompared("there is none"), empty) == Drift(missing="there is none")
 
 
 @given(st.lists(st.integers(0, 400), min_size=2, max_size=12), st.randoms(use_true_random=False))
@@ -226,4 +227,6 @@ def test_a_result_that_was_written_is_counted_as_its_parts_were(tmp_path: Path):
     pq.write_table(parts[0].drop_columns(["key"]), result)
     assert read_distributions(result, ["kind"]).embeddings is None
     result.write_bytes(b"no Parquet")
-    assert read_distributions(result, ["kind"]).startswith("the earlier result cannot be read: ")
+    found = read_distributions(result, ["kind"])
+    assert isinstance(found, NotCompared)
+    assert (found.reason[:34], found.unreadable) == ("the earlier result cannot be read:", True)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from tagger.evaluation.changes import Changed
-from tagger.evaluation.drift import NO_EARLIER, Drift, Shift
+from tagger.evaluation.drift import Drift, Shift
 from tagger.evaluation.gates import GATES, Figures, GateResult, judge
 from tagger.evaluation.metrics import Evaluation, _Count, _evaluate
 from tagger.settings.schema import GateSettings
+
+NO_EARLIER = "there is no earlier result to compare with"
 
 
 def judged(gate: str, wanted: float, matrix: list[list[int]] | None = None, **figures: object) -> GateResult:
@@ -121,6 +123,11 @@ def shifted(size: float | None, p_value: float | None, note: str | None = None) 
             judged("max_psi", 0.1, drift=shifted(None, None, "its labels have changed since")),
             True,
             "gate max_psi, kind: expected at most 0.1, found nothing to judge; its labels have changed since",
+        ),
+        (
+            judged("max_psi", 0.1, drift=Drift(missing="the earlier result cannot be read: torn", unreadable=True)),
+            False,
+            "gate max_psi: expected at most 0.1, found nothing to judge; the earlier result cannot be read: torn",
         ),
         (
             judged("max_psi", 0.1),
