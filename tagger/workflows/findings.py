@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tagger.catalog.results import REJECTED
 from tagger.catalog.sketch_files import REJECTED_SKETCHES, SKETCHES, read_sketches
 from tagger.catalog.truth import TruthReader
+from tagger.catalog.truth_column import BY
 from tagger.core import shutdown
 from tagger.evaluation.duplicates import near_duplicates
 from tagger.evaluation.label_errors import LabelErrors, can_suspect
@@ -38,14 +39,21 @@ def largest_groups(groups: NDArray[np.int64], count: int) -> list[NDArray[np.int
 
 
 def suspicious_truth(run: FinishedRun, file: pq.ParquetFile, attribute: Attribute) -> NDArray[np.int64]:
-    """Return int64 (N,), the rows whose truth the model confidently denies, the worst first; none without cleanlab."""
+    """Return int64 (N,), the rows whose truth the model confidently denies, the worst first; none without cleanlab.
+
+    What a person has said in a review is not doubted again.
+    """
     truth, name = attribute.truth_column, attribute.name
     if truth is None or truth not in file.schema_arrow.names or not can_suspect():
         return np.empty(0, np.int64)
     found, reader, start = LabelErrors(name, attribute.label_names), TruthReader(attribute.label_names), 0
-    for batch in file.iter_batches(BATCH, columns=list(dict.fromkeys([truth, f"{name}_label", f"{name}_top"]))):
+    by = truth + BY if truth + BY in file.schema_arrow.names else None
+    columns = [truth, f"{name}_label", f"{name}_top", *filter(None, [by])]
+    for batch in file.iter_batches(BATCH, columns=list(dict.fromkeys(columns))):
         shutdown.check()
         targets = np.asarray(reader.read_column(batch, truth).fill_null(-1), np.int64)
+        if by is not None:
+            targets = np.where(batch.column(by).is_valid().to_numpy(zero_copy_only=False), -1, targets)
         found.update(pa.Table.from_batches([batch]), targets, start)
         start += len(batch)
     return found.find()
