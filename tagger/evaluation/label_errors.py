@@ -56,7 +56,7 @@ class LabelErrors:
             return np.empty(0, np.int64)
         among = probabilities[:, occurring].astype(np.float64)
         among /= np.maximum(among.sum(1, keepdims=True), np.finfo(np.float64).tiny)
-        worst = find_label_issues(numbers, among, return_indices_ranked_by="self_confidence", n_jobs=1)
+        worst = find_label_issues(numbers, among, return_indices_ranked_by="self_confidence", min_examples_per_class=0, n_jobs=1)
         found: NDArray[np.int64] = rows[worst]
         return found
 

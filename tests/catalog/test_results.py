@@ -65,7 +65,7 @@ def test_sets_land_on_their_rows():
         sets=LabelSets(labels=np.array([1, 0, 1]), sizes=np.array([1, 2])),
     )
     errors = {0: ImageError("missing", "no file x"), 3: ImageError("corrupt", "y")}
-    columns = tag_columns(4, np.array([1, 2]), {"kind": (("hat", "bag"), decision)}, errors)
+    columns = tag_columns(4, np.array([1, 2]), {"kind": (("hat", "bag"), decision)}, errors, {})
     table = pa.table(columns, schema=pa.schema(tag_fields(["kind"], ["kind"])))
     assert table["kind_set"].to_pylist() == [None, ["bag"], ["hat", "bag"], None]
     assert table["kind_label"].to_pylist() == [None, "bag", "hat", None]
