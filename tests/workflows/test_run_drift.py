@@ -91,10 +91,10 @@ def test_a_continued_run_knows_the_embeddings_of_all_rows(tag, tmp_path: Path, m
     (tmp_path / "manifest.tagged.parquet").unlink()
     written = results.Results.write
 
-    def stops(self: results.Results, shard: Any, table: Any) -> None:
+    def stops(self: results.Results, shard: Any, table: Any, sketches: Any) -> None:
         if shard.number == 1:
             raise KeyboardInterrupt
-        written(self, shard, table)
+        written(self, shard, table, sketches)
 
     monkeypatch.setattr(results.Results, "write", stops)
     with pytest.raises(KeyboardInterrupt):
