@@ -13,6 +13,12 @@ from tagger.catalog.sandbox import read_elsewhere, start_reading
 from tagger.core.errors import ManifestError
 
 
+@pytest.fixture(autouse=True)
+def nothing_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests may have started to read what they did not wait for."""
+    monkeypatch.setattr(sandbox, "_started", {})
+
+
 @pytest.fixture
 def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "night").mkdir()

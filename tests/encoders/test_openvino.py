@@ -98,7 +98,7 @@ def test_an_int8_model_is_flushed_before_it_is_renamed(encoder: ClipEncoder, tmp
     openvino(encoder, "int8", tmp_path)
     [kept] = (tmp_path / "int8").iterdir()
     [temporary] = flushed
-    assert temporary.startswith(f"{kept.name}.")
+    assert kept.name.startswith(temporary.partition(".")[0])  # long names are cut
 
 
 def test_where_an_int8_model_cannot_be_kept_it_is_used_all_the_same(

@@ -69,7 +69,7 @@ def test_decoding_processes_ask_as_well(shop: HttpsServer, night: Night, small_c
         f'[images]\nallow_hosts = ["{HOST}:{shop.port}"]\nallow_private_networks = ["127.0.0.0/8"]\n'
         f'[model]\nname = "{small_clip}"\nprecision = "fp32"\n'
     )
-    command = [sys.executable, "-m", "tagger", "run", "manifest.parquet", "--overwrite"]
+    command = [sys.executable, "-m", "tagger", "run", "manifest.parquet", "--overwrite", "--no-report"]
     command += ["--workers", "2", "--labels", "shirt,dress,shoes"]
     for wanted in (200, 304):  # in processes of their own, whose workers know this server's certificate
         shop.answered.clear()
