@@ -55,6 +55,13 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
+def test_each_room_lists_its_files():
+    for room in (path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()):
+        lines = (room / "__init__.py").read_text().splitlines()
+        listed = {line.split()[0] for line in lines if line.split() and line.split()[0].endswith(".py")}
+        assert listed == {path.name for path in room.glob("*.py")} - {"__init__.py"}, room.name
+
+
 def test_there_are_few_rooms_and_no_loose_file():
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == set(FLOOR_OF) - {""}

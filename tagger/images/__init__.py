@@ -7,6 +7,8 @@ workers.py           how many of them there are, started early
 forkserver.py        what the process that they are forked from imports first
 decode.py            encoded bytes -> uint8 RGB, resized and cropped as each encoder wants it
 jpeg.py              a JPEG made smaller while it is decoded
+orientation.py       how a picture is turned upright, whatever its EXIF holds beside
+side_information.py  what is left out of a file before a decoder sees it
 headers.py           formats and sizes, without the pixels
 sources.py           a reference -> encoded bytes, inside the image root
 spellings.py         what else a reference may mean that no file has

@@ -1,14 +1,17 @@
 """What the commands do, one file each; the Python API.
 
-run.py               a manifest -> tagged, evaluated, published results
-plan.py              a job and an output -> what a run will do, checked before a model is loaded
-publish.py           results judged by their gates, then published or written aside, and the summary
-early_start.py       what the command line starts before the heavy imports
-evaluate.py          a result that was written before -> its evaluation
-inspect.py           a manifest -> what a run would find, and take
-train.py             labelled rows -> a ResNet18 checkpoint
-calibrate.py         labelled rows -> temperatures and review_below
-compare.py           labelled rows -> systems compared, in tables and pictures
-review.py            a result -> a page or a file on which a person corrects tags
-apply_corrections.py corrections -> ground truth in the manifest
+run.py                a manifest -> tagged, evaluated, published results
+plan.py               a job and an output -> what a run will do, checked before a model is loaded
+publish.py            results judged by their gates, then published or written aside, and the summary
+early_start.py        what the command line starts before the heavy imports
+evaluate.py           a result that was written before -> its evaluation
+report.py             a result that was written before -> its report, built again
+finished_run.py       a run that has ended: its result, its summary, and how its images may be read
+findings.py           a finished run -> nearly the same pictures, and truth that looks wrong
+inspect.py            a manifest -> what a run would find, and take
+train.py              labelled rows -> a ResNet18 checkpoint
+calibrate.py          labelled rows -> temperatures and review_below
+compare.py            labelled rows -> systems compared, in tables and pictures
+review.py             a result -> a page or a file on which a person corrects tags
+apply_corrections.py  corrections -> ground truth in the manifest
 """
