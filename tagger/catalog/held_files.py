@@ -49,6 +49,10 @@ class HeldFiles:
         self.identities = tuple(map(_identity, found))
         self._changed_ns = tuple(one.st_ctime_ns for one in found)
 
+    def close(self) -> None:
+        """Let the files go; otherwise they go with this object, which the traceback of an error may keep."""
+        self._close()
+
     @contextmanager
     def open(self, number: int) -> Iterator[str]:
         """Lend the name under which a file can be opened. Raises StoppedError if it was changed, before or while it was read."""

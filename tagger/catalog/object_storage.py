@@ -7,7 +7,7 @@ What fails is an OSError of one line that repeats no credentials and no query st
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +81,10 @@ class Workspace:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.urls: dict[Path, str] = {}
+
+    def callback(self, function: Callable[[], object]) -> None:
+        """Call this at the end of the workspace."""
+        self._stack.callback(function)
 
     @cached_property
     def folder(self) -> Path:

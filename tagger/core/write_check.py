@@ -54,7 +54,8 @@ def write_error(name: str, error: Exception) -> TaggerError:
     found = getattr(error, "strerror", None) or reason(error)
     if isinstance(error, OSError) and error.errno not in IMPOSSIBLE:
         return StoppedError(
-            f"{name}: expected to write there, found: {found}; free the disk, or correct the permissions, and run again"
+            f"{name}: expected to write there, found: {found}; nothing was published; free the disk, or correct the permissions, "
+            "and run again"
         )
     return UsageError(f"{name}: expected a place that can be written, found: {found}; choose another")
 

@@ -55,6 +55,7 @@ def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     files = space.fetch(name) if is_object_url(name) else None
     checked = read_elsewhere(files.folder if files else name)
     manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
+    space.callback(manifest.held.close)
     require_checked(manifest, checked)
     artifacts = read_artifacts(settings)
     attributes = choose_attributes(manifest, settings, artifacts)

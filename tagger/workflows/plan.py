@@ -62,6 +62,7 @@ def make_plan(job: Job, space: Workspace, output: Output) -> Plan:
         result = space.local(output.retry_errors)
         read_elsewhere(result)
         earlier = open_earlier(result, manifest)
+        space.callback(earlier.held.close)
     objects = [space.urls[file] for file in manifest.files if file in space.urls]
     target = choose_output(manifest, objects, output.path, output.overwrite, output.in_place)
     place = target if output.previous is None else output.previous

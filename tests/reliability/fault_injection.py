@@ -30,7 +30,7 @@ from harness import SAMPLE, arguments, load_once, prepare, show, start, wait
 SHARD_ROWS, ROWS = 4, 6
 SOURCE = Path(__file__).with_name("fail_io.c")
 NEVER = 1 << 40  # the number of a call that no run reaches
-LEFT = {"lock", "lock.owner", "log.jsonl", "metrics.prom", "sketches.npy", "summary.json"}
+LEFT = {"embeddings.json", "lock", "lock.owner", "log.jsonl", "metrics.prom", "sketches.npy", "summary.json"}
 
 
 def preload(folder: str) -> None:

@@ -29,7 +29,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAU
 from parquet_mutations import mutate
 from parquet_seeds import make_bombs, make_large_bombs, make_seeds
 
-from tagger.catalog.manifest import image_refs, open_manifest
+from tagger.catalog.manifest import open_manifest
 from tagger.catalog.sandbox import read_all, require_success
 from tagger.core.errors import TaggerError
 from tagger.workflows import evaluate as stored
@@ -88,7 +88,7 @@ def read(path: str) -> int:
 def tag(path: str) -> None:
     manifest = open_manifest(path)
     for shard, table in manifest.read(manifest.shards()):
-        refs = image_refs(table, manifest.image_column, shard.start)
+        refs = manifest.image_refs(table, shard.start)
         assert len(refs) == shard.stop - shard.start
 
 
