@@ -90,7 +90,7 @@ class Manifest:
 
         Raises ManifestError where a file cannot be read, StoppedError where it was changed since it was opened.
         """
-        stream = self._batches(self.schema.names)
+        stream = self.batches(self.schema.names)
         batch: pa.RecordBatch | None = None
         row = 0  # the manifest's row that is the first of `batch`
         for shard in shards:
@@ -112,9 +112,10 @@ class Manifest:
 
     def column(self, name: str) -> Iterator[pa.Array]:
         """Read one column as a stream of arrays. Raises ManifestError."""
-        return (batch.column(0) for batch in self._batches([name]))
+        return (batch.column(0) for batch in self.batches([name]))
 
-    def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Read these columns as a stream of batches. Raises ManifestError, StoppedError."""
         schema = pa.schema([self.schema.field(name) for name in names], metadata=self.schema.metadata)
         for number, path in enumerate(self.files):
             partition = partition_of(self.partitions, number)
@@ -162,10 +163,12 @@ def open_manifest(
     image_column: str | None = None,
     id_column: str | None = None,
     files: ManifestFiles | None = None,
+    keep_tags: bool = False,
 ) -> Manifest:
     """Open a Parquet file, a folder of them or a glob, and check all that can be checked without reading the images.
 
-    files: what `name` means, where it is not on this machine and these are copies.
+    files: what `name` means, where it is not on this machine and these are copies. keep_tags: whether the tag columns that an
+    earlier run of tagger added are columns of the manifest, too.
     Raises ManifestError: no file, not Parquet, files whose columns cannot be unified without loss, no usable image column or
     several, an `id_column` whose values repeat.
     """
@@ -179,7 +182,7 @@ def open_manifest(
                 footers.append(file.metadata)
         except (pa.ArrowException, OSError) as error:
             raise unreadable(path, error) from error
-    schema, missing = unify_schemas(found.files, schemas, found.partitions, [footer.num_rows for footer in footers])
+    schema, missing = unify_schemas(found.files, schemas, found.partitions, [footer.num_rows for footer in footers], keep_tags)
     notes = (*found.notes(name), *missing)
     for note in notes:
         log.warning("%s", note)

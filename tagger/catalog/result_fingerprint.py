@@ -30,9 +30,10 @@ class ResultFingerprint:
     def update(self, batch: pa.RecordBatch) -> None:
         """Add rows, of which `columns` count."""
         label, confidence = (batch.column(name) for name in self.columns)
-        codes = pc.fill_null(pc.index_in(label, self._labels), -1)
-        self._digest.update(codes.to_numpy(zero_copy_only=False).astype(np.int32).tobytes())
-        self._digest.update(pc.fill_null(confidence, -1).to_numpy(zero_copy_only=False).astype(np.float32).tobytes())
+        rows = np.empty(len(batch), [("label", np.int32), ("confidence", np.float32)])  # row by row, however they are cut
+        rows["label"] = pc.fill_null(pc.index_in(label, self._labels), -1).to_numpy(zero_copy_only=False)
+        rows["confidence"] = pc.fill_null(confidence, -1).to_numpy(zero_copy_only=False)
+        self._digest.update(rows.tobytes())
 
     def result(self) -> str:
         """Return the hash in hexadecimal."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,10 @@ from tagger.core.errors import ManifestError
 def open_earlier(path: Path, manifest: Manifest) -> Manifest:
     """Open the result at `path` as a manifest with tag columns. Raises ManifestError if it is no result of `manifest`."""
     with open_results(path) as file:
-        schema = file.schema_arrow
-    if manifest.image_column not in schema.names:
+        names = file.schema_arrow.names
+    if manifest.image_column not in names:
         raise ManifestError(f"{path}: expected results of {manifest.name}, found no column {manifest.image_column}; tag it anew")
-    earlier = replace(open_manifest(str(path), manifest.image_column), schema=schema)
+    earlier = open_manifest(str(path), manifest.image_column, keep_tags=True)
     if earlier.rows != manifest.rows:
         raise ManifestError(
             f"{path}: expected results of the {manifest.rows} rows of {manifest.name}, found {earlier.rows}; tag it anew"

@@ -20,15 +20,16 @@ from tagger.core.text import first_line
 
 
 def unify_schemas(
-    files: Sequence[Path], schemas: Sequence[pa.Schema], partitions: pa.Table, rows: Sequence[int]
+    files: Sequence[Path], schemas: Sequence[pa.Schema], partitions: pa.Table, rows: Sequence[int], keep_tags: bool = False
 ) -> tuple[pa.Schema, list[str]]:
     """Return one schema for these files, and a line for each choice of columns that some lack, which will be null there.
 
     The order is the first file's, then what only later ones have, then partition columns. The metadata is that of the file that
-    has a column first, and the first file's. Tag columns that an earlier run of tagger added to any file are left out.
-    partitions: a row for each file. rows: the files'. Raises ManifestError where types cannot be unified without loss.
+    has a column first, and the first file's. Tag columns that an earlier run of tagger added to any file are left out, unless
+    `keep_tags`. partitions: a row for each file. rows: the files'. Raises ManifestError where types cannot be unified without
+    loss.
     """
-    tags = {name for schema in schemas for name in tagger_metadata(schema).get("tag_columns", ())}
+    tags = set() if keep_tags else {name for schema in schemas for name in tagger_metadata(schema).get("tag_columns", ())}
     fields: dict[str, pa.Field] = {}
     origin: dict[str, Path] = {}  # the file that the field's type is from
     for path, schema in zip(files, schemas, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,11 +52,7 @@ def open_job(name: str, settings: Settings, space: Workspace) -> Job:
 
     Raises ManifestError, ConfigError, UsageError, ModelError; StoppedError where files change meanwhile.
     """
-    files = space.fetch(name) if is_object_url(name) else None
-    checked = read_elsewhere(files.folder if files else name)
-    manifest = open_manifest(name, settings.manifest.image_column, settings.manifest.id_column, files)
-    space.callback(manifest.held.close)
-    require_checked(manifest, checked)
+    manifest = open_checked(name, space, settings.manifest.image_column, settings.manifest.id_column)
     artifacts = read_artifacts(settings)
     attributes = choose_attributes(manifest, settings, artifacts)
     check_truth_columns(manifest, attributes)
@@ -73,13 +69,23 @@ def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     return Job(manifest=manifest, settings=settings, policy=policy, calibrations=calibrations, artifacts=artifacts)
 
 
-def require_checked(manifest: Manifest, identities: Iterable[Sequence[int]]) -> None:
-    """Raise StoppedError unless the files that were opened have been read in another process, as they are."""
-    if not {tuple(one) for one in manifest.held.identities} <= {tuple(one) for one in identities}:
+def open_checked(
+    name: str, space: Workspace, image_column: str | None, id_column: str | None = None, keep_tags: bool = False
+) -> Manifest:
+    """Open a manifest, its objects copied to `space`, that another process has read to its end; it is let go with `space`.
+
+    keep_tags: as in open_manifest. Raises ManifestError; StoppedError where a file was changed between the two readings.
+    """
+    files = space.fetch(name) if is_object_url(name) else None
+    checked = {tuple(one) for one in read_elsewhere(files.folder if files else name)}
+    manifest = open_manifest(name, image_column, id_column, files, keep_tags)
+    space.callback(manifest.held.close)
+    if not checked.issuperset(manifest.held.identities):
         raise StoppedError(
-            f"{manifest.name}: expected the files that were checked, found others: they were changed meanwhile; run again when "
-            "they are complete"
+            f"{name}: expected the files that were checked, found others: they were changed meanwhile; run again when they are "
+            "complete"
         )
+    return manifest
 
 
 def pin(model: ModelSettings) -> ModelSettings:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tagger.catalog.corrections import Corrections, collect, name_some, read_csv, read_table
 from tagger.catalog.label_studio import read_export
-from tagger.catalog.manifest import READ_BUFFER, Manifest, open_manifest
+from tagger.catalog.manifest import Manifest
 from tagger.catalog.object_storage import Workspace, put
 from tagger.catalog.result_fingerprint import ResultFingerprint
 from tagger.catalog.sandbox import read_elsewhere
@@ -27,14 +25,13 @@ from tagger.core.errors import ConfigError, ManifestError, StoppedError, UsageEr
 from tagger.core.files import flush, reason, removed_on_failure
 from tagger.core.urls import is_object_url
 from tagger.inference.artifacts import read_artifacts
+from tagger.inference.job import open_checked
 from tagger.inference.labels import choose_attributes
 from tagger.settings.load import load_settings
 from tagger.settings.options import Overrides
 from tagger.settings.schema import Settings
 
 log = logging.getLogger(__name__)
-
-BATCH = 1 << 16  # rows that are read together
 
 
 class _Question(NamedTuple):
@@ -65,25 +62,16 @@ def apply_corrections(
     if source.suffix.lower() == ".parquet":
         read_elsewhere(source)
     with Workspace() as space:
-        if is_object_url(name):
-            files = space.fetch(name)
-            read_elsewhere(space.folder)
-        else:
-            files = None
-            read_elsewhere(name)
         settings = load_settings(name, config, **overrides)
-        opened = open_manifest(name, settings.manifest.image_column, files=files)
-        with pq.ParquetFile(opened.files[0]) as file:
-            schema = file.schema_arrow
-        opened = replace(opened, schema=schema)  # with the tag columns of a result
+        opened = open_checked(name, space, settings.manifest.image_column, keep_tags=True)
         questions = _questions(opened, settings)
         read = _read_corrections(source, questions)
         if not other_result:
             _require_this_result(opened, read)
-        if read.id_column is not None and read.id_column not in schema.names:
+        if read.id_column is not None and read.id_column not in opened.schema.names:
             raise ManifestError(
-                f"{name}: expected the id column {read.id_column} of the review, found {', '.join(schema.names)}; apply them to "
-                "the manifest that was tagged"
+                f"{name}: expected the id column {read.id_column} of the review, found {', '.join(opened.schema.names)}; apply "
+                "them to the manifest that was tagged"
             )
         truth = _truth_column(read.attribute, questions)
         writer = TruthWriter(
@@ -145,11 +133,9 @@ def _require_this_result(manifest: Manifest, corrections: Corrections) -> None:
     fingerprint = ResultFingerprint(manifest.schema, corrections.attribute)
     if missing := [name for name in fingerprint.columns if name not in manifest.schema.names]:
         raise ManifestError(f"{manifest.name}: expected the columns of a result, found no {', '.join(missing)}; tag it again")
-    for path in manifest.files:
-        with pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
-            for batch in file.iter_batches(BATCH, columns=list(fingerprint.columns)):
-                shutdown.check()
-                fingerprint.update(batch)
+    for batch in manifest.batches(fingerprint.columns):
+        shutdown.check()
+        fingerprint.update(batch)
     if fingerprint.result() != corrections.result:
         raise ManifestError(
             f"{manifest.name}: expected corrections of this result, found those of another one; apply them to the manifest that "
@@ -161,7 +147,7 @@ def _publish(writer: TruthWriter, manifest: Manifest, name: str, space: Workspac
     """Write beside the target, then rename, or put, if there is anything to change; StoppedError where that fails."""
     target = _target(manifest, name, output)
     local = target if isinstance(target, Path) else space.folder / "corrected.parquet"
-    before = _identity(manifest.files[0])
+    digest = manifest.digests[0] if output is None else b""  # of what is about to be read
     try:
         with removed_on_failure(local.with_name(f".{local.name}.{uuid4().hex}.tmp")) as temporary:
             applied = writer.write(temporary)
@@ -171,8 +157,9 @@ def _publish(writer: TruthWriter, manifest: Manifest, name: str, space: Workspac
             applied.output = target
             if local.exists():
                 shutil.copymode(local, temporary)
-            if output is None and _identity(manifest.files[0]) != before:
+            if output is None and isinstance(target, Path) and not manifest.held.is_still(target, digest):
                 raise StoppedError(f"{name}: expected it unchanged, found that it was written meanwhile; run again")
+            manifest.held.require_unchanged()
             shutdown.publishing()
             temporary.replace(local)
         if isinstance(target, Path):
@@ -202,8 +189,3 @@ def _target(manifest: Manifest, name: str, output: str | Path | None) -> Path | 
     if target.exists():
         raise UsageError(f"{output}: expected no file, found one; choose another --output")
     return target
-
-
-def _identity(path: Path) -> tuple[int, int, int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -146,6 +146,25 @@ def test_without_an_id_column_the_images_lead_the_way(result: Path, manifest: Pa
     assert [after[row["image"]] for row in rows.to_pylist()] == rows["label"].to_pylist()
 
 
+def test_a_manifest_in_parts_keeps_the_columns_of_all_of_them(result: Path, manifest: Path, tmp_path: Path):
+    table = pq.read_table(manifest)
+    parts = tmp_path / "parts"
+    for season, rows in (("summer", table.slice(0, 25)), ("winter", table.slice(25))):
+        (parts / f"season={season}").mkdir(parents=True)
+        brands = {} if season == "summer" else {"brand": pa.array(["acme"] * len(rows))}
+        whole = pa.table({**{name: rows[name] for name in rows.column_names}, **brands})
+        pq.write_table(whole, parts / f"season={season}" / "part.parquet")
+    rows = pq.read_table(tagger.review(result, format="parquet")[0])
+    file = tmp_path / "filled.parquet"
+    pq.write_table(rows.set_column(8, "correction", rows["label"]), file)
+    output = tmp_path / "corrected.parquet"
+    assert tagger.apply_corrections(file, parts, SETTINGS, output=output, overwrite_truth=True).written == len(rows)
+    after = pq.read_table(output)
+    assert after["season"].to_pylist() == ["summer"] * 25 + ["winter"] * 15
+    assert after["brand"].to_pylist() == [None] * 25 + ["acme"] * 15
+    assert after["id"].equals(table["id"])
+
+
 def unchanged(file: Path, call: Callable[[], Any], error: type[Exception], message: str) -> None:
     content, files = file.read_bytes(), sorted(file.parent.iterdir())
     with pytest.raises(error) as raised:
