@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from tagger.catalog.review_table import COLUMNS, HASH_CHARACTERS
 from tagger.core.csv_cells import restore
 from tagger.core.errors import ManifestError
 from tagger.core.files import reason
-from tagger.core.text import first_line
+from tagger.core.text import first_line, folded
 
 NEEDED = ("id", "correction", "attribute", "id_column", "image_hash", "result")
 NOTES = ("not-in-list", "bad-picture")
@@ -174,13 +173,13 @@ def _time(value: object, where: str) -> datetime | None:
 
 def _with_labels(found: Iterable[Correction], labels: Sequence[str], where: str) -> list[Correction]:
     """Return the corrections with labels as the attribute has them. Raises ManifestError for others."""
-    folded: dict[str, list[str]] = {}
+    by_folded: dict[str, list[str]] = {}
     for label in labels:
-        folded.setdefault(_fold(label), []).append(label)
+        by_folded.setdefault(folded(label), []).append(label)
     corrections, unknown = [], []
     for one in found:
         if one.truth is not None and one.truth not in labels:
-            fitting = folded.get(_fold(one.truth), [])
+            fitting = by_folded.get(folded(one.truth), [])
             if len(fitting) != 1:
                 unknown.append(one)
                 continue
@@ -192,10 +191,6 @@ def _with_labels(found: Iterable[Correction], labels: Sequence[str], where: str)
         names = [f"{one.truth} (of {one.key})" for one in unknown]
         raise ManifestError(f"{where}: expected labels of the attribute, found {len(unknown)} others: {name_some(names)}{hint}")
     return corrections
-
-
-def _fold(label: str) -> str:
-    return unicodedata.normalize("NFC", label).strip().casefold()
 
 
 def _without_contradictions(found: Iterable[Correction], where: str) -> dict[str, Correction]:

@@ -95,7 +95,7 @@ def _describe_zip(path: Path) -> tuple[str, str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # a zip archive all the same, damaged or odd
         names = []
     if any(name.startswith("xl/") for name in names):
         return "an Excel file", _convert(path, "import pandas; pandas.read_excel({0}, dtype=str).to_parquet({1})")

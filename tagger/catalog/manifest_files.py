@@ -21,25 +21,8 @@ from tagger.core.errors import ManifestError
 from tagger.core.text import first_line
 
 ENDINGS = (".parquet", ".parq", ".pq")
-OTHER_DATA = (
-    *(
-        ".csv",
-        ".tsv",
-        ".txt",
-        ".json",
-        ".jsonl",
-        ".ndjson",
-        ".xls",
-        ".xlsx",
-        ".ods",
-        ".feather",
-        ".arrow",
-        ".ipc",
-        ".orc",
-        ".avro",
-    ),
-    *(".db", ".sqlite", ".gz", ".bz2", ".xz", ".zst", ".zip"),
-)
+_TABLES = ".csv .tsv .txt .json .jsonl .ndjson .xls .xlsx .ods .feather .arrow .ipc .orc .avro .db .sqlite"
+OTHER_DATA = (*_TABLES.split(), ".gz", ".bz2", ".xz", ".zst", ".zip")
 RESULTS = (".tagged.parquet", ".rejected.parquet")
 RUN_FOLDER = ".run"
 SHOWN = 5
@@ -158,7 +141,8 @@ def _walk(folder: Path) -> Iterator[str]:
     """Find the names of all files below a folder; links are followed, each folder is entered once. Raises OSError."""
     entered = {os.path.realpath(folder)}
     for base, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
-        real = {name: os.path.realpath(os.path.join(base, name)) for name in sorted(folders) if not name.startswith(".")}  # noqa: PTH118
+        entries = sorted(name for name in folders if not name.startswith("."))
+        real = {name: os.path.realpath(Path(base, name)) for name in entries}
         folders[:] = [name for name, path in real.items() if path not in entered]
         entered.update(real.values())
         below = Path(base).relative_to(folder).as_posix()

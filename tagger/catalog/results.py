@@ -110,8 +110,11 @@ class Results:
         found = [read_sketches(self._part(shard).with_suffix(SUFFIX), shard.stop - shard.start) for shard in shards]
         if (first := next((one for one in found if one is not None), None)) is None:
             return None
-        lacking = [np.full((shard.stop - shard.start, first.shape[1]), np.nan, np.float16) for shard in shards]
-        return np.concatenate([own if one is None else one for one, own in zip(found, lacking, strict=True)])
+        sketches = np.full((sum(shard.stop - shard.start for shard in shards), first.shape[1]), np.nan, np.float16)
+        for shard, one in zip(shards, found, strict=True):
+            if one is not None:
+                sketches[shard.start - shards[0].start :][: len(one)] = one
+        return sketches
 
     def publish(
         self,

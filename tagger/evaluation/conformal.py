@@ -20,9 +20,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-SLACK = (
-    1e-4  # of a probability: a run computes it in fp32 and in another order, and the row that chose it is not to be lost by that
-)
+# Of a probability: a run computes it in fp32 and in another order, and the row that chose it is not to be lost by that.
+SLACK = 1e-4
 
 
 def choose_set_threshold(of_truth: NDArray[np.float32], coverage: float) -> float | None:

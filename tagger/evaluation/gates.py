@@ -92,8 +92,8 @@ def judge(thresholds: Mapping[str, float], figures: Figures, min_truth_in_labels
     """Judge each gate by its own figures; thresholds: gate, one of GATES, -> threshold.
 
     The point estimate decides; where the threshold lies within its interval, the note says so; a shift that may be chance
-    passes. min_truth_in_labels: the share of
-    the truth values that must fit a label, or a gate on accuracy or macro F1 fails whatever its figure.
+    passes. min_truth_in_labels: the share of the truth values that must fit a label, or a gate on accuracy or macro F1 fails
+    whatever its figure.
     """
     results = []
     for gate, threshold in thresholds.items():

@@ -105,14 +105,19 @@ def model_alone(settings: Settings) -> Settings:
     return settings.model_copy(update={"attributes": attributes, "fallback": None})
 
 
-def with_one_attribute(job: Job, name: str | None) -> Job:
-    """Return the job with the one attribute that is learned: `name`, where there are several. UsageError, ConfigError."""
-    names = [attribute.name for attribute in job.attributes]
+def one_attribute(attributes: Sequence[Attribute], name: str | None, purpose: str) -> Attribute:
+    """Return the attribute `name`, or the only one; UsageError. purpose: a verb that says what it is for."""
+    names = [attribute.name for attribute in attributes]
     if name is None and len(names) > 1:
-        raise UsageError(f"--attribute: expected one of {', '.join(names)}, found none; name the one to learn")
+        raise UsageError(f"--attribute: expected one of {', '.join(names)}, found none; name the one to {purpose}")
     if name is not None and name not in names:
         raise UsageError(f"--attribute {name}: expected one of {', '.join(names)}; correct it")
-    chosen = job.attributes[names.index(name) if name else 0]
+    return attributes[names.index(name) if name else 0]
+
+
+def with_one_attribute(job: Job, name: str | None) -> Job:
+    """Return the job with the one attribute that is learned: `name`, where there are several. UsageError, ConfigError."""
+    chosen = one_attribute(job.attributes, name, "learn")
     if chosen.truth_column is None:
         raise ConfigError(
             f'attribute "{chosen.name}": expected a truth_column, whose values are learned, found none; name the column of '

@@ -50,7 +50,7 @@ def suspicious_truth(run: FinishedRun, file: pq.ParquetFile, attribute: Attribut
     by = truth + BY if truth + BY in file.schema_arrow.names else None
     columns = [truth, f"{name}_label", f"{name}_top", *filter(None, [by])]
     for batch in file.iter_batches(BATCH, columns=list(dict.fromkeys(columns))):
-        shutdown.check()
+        shutdown.check_late()
         targets = np.asarray(reader.read_column(batch, truth).fill_null(-1), np.int64)
         if by is not None:
             targets = np.where(batch.column(by).is_valid().to_numpy(zero_copy_only=False), -1, targets)

@@ -27,6 +27,7 @@ from tagger.core.text import without_secrets
 from tagger.core.types import ImageRef
 from tagger.images.thumbnails import Thumbnail, read_thumbnails
 from tagger.images.workers import choose_workers, start_early
+from tagger.inference.job import one_attribute
 from tagger.reports.review_page import write_review_page
 from tagger.reports.review_queue import ASKED, DOUBTED, SUSPECT, Asking, QueueBuilder, Queued, doubted_labels
 from tagger.settings.attributes import Attribute
@@ -69,19 +70,10 @@ def review(
         start_early()
     with Workspace() as space:
         run = open_finished(result, space, None if image_root is None else Path(image_root))
-        chosen = _choose_attribute(run, attribute)
+        chosen = one_attribute(run.attributes, attribute, "review")
         with pq.ParquetFile(run.result, buffer_size=READ_BUFFER, pre_buffer=False) as file:
             asked = _ask(run, file, chosen, budget, (choose_workers("cpu") if workers is None else workers) if pictured else None)
         return _write(run, format, asked, None if output is None else Path(output))
-
-
-def _choose_attribute(run: FinishedRun, name: str | None) -> Attribute:
-    names = [one.name for one in run.attributes]
-    if name is None and len(names) > 1:
-        raise UsageError(f"--attribute: expected one of {', '.join(names)}, found none; name the one to review")
-    if name is not None and name not in names:
-        raise UsageError(f"--attribute {name}: expected one of {', '.join(names)}; correct it")
-    return run.attributes[names.index(name) if name else 0]
 
 
 @dataclass(frozen=True)
