@@ -21,4 +21,6 @@ def log_to_stderr(level: int) -> None:
     handler.setFormatter(_OneLine("tagger: %(message)s"))
     logger = logging.getLogger("tagger")
     logger.handlers = [handler]
-    logger.setLevel(logging.INFO)  # for the run's own log (journal.py)
+    logger.setLevel(logging.INFO)  # for the run's own log (reports/event_log.py)
+    # Where the home folder cannot be written, as in many a nightly job, it remarks on that.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)

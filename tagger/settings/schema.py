@@ -126,9 +126,9 @@ class FallbackSettings(Section):
 class GateSettings(Section):
     """What the results must reach to be published; rates and shares from 0 to 1, None for no gate.
 
-    max_errors: rows, or a percentage such as "2%"; it takes the place of max_error_rate. max_psi: a population
-    stability index. min_truth_in_labels: no gate of its own,
-    but the share of an attribute's truth values that must fit a label for min_accuracy and min_macro_f1 to pass.
+    max_errors: rows, or a percentage such as "2%"; it takes the place of max_error_rate. max_psi: a population stability index.
+    min_truth_in_labels: no gate of its own, but the share of an attribute's truth values that must fit a label for min_accuracy
+    and min_macro_f1 to pass.
     """
 
     min_accuracy: Share | None = None

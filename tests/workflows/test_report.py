@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,3 +182,11 @@ def test_the_command_prints_where_the_page_is(tmp_path, pictures):
 def test_slices_that_are_no_columns_are_refused_before_any_work(manifest, small_clip, pictures):
     with pytest.raises(ConfigError, match="report.slices: expected columns of .*, found no brand among"):
         run(manifest, small_clip, pictures, settings={"report": {"slices": ["brand"]}})
+
+
+def test_a_home_that_cannot_be_written_is_not_remarked_on(tmp_path):
+    result = write_result(tmp_path / "r.parquet", 8, {"kind": KIND["labels"]}, ["gone.png"])
+    home = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), "/proc/nowhere")
+    command = [sys.executable, "-m", "tagger", "report", str(result), "--workers", "0"]
+    done = subprocess.run(command, env={**os.environ, **home}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
