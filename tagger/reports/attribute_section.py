@@ -27,7 +27,7 @@ def attribute_section(
     guarantee: Mapping[str, Any] | None,
     confidence: AttributeConfidence | None,
 ) -> dict[str, Any]:
-    """Return the values of templates/report.html for one attribute. guarantee: as in RunSummary."""
+    """Return the values of templates/report.html for one attribute. guarantee: its promised precision, as in RunSummary."""
     name = attribute.name
     judged = confidence is not None and confidence.labelled_rows > 0
     return {
@@ -50,7 +50,7 @@ def attribute_section(
 def _draw(name: str, confidence: AttributeConfidence, guarantee: Mapping[str, Any] | None) -> dict[str, str]:
     from tagger.reports.plots import draw_reliability, draw_risk_coverage  # matplotlib takes its time
 
-    promised = None if guarantee is None else guarantee["target_precision"]
+    promised = None if guarantee is None else guarantee["target"]
     return {
         "reliability": draw_reliability(confidence, name),
         "risk": draw_risk_coverage(confidence, promised, name),

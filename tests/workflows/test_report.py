@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 
 import tagger
 from tagger.cli.report import report as command
@@ -91,6 +94,19 @@ def test_a_rejected_result_has_a_report_that_says_so(manifest, small_clip, pictu
     assert "at most 1%" in page
     assert report(tmp_path / "manifest.tagged.rejected.parquet", workers=0)
     assert (tmp_path / "manifest.tagged.run" / "report.html").read_text() == page
+
+
+def test_what_a_calibration_promises_is_said(tmp_path):
+    result = write_result(tmp_path / "r.parquet", 80, {"kind": KIND["labels"]}, ["gone.png"], error_share=0)
+    summary = tmp_path / "r.run" / "summary.json"
+    precision = {"target": 0.95, "confidence": 0.9, "per_label": False, "rows": 300}
+    stored = {**json.loads(summary.read_text()), "guarantees": {"kind": {"precision": precision}}}
+    summary.write_text(json.dumps(stored))
+    Draft202012Validator(json.loads(files("tagger.reports").joinpath("summary.schema.json").read_text())).validate(stored)
+    page = Path(report(result, workers=0)).read_text()
+    said = "Promised: of the rows that need no review 95.0 % or more are right, with confidence 90 %, by 300 labelled rows."
+    assert said in page
+    assert "promised at most" in page  # in the risk-coverage plot
 
 
 def test_images_that_have_gone_are_placeholders_with_the_reason(tmp_path, pictures):
