@@ -33,7 +33,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() or mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", folder).returncode:
         pytest.skip("only root may mount a file system here")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    # Lazily: a process of the run that has not ended yet may still hold a file there.
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def mount(*options: object) -> subprocess.CompletedProcess[bytes]:
