@@ -38,9 +38,27 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 MORE_FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG2000", "PPM", "TGA", "TIFF")
 
 
+MEASURES = 6  # of a decoded picture: images/quality.py
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityLimits:
+    """What a picture has to be not to go to review; zeros, and 1 for `max_brightness`, admit every picture.
+
+    min_side: pixels of the shorter side. min_aspect_ratio: the shorter side over the longer. min_brightness: of the brightest
+    hundredth of the picture; max_brightness: of its darkest twentieth; both from 0 to 1. min_sharpness: images/quality.py.
+    """
+
+    min_side: int = 10
+    min_aspect_ratio: float = 0.0
+    min_brightness: float = 0.0
+    max_brightness: float = 1.0
+    min_sharpness: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePolicy:
-    """The images that a run may read, and the time that one of them may take.
+    """The images that a run may read, the time that one of them may take, and what its picture has to be.
 
     roots: absolute, resolved folders; relative paths start at the first. formats: Pillow's names. timeout: seconds for one
     image. hosts: those of https:// references, "cdn.example.com", with the port where it is not 443. buckets: those of the
@@ -54,6 +72,7 @@ class ImagePolicy:
     hosts: tuple[str, ...] = ()
     buckets: tuple[str, ...] = ()
     private_networks: tuple[str, ...] = ()
+    quality: QualityLimits = QualityLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +124,17 @@ class ImageBatch:
     rows: int64 (N,), the rows that decoded. pixels: by the name of each preprocessing uint8 (N, 3, H, W), resized and cropped,
     not yet normalised; no names where N is 0. digests: the SHA-256 of the bytes of those N images. errors: row -> why its image
     cannot be tagged. known: row -> digest of an image that was not decoded, because its embedding is there. versions: row ->
-    what a server called the bytes that it sent. flaws: row -> why a decoded picture can be none of a product. busy: seconds that
-    reading and decoding took.
+    what a server called the bytes that it sent. measures: float32 (N, MEASURES), of the decoded pictures (images/quality.py).
+    busy: seconds that reading and decoding took.
     """
 
     rows: NDArray[np.int64]
     pixels: Mapping[str, torch.Tensor]
     digests: tuple[bytes, ...]
+    measures: NDArray[np.float32]
     errors: dict[int, ImageError] = field(default_factory=dict)
     known: dict[int, bytes] = field(default_factory=dict)
     versions: dict[int, str] = field(default_factory=dict)
-    flaws: dict[int, str] = field(default_factory=dict)
     busy: Busy = field(default_factory=Busy)
 
 

@@ -23,12 +23,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from tagger.core.files import writing
 from tagger.core.text import first_line
+from tagger.core.types import MEASURES
 
 log = logging.getLogger(__name__)
 
 FILE = "embeddings.sqlite"
 APPLICATION = 0x74616772  # "tagr", how the file says whose it is
-VERSION = 1  # of the tables
+VERSION = 2  # of the tables
 BUSY_SECONDS = 30.0  # how long to wait for another run's commit
 USE_DAYS = 7  # the day of a vector's last use is noted this coarsely: noting it every night would rewrite the file
 KEEP = 0.9  # share of the size limit that eviction leaves
@@ -51,10 +52,10 @@ _T = TypeVar("_T")
 
 
 class Embedding(NamedTuple):
-    """What is known of an image: its vector (D,), and why its picture can be none of a product, "" where it can."""
+    """What is known of an image: its vector (D,), and float32 (MEASURES,) of its picture (images/quality.py)."""
 
     vector: NDArray[Any]
-    flaw: str = ""
+    measures: NDArray[np.float32]
 
 
 class EmbeddingCache:
@@ -67,7 +68,7 @@ class EmbeddingCache:
     def __init__(self, folder: Path, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> None:
         self.path, self._identity, self._limit = folder / FILE, identity, limit
         self._dtype, self._dimension = np.dtype(dtype), dimension
-        self._bytes = dimension * self._dtype.itemsize + 4
+        self._bytes = 4 + dimension * self._dtype.itemsize + 4 * MEASURES
         self._encoder = 0
         self._used: list[int] = []
         self._db: sqlite3.Connection | None = None
@@ -96,7 +97,8 @@ class EmbeddingCache:
                     for number, stored in db.execute(query, (self._encoder, digest)):
                         if is_whole(digest, stored, self._bytes):
                             vector = np.frombuffer(stored, self._dtype, self._dimension, offset=4)
-                            found[digest] = Embedding(vector, stored[self._bytes :].decode(errors="replace"))
+                            measures = np.frombuffer(stored, np.float32, offset=4 + vector.nbytes)
+                            found[digest] = Embedding(vector, measures)
                             self._used.append(number)
             return found
 
@@ -248,14 +250,14 @@ def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Itera
 
 
 def seal(digest: bytes, embedding: Embedding) -> bytes:
-    """Return an embedding as it is stored: a checksum of the image's digest and of what follows, the vector, the flaw."""
-    data = embedding.vector.tobytes() + embedding.flaw.encode()
+    """Return an embedding as it is stored: a checksum of the image's digest and of what follows: vector, measures."""
+    data = embedding.vector.tobytes() + embedding.measures.tobytes()
     return zlib.crc32(data, zlib.crc32(digest)).to_bytes(4, "little") + data
 
 
-def is_whole(digest: bytes, stored: object, size: int = 4) -> bool:
-    """Return whether a stored embedding is this image's, and undamaged; `size`: bytes that it must have before the flaw."""
-    if not isinstance(stored, bytes) or len(stored) < size:
+def is_whole(digest: bytes, stored: object, size: int = 0) -> bool:
+    """Return whether a stored embedding is this image's, and undamaged; `size`: bytes that it must have, if it is known."""
+    if not isinstance(stored, bytes) or len(stored) < 4 or (size and len(stored) != size):
         return False
     return zlib.crc32(memoryview(stored)[4:], zlib.crc32(digest)) == int.from_bytes(stored[:4], "little")
 

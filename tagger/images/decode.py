@@ -88,10 +88,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 class Picture(NamedTuple):
-    """A decoded image: uint8 (3, H, W), and the height and width of the picture in these pixels (decode_reduced)."""
+    """A decoded image: uint8 (3, H, W), and the picture's height and width, in these pixels and in its own (decode_reduced)."""
 
     pixels: torch.Tensor
     size: tuple[float, float]
+    whole: tuple[int, int]
 
 
 def read_pixels(data: bytes, formats: tuple[str, ...], wanted: Mapping[str, Preprocessing]) -> dict[str, torch.Tensor]:
@@ -111,7 +112,8 @@ def decode_for(data: bytes, formats: tuple[str, ...], wanted: Mapping[str, Prepr
         if reduced is not None:
             return Picture(*reduced)
     image = _decode(prepared, orientation, formats)
-    return Picture(torch.from_numpy(np.array(image)).permute(2, 0, 1), (image.height, image.width))
+    size = image.height, image.width
+    return Picture(torch.from_numpy(np.array(image)).permute(2, 0, 1), size, size)
 
 
 def resize(picture: Picture, wanted: Mapping[str, Preprocessing]) -> dict[str, torch.Tensor]:
@@ -123,7 +125,7 @@ def resize(picture: Picture, wanted: Mapping[str, Preprocessing]) -> dict[str, t
     pixels = {}
     for name, one in wanted.items():
         if (shape := (one.resize, one.crop, one.resample)) not in shared:
-            shared[shape] = to_pixels(*picture, one)
+            shared[shape] = to_pixels(picture.pixels, picture.size, one)
         pixels[name] = shared[shape]
     return pixels
 

@@ -96,13 +96,14 @@ def _digest(data: bytes | bytearray) -> bytes:
 
 def decode_reduced(
     data: bytes | bytearray, orientation: int, shorter_side: int
-) -> tuple[torch.Tensor, tuple[float, float]] | None:
+) -> tuple[torch.Tensor, tuple[float, float], tuple[int, int]] | None:
     """Decode a JPEG upright, its sides divided by 1, 2, 4 or 8, the shorter one still ENOUGH times `shorter_side`.
 
     data, orientation: as strip_side_information returns them.
-    Returns uint8 (3, H, W) and the height and width of the whole in these pixels: a side of 533 halved is 266.5 long, in 267
-    pixels, and to forget that moves the picture. Returns None for what is no plain JPEG, be it damaged or of a rare kind: the
-    decoder of all formats (decode.py) then says what is wrong. libjpeg reduces by leaving out the finer half of its coefficients.
+    Returns uint8 (3, H, W) and the height and width of the whole, in these pixels and in its own: a side of 533 halved is 266.5
+    long, in 267 pixels, and to forget that moves the picture. Returns None for what is no plain JPEG, be it damaged or of a rare
+    kind: the decoder of all formats (decode.py) then says what is wrong. libjpeg reduces by leaving out the finer half of its
+    coefficients.
     """
     if data[:3] != b"\xff\xd8\xff":
         return None
@@ -116,7 +117,8 @@ def decode_reduced(
                 width, height = image.size
                 shorter = min(width, height)
                 if shorter < 2 * ENOUGH * shorter_side and orientation == 1:  # the quicker decoder, which cannot reduce
-                    return decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB), (height, width)
+                    pixels = decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB)
+                    return pixels, (height, width), (height, width)
                 image.draft("RGB", (width * ENOUGH * shorter_side // shorter, height * ENOUGH * shorter_side // shorter))
                 image.load()
                 reduction = round(width / image.width)
@@ -124,6 +126,6 @@ def decode_reduced(
                     height, width = width, height
                 upright = turn_upright(image.convert("RGB"), orientation)
                 pixels = torch.from_numpy(np.array(upright)).permute(2, 0, 1)
-                return pixels, (height / reduction, width / reduction)
+                return pixels, (height / reduction, width / reduction), (height, width)
     except Exception:  # noqa: BLE001  # see above
         return None

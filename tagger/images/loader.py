@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tagger.core.errors import ImageError
 from tagger.core.memory import keep_freed_memory, limit_address_space
-from tagger.core.types import Busy, ImageBatch, ImagePolicy, ImageRef, Preprocessing
+from tagger.core.types import MEASURES, Busy, ImageBatch, ImagePolicy, ImageRef, Preprocessing
 from tagger.images.decode import decode_for, resize
 from tagger.images.prefetch import fetch_ahead
-from tagger.images.quality import find_flaw
+from tagger.images.quality import measure
 from tagger.images.sources import read_bytes
 from tagger.images.workers import start_method, without_main
 
@@ -57,7 +58,7 @@ class _Item(NamedTuple):
     pixels: dict[str, torch.Tensor] | None = None
     digest: bytes = b""
     version: str = ""
-    flaw: str = ""
+    measures: NDArray[np.float32] | None = None
     error: ImageError | None = None
     busy: Busy = Busy()
 
@@ -100,11 +101,12 @@ class ImageDataset(Dataset[_Item]):
             data = read_bytes(ref, self.policy)
             digest = hashlib.sha256(data).digest()
             read, working = time.perf_counter() - began, time.thread_time()  # it may have to wait for a core
-            pixels, flaw = None, ""
+            pixels, measures = None, None
             if self._must_decode(ref, digest):
                 picture = decode_for(data, self.policy.formats, self.preprocessings)
-                pixels, flaw = resize(picture, self.preprocessings), find_flaw(picture.pixels)
-            return _Item(ref.row, pixels, digest, ref.version, flaw, busy=Busy(read, time.thread_time() - working))
+                pixels = resize(picture, self.preprocessings)
+                measures = measure(picture, next(iter(pixels.values())))
+            return _Item(ref.row, pixels, digest, ref.version, measures, busy=Busy(read, time.thread_time() - working))
         except ImageError as error:
             return _Item(ref.row, error=error.with_traceback(None), busy=Busy(time.perf_counter() - began))
         except (MemoryError, RuntimeError) as error:
@@ -130,7 +132,7 @@ def collate(items: Sequence[_Item]) -> ImageBatch:
         errors={item.row: item.error for item in items if item.error is not None},
         known={item.row: item.digest for item in items if item.pixels is None and item.error is None},
         versions={item.row: item.version for item in items if item.version},
-        flaws={item.row: item.flaw for item in items if item.flaw},
+        measures=np.array([item.measures for item in items if item.measures is not None], np.float32).reshape(-1, MEASURES),
         busy=Busy.total(item.busy for item in items),
     )
 

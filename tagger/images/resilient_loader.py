@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tagger.core.errors import ImageError, StoppedError
-from tagger.core.types import Busy, ImageBatch, ImageRef
+from tagger.core.types import MEASURES, Busy, ImageBatch, ImageRef
 from tagger.images.loader import CANNOT_SEND, ImageLoader, Reading, WorkerDeathError
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _one_by_one(refs: list[ImageRef], reading: Reading) -> ImageBatch:
             error = ImageError("crashed", f"the process that decoded it {reason}")
             if code == -signal.SIGALRM:
                 error = ImageError("timeout", f"took longer than {reading.policy.timeout:g} s")
-            batches.append(ImageBatch(np.empty(0, np.int64), {}, (), {row: error}))
+            batches.append(ImageBatch(np.empty(0, np.int64), {}, (), np.empty((0, MEASURES), np.float32), {row: error}))
             image_deaths = 0
     return _join(batches)
 
@@ -115,6 +115,6 @@ def _join(batches: list[ImageBatch]) -> ImageBatch:
         errors={row: error for batch in batches for row, error in batch.errors.items()},
         known={row: digest for batch in batches for row, digest in batch.known.items()},
         versions={row: version for batch in batches for row, version in batch.versions.items()},
-        flaws={row: flaw for batch in batches for row, flaw in batch.flaws.items()},
+        measures=np.concatenate([np.empty((0, MEASURES), np.float32), *(batch.measures for batch in batches)]),
         busy=Busy.total(batch.busy for batch in batches),
     )

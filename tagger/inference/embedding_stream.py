@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
@@ -19,10 +21,10 @@ Arrival = Callable[[Embedding], object]  # called once, with the one embedding t
 
 @dataclass
 class _Piece:
-    """Images that are encoded together, by digest, with whoever waits for them, and the flaws of some."""
+    """Images that are encoded together, by digest, with whoever waits for them, and the measures of their pictures."""
 
     pixels: Tensor
-    flaws: dict[bytes, str] = field(default_factory=dict)
+    measures: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     waiting: dict[bytes, list[Arrival]] = field(default_factory=dict)
 
 
@@ -58,15 +60,14 @@ class EmbeddingStream:
         arrived(found)
         return True
 
-    def encode(self, digest: bytes, pixels: Tensor, flaw: str, arrived: Arrival) -> None:
-        """Encode uint8 (3, H, W), now or with others, and call `arrived` with the embedding, to which the flaw is added."""
+    def encode(self, digest: bytes, pixels: Tensor, measures: NDArray[np.float32], arrived: Arrival) -> None:
+        """Encode uint8 (3, H, W), now or with others, and call `arrived` with the embedding and these measures."""
         if self._filling is None:
             self._filling = _Piece(self._buffer(pixels))
         piece = self._filling
         piece.pixels[len(piece.waiting)] = pixels
         piece.waiting[digest] = [arrived]
-        if flaw:
-            piece.flaws[digest] = flaw
+        piece.measures[digest] = measures
         if len(piece.waiting) >= self._predictor.at_once:
             self._begin()
 
@@ -115,7 +116,7 @@ class EmbeddingStream:
         self.seconds += time.perf_counter() - began
         self._buffers.append(piece.pixels)
         for vector, (digest, arrivals) in zip(vectors, piece.waiting.items(), strict=True):
-            self._new[digest] = embedding = Embedding(vector, piece.flaws.get(digest, ""))
+            self._new[digest] = embedding = Embedding(vector, piece.measures[digest])
             for arrived in arrivals:
                 arrived(embedding)
         if time.perf_counter() - self._committed > COMMIT_SECONDS:

@@ -58,7 +58,7 @@ class FallbackStream:
                 if candidate.pixels is None:
                     lacking.append(candidate)
                 else:
-                    self.stream.encode(candidate.digest, candidate.pixels, candidate.embedding.flaw, arrived)
+                    self.stream.encode(candidate.digest, candidate.pixels, candidate.embedding.measures, arrived)
         return lacking
 
     def recall(self, shard: OpenShard, rows: Sequence[int], digests: Sequence[bytes]) -> list[int]:

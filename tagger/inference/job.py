@@ -13,13 +13,13 @@ from tagger.catalog.object_storage import Workspace
 from tagger.catalog.sandbox import read_elsewhere
 from tagger.catalog.schemas import is_bytes, is_text
 from tagger.core.errors import ConfigError, StoppedError, UsageError
-from tagger.core.types import FORMATS, ImagePolicy
+from tagger.core.types import FORMATS, ImagePolicy, QualityLimits
 from tagger.core.urls import is_object_url
 from tagger.encoders.pinned import commit_of
 from tagger.inference.artifacts import Artifacts, check_artifacts, read_artifacts, read_calibrations, with_review
 from tagger.inference.labels import check_truth_columns, choose_attributes
 from tagger.settings.attributes import Attribute
-from tagger.settings.schema import ImageSettings, ModelSettings, Settings
+from tagger.settings.schema import ModelSettings, Settings
 from tagger.tagging.calibration import Calibration
 
 
@@ -65,7 +65,7 @@ def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     settings = settings.model_copy(
         update={"attributes": attributes, "model": pin(settings.model), "manifest": settings.manifest.model_copy(update=found)}
     )
-    policy = image_policy(settings.images, root)
+    policy = image_policy(settings, root)
     return Job(manifest=manifest, settings=settings, policy=policy, calibrations=calibrations, artifacts=artifacts)
 
 
@@ -147,8 +147,9 @@ def image_root_of(manifest: Manifest, settings: Settings) -> Path | None:
     return root.resolve()
 
 
-def image_policy(images: ImageSettings, root: Path | None) -> ImagePolicy:
-    """Return which images may be read: those below the root, if there is one, and what [images] allows."""
+def image_policy(settings: Settings, root: Path | None) -> ImagePolicy:
+    """Return which images may be read: those below the root, if there is one, and what [images] allows; [quality] judges them."""
+    images = settings.images
     return ImagePolicy(
         roots=(*filter(None, [root]), *(Path(other).resolve() for other in images.allow_roots)),
         formats=(*FORMATS, *images.allow_formats),
@@ -156,6 +157,7 @@ def image_policy(images: ImageSettings, root: Path | None) -> ImagePolicy:
         hosts=images.allow_hosts,
         buckets=images.allow_buckets,
         private_networks=images.allow_private_networks,
+        quality=QualityLimits(**settings.quality.model_dump()),
     )
 
 

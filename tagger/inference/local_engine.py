@@ -17,7 +17,7 @@ from tagger.catalog.retry import error_rows, merge_tags
 from tagger.catalog.schemas import EMBEDDINGS_KEY
 from tagger.catalog.tags import tag_columns
 from tagger.core.moments import Moments
-from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
+from tagger.core.types import MEASURES, ImageBatch, ImagePolicy, ImageRef, Preprocessing
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 from tagger.images.loader import Reading
 from tagger.images.resilient_loader import load_images
@@ -204,7 +204,8 @@ class LocalEngine:
                 elif tags is not None:
                     wanted = error_rows(shard, table, tags, manifest.image_column)
                 embeddings = np.zeros((len(table), self.predictor.encoder.dimension), self.predictor.dtype)
-                current = OpenShard(shard, table, tags, wanted, embeddings, np.zeros(len(table), np.bool_))
+                measures, settled = np.zeros((len(table), MEASURES), np.float32), np.zeros(len(table), np.bool_)
+                current = OpenShard(shard, table, tags, wanted, embeddings, measures, settled)
                 self._recall(current, manifest.image_refs(table, shard.start), decode_all)
                 current.recalled = (len(table) if rows is None else len(wanted)) - len(current.loading)
             finally:
@@ -244,7 +245,7 @@ class LocalEngine:
             second = batch.pixels[FALLBACK][number] if self._fallback else None
             arrived = self._arrival(shard, row, digest, second)
             if not self._stream.find(digest, arrived):
-                self._stream.encode(digest, batch.pixels[ENCODER][number], batch.flaws.get(manifest_row, ""), arrived)
+                self._stream.encode(digest, batch.pixels[ENCODER][number], batch.measures[number], arrived)
             self._files.keep(shard, row, digest, batch.versions.get(manifest_row))
         for manifest_row, digest in batch.known.items():
             row = manifest_row - start
@@ -287,7 +288,7 @@ class LocalEngine:
             attribute.name: (attribute.label_names, decision)
             for attribute, decision in zip(predictor.attributes, decisions, strict=True)
         }
-        columns = tag_columns(len(shard.table), tagged, named, shard.errors, shard.flaws)
+        columns = tag_columns(len(shard.table), tagged, named, shard.errors, shard.flaws(self._reading.policy.quality))
         if shard.earlier is not None:
             columns = merge_tags(shard.earlier, columns, schema.names[-len(columns) :], shard.rows)
             return pa.table([*shard.table.columns, *columns], schema=schema)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from tagger.catalog.manifest import Shard
 from tagger.core.errors import ImageError
-from tagger.core.types import ImageRef
+from tagger.core.types import ImageRef, QualityLimits
 from tagger.encoders.embedding_cache import Embedding
 from tagger.encoders.sketch import SKETCH, sketch
+from tagger.images.quality import find_flaws
 
 
 @dataclass
@@ -23,7 +24,7 @@ class OpenShard:
     """A shard whose rows, counted from its first, each end settled or with an error.
 
     rows: those to tag or embed. embeddings: (len(table), D). seconds: row -> the fallback's embedding, of those that it has to
-    see. flaws: row -> why its picture can be none of a product.
+    see. measures: float32 (len(table), MEASURES), of the pictures (images/quality.py).
     """
 
     shard: Shard
@@ -31,25 +32,29 @@ class OpenShard:
     earlier: pa.Table | None
     rows: NDArray[np.int64]
     embeddings: NDArray[Any]
+    measures: NDArray[np.float32]
     settled: NDArray[np.bool_]
     seconds: dict[int, NDArray[Any]] = field(default_factory=dict)
-    flaws: dict[int, str] = field(default_factory=dict)
     errors: dict[int, ImageError] = field(default_factory=dict)
     loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
     files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before it was read
     recalled: int = 0  # of the rows that are counted, those that no batch brings
 
     def embed(self, row: int, embedding: Embedding) -> None:
-        """Take the row's embedding."""
+        """Take the row's embedding and its picture's measures."""
         self.embeddings[row] = embedding.vector
-        if embedding.flaw:
-            self.flaws[row] = embedding.flaw
+        self.measures[row] = embedding.measures
 
     def settle(self, row: int, second: Embedding | None = None) -> None:
         """Note that the row has all its embeddings; `second` is the fallback's, where it has to see the row."""
         if second is not None:
             self.seconds[row] = second.vector
         self.settled[row] = True
+
+    def flaws(self, limits: QualityLimits) -> dict[int, str]:
+        """Return why pictures can be none of a product, by row, of the tagged rows."""
+        tagged = self.tagged()
+        return {int(tagged[number]): flaw for number, flaw in find_flaws(self.measures[tagged], limits).items()}
 
     def is_complete(self) -> bool:
         """Return whether no row waits for anything."""

@@ -102,6 +102,16 @@ class ImageSettings(Section):
         return networks
 
 
+class QualitySettings(Section):
+    """Which pictures go to review, though they can be read: the fields of QualityLimits (core/types.py)."""
+
+    min_side: Annotated[int, Field(ge=0)] = 10
+    min_aspect_ratio: Share = 0.0
+    min_brightness: Share = 0.0
+    max_brightness: Share = 1.0
+    min_sharpness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
 class CacheSettings(Section):
     """Where embeddings are kept between runs: `folder` is relative to the file that names it; default: the user's cache."""
 
@@ -154,6 +164,7 @@ class Settings(Section):
     labels: tuple[Text, ...] | None = Field(default=None, strict=False)
     cache: CacheSettings = CacheSettings()
     images: ImageSettings = ImageSettings()
+    quality: QualitySettings = QualitySettings()
     model: ModelSettings = ModelSettings()
     manifest: ManifestSettings = ManifestSettings()
     fallback: FallbackSettings | None = None

@@ -33,6 +33,13 @@ STARTER = """\
 # allow_private_networks = []             # addresses that are not public but may be reached: ["10.1.0.0/16"]
 # timeout = 60.0                          # seconds that one image may take
 
+[quality]                                 # pictures that are tagged, and go to review
+# min_side = 10                           # pixels of the shorter side
+# min_aspect_ratio = 0.35                 # the shorter side over the longer
+# min_brightness = 0.32                   # of the lightest hundredth, 0 to 1: below it, a picture is too dark
+# max_brightness = 0.9                    # of the darkest twentieth: above it, a picture is washed out
+# min_sharpness = 30                      # variance of the Laplacian: below it, a picture is blurred
+
 [cache]                                   # of embeddings: what has not changed is not computed again
 # enabled = true
 # folder = "/var/cache/tagger"            # default: tagger in the user's cache folder

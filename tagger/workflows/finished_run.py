@@ -97,7 +97,7 @@ def describe_run(
         slices=settings.report.slices,
         image_column=next(usable, None),
         id_column=id_column if id_column in schema.names else None,
-        policy=image_policy(settings.images, (image_root or root) and Path(image_root or root or "").resolve()),
+        policy=image_policy(settings, (image_root or root) and Path(image_root or root or "").resolve()),
     )
 
 

@@ -14,8 +14,11 @@ from click.testing import CliRunner
 
 from tagger.cli.main import cli
 from tagger.core.errors import UsageError
+from tagger.core.types import MEASURES
 from tagger.encoders import embedding_cache as module
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
+
+MEASURED = np.zeros(MEASURES, np.float32)
 
 
 @pytest.fixture
@@ -24,11 +27,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingCache:
     folder, day = tmp_path / "cache" / "tagger", time.time()
     kept = EmbeddingCache(folder, "clip", dimension=512, dtype=np.float16, limit=1 << 30)
     monkeypatch.setattr(module.time, "time", lambda: day - 200 * 86400)
-    kept.put({bytes([number]) * 32: Embedding(np.zeros(512, np.float16)) for number in range(200)}, {b"file": (b"v", bytes(32))})
+    kept.put(
+        {bytes([number]) * 32: Embedding(np.zeros(512, np.float16), MEASURED) for number in range(200)},
+        {b"file": (b"v", bytes(32))},
+    )
     monkeypatch.setattr(module.time, "time", lambda: day)
-    kept.put({bytes([number]) * 31: Embedding(np.zeros(512, np.float16)) for number in range(100)}, {})
+    kept.put({bytes([number]) * 31: Embedding(np.zeros(512, np.float16), MEASURED) for number in range(100)}, {})
     other = EmbeddingCache(folder, "another", dimension=4, dtype=np.float32, limit=1 << 30)
-    other.put({bytes([number]): Embedding(np.zeros(4, np.float32)) for number in range(10)}, {})
+    other.put({bytes([number]): Embedding(np.zeros(4, np.float32), MEASURED) for number in range(10)}, {})
     other.close()
     return kept
 

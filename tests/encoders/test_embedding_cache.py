@@ -15,10 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tagger.core.types import MEASURES
 from tagger.encoders import embedding_cache as module
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 
 DIMENSION = 8
+MEASURED = np.arange(MEASURES, dtype=np.float32)
 
 
 def open_cache(folder: Path, identity: str = "clip", limit: int = 1 << 30, dtype: type = np.float16) -> EmbeddingCache:
@@ -30,7 +32,7 @@ def digest(number: int) -> bytes:
 
 
 def vectors(*numbers: int) -> dict[bytes, Embedding]:
-    return {digest(number): Embedding(np.full(DIMENSION, number % 1000, np.float16)) for number in numbers}
+    return {digest(number): Embedding(np.full(DIMENSION, number % 1000, np.float16), MEASURED) for number in numbers}
 
 
 def test_what_was_put_is_there_in_the_next_run(tmp_path: Path):
@@ -53,11 +55,12 @@ def test_another_encoder_knows_none_of_it(tmp_path: Path):
     assert other.known_files([b"a"]) == [(b"v1", digest(1))]  # what the file is does not depend on the encoder
 
 
-def test_a_flaw_is_kept_with_its_image_and_belongs_to_it(tmp_path: Path):
+def test_measures_are_kept_with_their_image_and_belong_to_it(tmp_path: Path):
     cache = open_cache(tmp_path)
-    cache.put({digest(1): Embedding(np.ones(DIMENSION, np.float16), "3 x 4 pixels"), **vectors(2)}, {})
+    cache.put({digest(1): Embedding(np.ones(DIMENSION, np.float16), MEASURED / 3), **vectors(2)}, {})
     found = cache.get([digest(1), digest(2)])
-    assert [(one.vector.tolist(), one.flaw) for one in found.values()] == [([1.0] * 8, "3 x 4 pixels"), ([2.0] * 8, "")]
+    assert [one.vector.tolist() for one in found.values()] == [[1.0] * 8, [2.0] * 8]
+    assert [one.measures.tolist() for one in found.values()] == [(MEASURED / 3).tolist(), MEASURED.tolist()]
     with closing(sqlite3.connect(cache.path)) as db, db:
         db.execute("UPDATE embeddings SET vector = CAST(vector || 'x' AS BLOB)")
     assert cache.get([digest(1), digest(2)]) == {}
@@ -69,7 +72,7 @@ def test_the_last_put_wins(tmp_path_factory: pytest.TempPathFactory, steps: list
     cache = open_cache(tmp_path_factory.mktemp("cache"))
     expected: dict[bytes, list[float]] = {}
     for step in steps:
-        cache.put({digest(key): Embedding(np.full(DIMENSION, value, np.float16)) for key, value in step.items()}, {})
+        cache.put({digest(key): Embedding(np.full(DIMENSION, value, np.float16), MEASURED) for key, value in step.items()}, {})
         expected |= {digest(key): [float(value)] * DIMENSION for key, value in step.items()}
     found = cache.get([digest(key) for key in range(21)])
     assert {key: value.vector.tolist() for key, value in found.items()} == expected

@@ -6,19 +6,27 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from tagger.core.types import FORMATS, Preprocessing
-from tagger.images.decode import decode_for
-from tagger.images.quality import find_flaw
+from tagger.core.types import FORMATS, Preprocessing, QualityLimits
+from tagger.images.decode import decode_for, resize
+from tagger.images.quality import find_flaws, measure
 
 CLIP = Preprocessing(resize=224, crop=(224, 224), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
 
 
-def flaw(image: Image.Image, kind: str = "PNG", **options: object) -> str:
+STRICT = QualityLimits(min_side=200, min_aspect_ratio=0.35, min_brightness=0.32, max_brightness=0.9, min_sharpness=30)
+
+
+def measured(image: Image.Image, kind: str = "PNG", **options: object) -> np.ndarray:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
-    return find_flaw(decode_for(buffer.getvalue(), FORMATS, {"clip": CLIP}).pixels)
+    picture = decode_for(buffer.getvalue(), FORMATS, {"clip": CLIP})
+    return measure(picture, resize(picture, {"clip": CLIP})["clip"])
+
+
+def flaw(image: Image.Image, kind: str = "PNG", limits: QualityLimits = QualityLimits(), **options: object) -> str:  # noqa: B008
+    return find_flaws(measured(image, kind, **options)[None], limits).get(0, "")
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -58,3 +66,28 @@ def test_a_turned_strip_says_its_upright_size():
     exif = Image.Exif()
     exif[0x0112] = 6
     assert flaw(noise(300, 4), "JPEG", exif=exif) == "4 x 300 pixels"
+
+
+def test_sides_are_those_of_the_whole_picture_however_small_a_jpeg_is_decoded():
+    assert measured(noise(3000, 2000), "JPEG")[:2].tolist() == [3000, 2000]
+    assert flaw(noise(3000, 190), "JPEG", STRICT) == "3000 x 190 pixels"
+    assert flaw(noise(3000, 1000), "JPEG", STRICT) == "extreme shape, 3000 x 1000 pixels"
+
+
+def test_what_is_dark_light_or_blurred_goes_to_review_only_where_a_limit_is_set():
+    soft = noise(400, 400).filter(ImageFilter.GaussianBlur(8))
+    for image, expected in (
+        (noise(400, 400).point(lambda level: level // 8), "too dark, brightness 0.12"),
+        (noise(400, 400).point(lambda level: 235 + level // 13), "washed out, brightness 0.93"),
+        (soft, "blurred, sharpness 0"),
+        (noise(400, 400), ""),
+    ):
+        assert flaw(image, limits=STRICT) == expected
+        assert flaw(image) == ""
+
+
+def test_brightness_and_sharpness_of_stripes():
+    # Columns of black and white, two pixels wide: the Laplacian is 255 beside each edge, up and down in turn.
+    columns = np.tile(np.repeat(np.uint8([0, 255]), 2), 56)
+    stripes = Image.fromarray(np.broadcast_to(columns[:, None], (224, 224, 3)).copy())
+    assert measured(stripes).tolist() == [224, 224, 255, 1, 0, 255**2]

@@ -55,3 +55,7 @@ def test_every_spelling_is_tagged_and_the_next_night_writes_the_same(tmp_path: P
     unsure = run("4.parquet", attribute=[{**attribute, "review_below": 1.0}]).read()["tag_reason"].to_pylist()
     assert unsure[5].startswith(f"{SPACER}; low-confidence: category ")
     assert unsure[0].startswith("low-confidence: category ")
+    # Other limits judge what was measured when the picture was decoded.
+    strict = run("5.parquet", quality={"min_side": 29, "max_brightness": 0.5})
+    assert strict.encoded_images == 0
+    assert strict.read()["tag_reason"].to_pylist() == [*["quality: 28 x 28 pixels"] * 5, SPACER, SPACER, EMPTY]
