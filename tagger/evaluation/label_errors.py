@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-LABELLED_KEPT = 20_000_000  # probabilities that are judged together; beyond, the first labelled rows are
+LABELLED_KEPT = 5_000_000  # probabilities that are judged together, some 40 bytes each; beyond, the first labelled rows are
 
 
 def can_suspect() -> bool:
