@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tagger.workflows.compare import compare
     from tagger.workflows.evaluate import evaluate
     from tagger.workflows.inspect import inspect
+    from tagger.workflows.prompts import prompts
     from tagger.workflows.report import report
     from tagger.workflows.review import review
     from tagger.workflows.run import run
@@ -41,6 +42,7 @@ __all__ = [
     "compare",
     "evaluate",
     "inspect",
+    "prompts",
     "report",
     "review",
     "run",
@@ -62,6 +64,7 @@ _MODULES = {
     "compare": "tagger.workflows.compare",
     "evaluate": "tagger.workflows.evaluate",
     "inspect": "tagger.workflows.inspect",
+    "prompts": "tagger.workflows.prompts",
     "report": "tagger.workflows.report",
     "review": "tagger.workflows.review",
     "run": "tagger.workflows.run",

@@ -9,6 +9,7 @@ inspect.py      `tagger inspect`
 train.py        `tagger train`
 calibrate.py    `tagger calibrate`
 compare.py      `tagger compare`
+prompts.py      `tagger prompts`
 report.py       `tagger report`
 review.py       `tagger review`
 history.py      `tagger history`

@@ -18,6 +18,7 @@ from tagger.cli.history import history
 from tagger.cli.init import init
 from tagger.cli.inspect import inspect
 from tagger.cli.models import models
+from tagger.cli.prompts import prompts
 from tagger.cli.report import report
 from tagger.cli.review import review
 from tagger.cli.run import run
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (run, evaluate, inspect, train, calibrate, compare, report, review, history, models, cache, init):
+for command in (run, evaluate, inspect, train, calibrate, compare, prompts, report, review, history, models, cache, init):
     cli.add_command(command)
 
 

@@ -13,5 +13,7 @@ intervals.py      a share, a confusion matrix -> the 95 % interval of the share,
 label_errors.py   labelled rows -> those whose truth looks wrong
 label_sets.py     prediction sets with ground truth -> how many hold the right label, and their size
 metrics.py        results with ground truth -> accuracy, F1, confusion matrix
+paired.py         two ways to tag the same rows -> how much better one is, and how certain that is
+prompt_comparison.py  sets of prompts that tagged the same rows -> figures, confused pairs, the choice
 slices.py         results by the values of a manifest column -> errors, review and accuracy of each, worst first
 """

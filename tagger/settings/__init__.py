@@ -5,5 +5,6 @@ schema.py       the tables and keys of tagger.toml, and which values they may ha
 attributes.py   attributes, labels and the prompts that stand for a label
 paths.py        where the paths of tagger.toml and of options start
 load.py         the file and the options, merged, validated together, and explained
+edit.py         other prompts written into a tagger.toml, its comments kept
 template.py     the settings file that `tagger init` writes
 """

@@ -57,6 +57,16 @@ def find_settings_file(manifest_folder: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
+def settings_file(manifest: str, config: str | Path | Mapping[str, Any] | None) -> Path | None:
+    """Return the file that `load_settings` reads, None where it reads none."""
+    if isinstance(config, Mapping):
+        return None
+    if config is not None:
+        return Path(config)
+    path = Path() if is_object_url(manifest) else Path(manifest)
+    return find_settings_file(path if path.is_dir() else path.parent)
+
+
 def parse_settings(content: Mapping[str, Any], where: str) -> Settings:
     """Validate the content of a tagger.toml; `where` opens each line of the ConfigError."""
     try:
@@ -68,8 +78,7 @@ def parse_settings(content: Mapping[str, Any], where: str) -> Settings:
 def _read_source(manifest: str, config: str | Path | Mapping[str, Any] | None) -> Source:
     if isinstance(config, Mapping):
         return Source(config, Path(), "config")
-    path = Path() if is_object_url(manifest) else Path(manifest)
-    file = Path(config) if config is not None else find_settings_file(path if path.is_dir() else path.parent)
+    file = settings_file(manifest, config)
     if file is None:
         return Source({}, Path(), "options")
     try:

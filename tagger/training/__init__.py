@@ -9,5 +9,6 @@ temperature.py  logits and truth -> a temperature
 calibration.py  temperatures, fitted on one half of the rows and judged on the other
 review.py       decided rows -> thresholds of review that keep a promised precision
 prediction_sets.py  held-out rows -> the thresholds of prediction sets
+prompt_sets.py  sets of prompts that may stand for labels: templates, descriptions, random words
 systems.py      what each system that is compared says of test rows
 """

@@ -25,3 +25,17 @@ def split(truth: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np
     ]
     held_out = np.sort(np.concatenate([shuffled[:0], *validation]))
     return np.setdiff1d(np.arange(len(truth)), held_out), held_out
+
+
+def halve_groups(groups: NDArray[np.int64], truth: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return int64 indices of two halves with about as many groups of each label, no group in both.
+
+    groups: int64 (N,), equal for rows of one product or of nearly the same picture. truth: int64 (N,); a group has the label of
+    its first row.
+    """
+    _, first, of_row = np.unique(groups, return_index=True, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(first))
+    by_label = shuffled[np.argsort(truth[first[shuffled]], kind="stable")]
+    in_first = np.zeros(len(first), np.bool_)
+    in_first[by_label[::2]] = True
+    return np.flatnonzero(in_first[of_row]), np.flatnonzero(~in_first[of_row])

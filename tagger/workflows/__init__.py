@@ -12,6 +12,7 @@ inspect.py            a manifest -> what a run would find, and take
 train.py              labelled rows -> a ResNet18 checkpoint
 calibrate.py          labelled rows -> temperatures and review_below
 compare.py            labelled rows -> systems compared, in tables and pictures
+prompts.py            labelled rows -> sets of prompts compared, the best one written into tagger.toml
 review.py             a result -> a page or a file on which a person corrects tags
 apply_corrections.py  corrections -> ground truth in the manifest
 """
