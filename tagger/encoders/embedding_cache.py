@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 FILE = "embeddings.sqlite"
 APPLICATION = 0x74616772  # "tagr", how the file says whose it is
-VERSION = 2  # of the tables
+VERSION = 1  # of the tables
 BUSY_SECONDS = 30.0  # how long to wait for another run's commit
 USE_DAYS = 7  # the day of a vector's last use is noted this coarsely: noting it every night would rewrite the file
 KEEP = 0.9  # share of the size limit that eviction leaves
