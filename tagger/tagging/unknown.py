@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tagger.core.types import Decision
 
-# Without labelled rows: a cosine that ViT-B/32 seldom gives to an image and a text that names what is on it.
+# Without labelled rows. Cosines differ from model to model: this was seen with the sample model alone; calibrate others.
 DEFAULT_COSINE = 0.2
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tagger.core.text import folded
 
-NEGATIVES = 3000  # of about 13,000 words; fewer or more told strangers worse (tests/benchmarks/README.md)
+NEGATIVES = 3000  # of about 13,000 words; chosen on clothing/validation, with the sample model
 QUANTILE = 0.95  # of a word's similarities to the labels, by which it is judged (Jiang et al. 2024, equation 4)
 
 
