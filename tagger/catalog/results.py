@@ -268,4 +268,7 @@ def open_results(path: Path) -> pq.ParquetFile:
         column = f"{item['name']}_set"
         if "prediction_sets" in item and (schema.get_field_index(column) < 0 or schema.field(column).type != SET_TYPE):
             raise ManifestError(f"{path}: expected a column {column} of sets, as its metadata says, found none; tag it again")
+        column = f"{item['name']}_known"
+        if "unknown" in item and (schema.get_field_index(column) < 0 or schema.field(column).type != pa.float32()):
+            raise ManifestError(f"{path}: expected a column {column} of scores, as its metadata says, found none; tag it again")
     return file

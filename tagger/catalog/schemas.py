@@ -19,8 +19,11 @@ TOP_TYPE = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("confide
 SET_TYPE = pa.list_(pa.string())
 
 
-def tag_fields(attributes: Sequence[str], with_sets: Collection[str] = ()) -> list[pa.Field]:
-    """Return the columns that a run adds for these attribute names, in order. with_sets: those that have prediction sets."""
+def tag_fields(attributes: Sequence[str], with_sets: Collection[str] = (), with_unknown: Collection[str] = ()) -> list[pa.Field]:
+    """Return the columns that a run adds for these attribute names, in order.
+
+    with_sets: those that have prediction sets. with_unknown: those whose images may be none of the labels.
+    """
     fields = []
     for name in attributes:
         fields += [
@@ -28,24 +31,35 @@ def tag_fields(attributes: Sequence[str], with_sets: Collection[str] = ()) -> li
             pa.field(f"{name}_confidence", pa.float32()),
             pa.field(f"{name}_top", TOP_TYPE),
             *([pa.field(f"{name}_set", SET_TYPE)] if name in with_sets else []),
+            *([pa.field(f"{name}_known", pa.float32())] if name in with_unknown else []),
             pa.field(f"{name}_source", pa.string()),
         ]
     return [*fields, pa.field("tag_status", pa.string()), pa.field("tag_reason", pa.string())]
 
 
 def result_schema(
-    manifest: pa.Schema, attributes: Sequence[str], metadata: dict[str, Any], with_sets: Collection[str] = ()
+    manifest: pa.Schema,
+    attributes: Sequence[str],
+    metadata: dict[str, Any],
+    with_sets: Collection[str] = (),
+    with_unknown: Collection[str] = (),
 ) -> pa.Schema:
     """Return the manifest's schema, untouched, then the tag columns; `metadata` is kept as JSON under the key "tagger"."""
-    fields = tag_fields(attributes, with_sets)
+    fields = tag_fields(attributes, with_sets, with_unknown)
     described = {**metadata, "tag_columns": [field.name for field in fields]}
     kept = {**(manifest.metadata or {}), METADATA_KEY: json.dumps(described, ensure_ascii=False).encode()}
     return pa.schema([*manifest, *fields], metadata=kept)
 
 
-def require_no_tags(name: str, manifest: pa.Schema, attributes: Sequence[str], with_sets: Collection[str] = ()) -> None:
+def require_no_tags(
+    name: str,
+    manifest: pa.Schema,
+    attributes: Sequence[str],
+    with_sets: Collection[str] = (),
+    with_unknown: Collection[str] = (),
+) -> None:
     """Require a manifest without columns named like those that a run adds; ManifestError."""
-    added = [field.name for field in tag_fields(attributes, with_sets)]
+    added = [field.name for field in tag_fields(attributes, with_sets, with_unknown)]
     if clash := [column for column in added if column in manifest.names]:
         raise ManifestError(
             f"{name}: expected no columns named like the tags, found {', '.join(clash)}; rename them in the manifest, or rename "

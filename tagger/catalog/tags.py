@@ -43,10 +43,11 @@ def tag_columns(
         )
         top = pa.ListArray.from_arrays(np.arange(len(tagged) + 1, dtype=np.int32) * width, flat, type=TOP_TYPE)
         columns += [
-            names.take(pa.array(decision.top[:, 0])).take(where),
-            pa.array(decision.confidence[:, 0], pa.float32()).take(where),
+            names.take(pa.array(decision.top[:, 0], mask=decision.unknown)).take(where),
+            pa.array(decision.confidence[:, 0], pa.float32(), mask=decision.unknown).take(where),
             top.take(where),
             *([_sets(names, decision.sets).take(where)] if decision.sets is not None else []),
+            *([pa.array(decision.known, pa.float32()).take(where)] if decision.known is not None else []),
             pa.array(decision.source, pa.string()).take(where),
         ]
     reasons: list[str | None] = [None] * rows

@@ -64,6 +64,12 @@ def calibrate(
         if sets := calibration.prediction_sets:
             chosen = "all labels" if sets.threshold is None else f"labels from probability {sets.threshold:.4f} on"
             click.echo(f"  prediction sets {sets.coverage:g}: {chosen}, {sets.mean_size:.2f} a set on {sets.rows} held-out rows")
+        if unknown := calibration.unknown:
+            told = ", ".join(f"AUROC {value:.3f} by {method}" for method, value in unknown.auroc.items())
+            found = "" if unknown.found is None else f", {unknown.found:.1%} of {unknown.strangers} strangers found"
+            click.echo(f"  unknown below {unknown.below:.4f} ({unknown.method}): {unknown.recall:.1%} of the known kept{found}")
+            if told:
+                click.echo(f"  unknown: {told}, on rows that did not fit it")
         if (review := calibration.review) and calibration.thresholds:
             for label, threshold in calibration.review_below_by_label.items():
                 click.echo(f"  {label}: review_below {threshold:.4f}: {_describe(review.by_label[label])}")

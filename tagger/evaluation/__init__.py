@@ -11,6 +11,7 @@ gates.py          a run's figures -> which gates it passes
 guarantee.py      confidences and which were right -> the threshold from which on a precision is promised
 intervals.py      a share, a confusion matrix -> the 95 % interval of the share, of macro F1
 label_errors.py   labelled rows -> those whose truth looks wrong
+unknown.py        truth outside the labels -> how well such rows are told from the others
 label_sets.py     prediction sets with ground truth -> how many hold the right label, and their size
 metrics.py        results with ground truth -> accuracy, F1, confusion matrix
 paired.py         two ways to tag the same rows -> how much better one is, and how certain that is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from tagger.catalog.truth import TruthReader
+from tagger.catalog.truth import TruthReader, to_text
 from tagger.core.tables import plain_table
 from tagger.core.text import listed, one_line, to_json
 from tagger.evaluation.intervals import Interval, macro_f1_interval, share_interval
 from tagger.evaluation.label_sets import SetCount, SetEvaluation
+from tagger.evaluation.unknown import UnknownCount, UnknownEvaluation
 
 MAX_MATRIX = 15  # labels of a confusion matrix that still fits a terminal
 CONFUSIONS_SHOWN = 10
@@ -30,15 +31,18 @@ class AttributeEvaluation:
     confusion_matrix[i][j]: rows with truth labels[i] that were tagged labels[j]. per_class: label -> precision, recall, f1,
     support. by_source: who decided -> labelled_rows, accuracy. The averages are over the labels that occur, as truth or as tag;
     they are None where labelled_rows is 0, as their 95 % intervals are. error_rows: labelled rows whose image could not be
-    tagged. folded_rows: labelled rows, with an error or without, whose truth value is a label but for case, space or Unicode
-    form. unknown_rows: rows whose truth value is no label; unknown_truth: these values -> rows, for up to VALUES_KEPT of them.
-    sets: None where the attribute has no prediction sets, or no row is labelled.
+    tagged. rejected_rows: labelled rows that were found to be none of the labels. folded_rows: labelled rows, with an error or
+    without, whose truth value is a label but for case, space or Unicode form. unknown_rows: rows whose truth value is no label;
+    unknown_truth: these values -> rows, for up to VALUES_KEPT of them. sets: None where the attribute has no prediction sets, or
+    no row is labelled. unknown: how well rows whose truth value is no label are told from the labelled ones; None where one of
+    both is lacking.
     """
 
     truth_column: str
     labels: tuple[str, ...]
     labelled_rows: int
     error_rows: int
+    rejected_rows: int
     folded_rows: int
     unknown_rows: int
     unknown_truth: dict[str, int]
@@ -51,11 +55,12 @@ class AttributeEvaluation:
     confusion_matrix: list[list[int]]
     by_source: dict[str, dict[str, float]]
     sets: SetEvaluation | None
+    unknown: UnknownEvaluation | None
 
     @property
     def truth_rows(self) -> int:
         """Rows with a truth value, whether it is a label or not."""
-        return self.labelled_rows + self.error_rows + self.unknown_rows
+        return self.labelled_rows + self.error_rows + self.rejected_rows + self.unknown_rows
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ class _Count:
     truth_column: str
     labels: tuple[str, ...]
     matrix: NDArray[np.int64]
+    unknown: UnknownCount
     errors: int = 0
+    rejected: int = 0
     by_source: Counter[tuple[str, bool]] = field(default_factory=Counter)  # with whether its label is correct
     sets: SetCount | None = None
     reader: TruthReader = field(init=False)
@@ -92,23 +99,29 @@ class _Count:
 class Evaluator:
     """Counts results shard by shard; `attributes` is attribute name -> (truth column, label names).
 
-    set_coverages: of those with prediction sets, the share of sets that shall hold the right label.
+    set_coverages: of those with prediction sets, the share of sets that shall hold the right label. with_unknown: those whose
+    images may be none of the labels.
     """
 
     def __init__(
         self,
         attributes: Mapping[str, tuple[str, Sequence[str]]],
         set_coverages: Mapping[str, float] = MappingProxyType({}),
+        with_unknown: Collection[str] = (),
     ) -> None:
+        self._with_unknown = frozenset(with_unknown)
         self._counts = {
-            name: _Count(truth, tuple(labels), np.zeros((len(labels), len(labels)), np.int64))
+            name: _Count(truth, tuple(labels), np.zeros((len(labels), len(labels)), np.int64), UnknownCount(name in with_unknown))
             for name, (truth, labels) in attributes.items()
         }
         for name, coverage in set_coverages.items():
             self._counts[name].sets = SetCount(coverage)
 
     def update(self, table: pa.Table) -> None:
-        """Add rows of a result: their truth, `<attribute>_label`, `<attribute>_source` and perhaps `<attribute>_set` columns."""
+        """Add rows of a result: their truth, `<attribute>_label`, `<attribute>_source` and perhaps `<attribute>_set` columns.
+
+        What tells strangers is their `<attribute>_known` or, without, `<attribute>_confidence` columns, as far as they have them.
+        """
         for name, count in self._counts.items():
             labels = pa.array(count.labels, pa.string())
             target = count.reader.read_column(table, count.truth_column)
@@ -124,7 +137,18 @@ class Evaluator:
                     count.by_source[item["source"], item["correct"]] += item["count_all"]
                 if count.sets is not None:
                     count.sets.update(table[f"{name}_set"].filter(tagged), labels.take(target.filter(tagged)))
-            count.errors += pc.sum(pc.and_not(known, tagged)).as_py() or 0
+            untagged = pc.and_not(known, tagged)
+            score = f"{name}_known" if name in self._with_unknown else f"{name}_confidence"
+            if score in table.column_names:
+                truth = pc.is_valid(to_text(table[count.truth_column], table.schema, count.truth_column))
+                count.unknown.update(
+                    table[score].filter(truth), table[f"{name}_label"].filter(truth), known.filter(truth).to_numpy()
+                )
+            if name in self._with_unknown:
+                rejected = pc.sum(pc.and_(untagged, pc.is_valid(table[score]))).as_py() or 0
+                count.rejected += rejected
+                count.errors -= rejected
+            count.errors += pc.sum(untagged).as_py() or 0
 
     def log(self) -> None:
         """Say of which rows the truth value was not a label as it stands."""
@@ -156,6 +180,7 @@ def _evaluate(count: _Count) -> AttributeEvaluation:
         labels=labels,
         labelled_rows=int(matrix.sum()),
         error_rows=count.errors,
+        rejected_rows=count.rejected,
         folded_rows=count.reader.folded.rows,
         unknown_rows=count.reader.unknown.rows,
         unknown_truth=dict(count.reader.unknown.counts.most_common()),
@@ -168,6 +193,7 @@ def _evaluate(count: _Count) -> AttributeEvaluation:
         confusion_matrix=matrix.tolist(),
         by_source={source: _accuracy(count.by_source, source) for source in sorted({source for source, _ in count.by_source})},
         sets=None if count.sets is None else count.sets.result(),
+        unknown=count.unknown.result(),
     )
 
 
@@ -192,6 +218,8 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
         lines.append(f"{name}: no row with a truth value in {one_line(evaluation.truth_column)} was tagged, nothing to evaluate")
     if evaluation.error_rows:
         lines.append(f"  labelled rows with errors, not in these figures: {evaluation.error_rows}")
+    if evaluation.rejected_rows:
+        lines.append(f"  labelled rows that were taken for none of the labels, not in these figures: {evaluation.rejected_rows}")
     if evaluation.folded_rows:
         lines.append(f"  rows whose truth value matches a label but for case or space: {evaluation.folded_rows}")
     if evaluation.unknown_rows:
@@ -199,6 +227,8 @@ def _text(name: str, evaluation: AttributeEvaluation) -> str:
             f"  rows whose truth value is no label, not in these figures: {evaluation.unknown_rows} "
             f"({listed(evaluation.unknown_truth)})"
         )
+    if evaluation.unknown is not None:
+        lines.append(f"  {evaluation.unknown.to_text()}")
     return "\n".join(lines)
 
 

@@ -41,6 +41,7 @@ def results_depend_on(
         "model name": f"{job.settings.model.name} {job.settings.model.revision}",
         "calibration": str(predictor.temperatures),
         "prediction sets": str(predictor.set_thresholds),
+        "unknown": str([rule and (rule.identity, rule.below) for rule in predictor.unknown_rules]),
         "fallback": hybrid.identity if hybrid else "none",
         "precision of embeddings": str(predictor.dtype),
         "device": predictor.encoder.device.type,
@@ -68,8 +69,9 @@ def result_schema_of(job: Job, model: Mapping[str, Any]) -> pa.Schema:
     attributes = [
         {"name": a.name, "labels": a.label_names, "truth_column": a.truth_column}
         | ({} if a.prediction_sets is None else {"prediction_sets": a.prediction_sets})
+        | ({"unknown": True} if a.unknown else {})
         for a in job.attributes
     ]
     taxonomy = taxonomy_hash(job.attributes)
     described = {"version": version("tagger"), "model": dict(model), "taxonomy": taxonomy, "attributes": attributes}
-    return result_schema(job.manifest.schema, [a.name for a in job.attributes], described, job.with_sets)
+    return result_schema(job.manifest.schema, [a.name for a in job.attributes], described, job.with_sets, job.with_unknown)

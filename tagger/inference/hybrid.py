@@ -58,7 +58,7 @@ class Hybrid:
         sources = [np.full(len(embeddings), self.first.encoder.source) for _ in probabilities]
         [of_second] = self.second.probabilities(seconds)
         probabilities[self._index], sources[self._index] = self.join(probabilities[self._index], of_second, shown)
-        return self.first.decide_by(probabilities, sources)
+        return self.first.decide_by(embeddings, probabilities, sources)
 
     def join(
         self, first: Probabilities, second: Probabilities, shown: NDArray[np.bool_]

@@ -46,6 +46,11 @@ class Job:
         """The names of the attributes that have prediction sets."""
         return [attribute.name for attribute in self.attributes if attribute.prediction_sets is not None]
 
+    @property
+    def with_unknown(self) -> list[str]:
+        """The names of the attributes whose images may be none of the labels."""
+        return [attribute.name for attribute in self.attributes if attribute.unknown]
+
 
 def open_job(name: str, settings: Settings, space: Workspace) -> Job:
     """Open the manifest, its objects copied to `space`, and check settings and files of other commands against it.

@@ -38,6 +38,7 @@ from tagger.inference.local_engine import LocalEngine, preprocessings_of
 from tagger.inference.precision_trial import TRIED, disagreements
 from tagger.inference.predictor import Predictor
 from tagger.inference.sampling import draw_images
+from tagger.inference.unknown import unknown_rules
 from tagger.settings.attributes import Attribute, order_of, prompts_hash
 from tagger.settings.options import Machine
 from tagger.settings.schema import FallbackSettings, ModelSettings
@@ -86,7 +87,7 @@ def _open(
     keep_freed_memory()
     folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
     draw = partial(draw_images, job.manifest, rows, job.policy)
-    loaded = _with_sets(load_system(job, machine.device, folder, draw), job)
+    loaded = _with_rules(load_system(job, machine.device, folder, draw), job, folder)
     shutdown.check()
     wanted = {**preprocessings_of(loaded.predictor, loaded.hybrid), **pixels}
     image_bytes = 3 * sum(height * width for height, width in {one.size for one in wanted.values()})
@@ -131,12 +132,16 @@ def _open(
     return engine(loaded.reference)
 
 
-def _with_sets(loaded: Loaded, job: Job) -> Loaded:
-    """Return the same with the probabilities from which on labels belong to prediction sets, as the calibrations have them."""
+def _with_rules(loaded: Loaded, job: Job, folder: Path | None) -> Loaded:
+    """Return the same with the thresholds of prediction sets, and the rules for images that are none of the labels."""
     alone = job.settings.fallback is not None and loaded.hybrid is None
     thresholds = [set_threshold_of(one, job.calibrations.get(one.name), alone) for one in job.attributes]
-    reference = loaded.reference and loaded.reference.with_set_thresholds(thresholds)
-    return replace(loaded, predictor=loaded.predictor.with_set_thresholds(thresholds), reference=reference)
+    rules = unknown_rules(job, loaded.predictor.encoder, folder)
+
+    def complete(predictor: Predictor) -> Predictor:
+        return predictor.with_set_thresholds(thresholds).with_unknown_rules(rules)
+
+    return replace(loaded, predictor=complete(loaded.predictor), reference=loaded.reference and complete(loaded.reference))
 
 
 def choose_device(name: str | None) -> torch.device:

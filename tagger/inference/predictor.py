@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tagger.core.types import Decision
 from tagger.encoders.base import Encoder
 from tagger.settings.attributes import Attribute
 from tagger.tagging.decisions import decide
+from tagger.tagging.unknown import UnknownRule, with_unknown
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ Head = Callable[[Tensor], Tensor]  # float32 (N, D) -> float32 (N, K)
 
 
 class Predictor:
-    """An encoder and, for every attribute, a head, a temperature that its logits are divided by, and the probability from which
-    on a label belongs to a prediction set (None: there are no sets).
+    """An encoder and, for every attribute, a head, a temperature that its logits are divided by, the probability from which on a
+    label belongs to a prediction set (None: there are no sets), and the rule for images that are none of the labels (or None).
 
     Kernels differ with the shape, in the last bits of fp32. Therefore images are encoded, and embeddings judged, in pieces of
     one shape, the last one padded: an image's tags do not depend on its company, nor on the batch size or on what was known
@@ -52,6 +53,7 @@ class Predictor:
         *,
         temperatures: Sequence[float] | None = None,
         set_thresholds: Sequence[float | None] | None = None,
+        unknown_rules: Sequence[UnknownRule | None] | None = None,
         dtype: np.dtype[Any] | type[np.floating[Any]] = np.float16,
         at_once: int | None = None,
     ) -> None:
@@ -59,6 +61,7 @@ class Predictor:
         self.dtype = np.dtype(dtype)
         self.temperatures = tuple(temperatures or [1.0] * len(self.attributes))
         self.set_thresholds = tuple(set_thresholds or [None] * len(self.attributes))
+        self.unknown_rules = tuple(unknown_rules or [None] * len(self.attributes))
         self.at_once = at_once or ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
         self._wanted, self._heads = self.at_once, tuple(heads)
 
@@ -74,6 +77,10 @@ class Predictor:
         """Return the same with other thresholds of prediction sets, one an attribute."""
         return self._replace(set_thresholds=thresholds)
 
+    def with_unknown_rules(self, rules: Sequence[UnknownRule | None]) -> Predictor:
+        """Return the same with other rules for images that are none of the labels, one an attribute."""
+        return self._replace(unknown_rules=rules)
+
     def encoding_at_once(self, images: int) -> Predictor:
         """Return the same with pieces of so many images."""
         return self._replace(at_once=images)
@@ -85,6 +92,7 @@ class Predictor:
             "heads": self._heads,
             "temperatures": self.temperatures,
             "set_thresholds": self.set_thresholds,
+            "unknown_rules": self.unknown_rules,
             "dtype": self.dtype,
             "at_once": self._wanted,
         }
@@ -141,25 +149,47 @@ class Predictor:
     def probabilities(self, embeddings: Embeddings) -> list[Probabilities]:
         """Return (N, K) for each attribute, of embeddings (N, D): the softmax of its logits, divided by its temperature."""
         found = [np.empty((len(embeddings), len(attribute.labels)), np.float32) for attribute in self.attributes]
+        for rows, padded in self._pieces(embeddings):
+            for whole, head, temperature in zip(found, self._heads, self.temperatures, strict=True):
+                whole[rows] = (head(padded) / temperature).softmax(1)[: len(whole[rows])].cpu().numpy()
+        return found
+
+    @torch.inference_mode()
+    def known_scores(self, embeddings: Embeddings) -> list[NDArray[np.float32] | None]:
+        """Return for each attribute that has a rule float32 (N,), how well images fit any of its labels, of embeddings (N, D)."""
+        found = [None if rule is None else np.empty(len(embeddings), np.float32) for rule in self.unknown_rules]
+        for whole, rule in zip(found, self.unknown_rules, strict=True):
+            if whole is not None and rule is not None:
+                for rows, padded in self._pieces(embeddings):
+                    whole[rows] = rule.score(padded)[: len(whole[rows])].cpu().numpy()
+        return found
+
+    def _pieces(self, embeddings: Embeddings) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of each piece and its embeddings, float32 (DECIDED_AT_ONCE, D), padded, on the encoder's device."""
         for start in range(0, len(embeddings), DECIDED_AT_ONCE):
             piece = torch.from_numpy(embeddings[start : start + DECIDED_AT_ONCE]).float()
             padded = F.pad(piece, (0, 0, 0, DECIDED_AT_ONCE - len(piece))).to(self.encoder.device)
-            for whole, head, temperature in zip(found, self._heads, self.temperatures, strict=True):
-                whole[start : start + len(piece)] = (head(padded) / temperature).softmax(1)[: len(piece)].cpu().numpy()
-        return found
+            yield slice(start, start + len(piece)), padded
 
     def decide(self, embeddings: Embeddings) -> list[Decision]:
         """Return one Decision an attribute about embeddings (N, D)."""
         probabilities = self.probabilities(embeddings)
-        return self.decide_by(probabilities, [np.full(len(embeddings), self.encoder.source)] * len(probabilities))
+        return self.decide_by(embeddings, probabilities, [np.full(len(embeddings), self.encoder.source)] * len(probabilities))
 
-    def decide_by(self, probabilities: Sequence[Probabilities], sources: Sequence[NDArray[np.str_]]) -> list[Decision]:
-        """Return one Decision an attribute, by its probabilities and by whose they are, str (N,)."""
-        return [
+    def decide_by(
+        self, embeddings: Embeddings, probabilities: Sequence[Probabilities], sources: Sequence[NDArray[np.str_]]
+    ) -> list[Decision]:
+        """Return one Decision an attribute, by its probabilities and by whose they are, str (N,); embeddings: this encoder's."""
+        decisions = [
             decide(found, source, attribute.name, attribute.thresholds, set_threshold)
             for found, source, attribute, set_threshold in zip(
                 probabilities, sources, self.attributes, self.set_thresholds, strict=True
             )
+        ]
+        known = zip(self.attributes, decisions, self.known_scores(embeddings), self.unknown_rules, strict=True)
+        return [
+            decision if scores is None or rule is None else with_unknown(decision, attribute.name, scores, rule.below)
+            for attribute, decision, scores, rule in known
         ]
 
     def _encode_piece(self, pixels: Tensor) -> Tensor:

@@ -67,8 +67,12 @@ class QueueBuilder:
         """Add the next rows: the attribute's label and top, `tag_status`, `tag_reason`, and the columns that `asking` names."""
         rows = np.arange(self._rows, self._rows + len(batch))
         self._rows += len(batch)
-        label = _numbers(pc.index_in(batch.column(f"{self._asking.attribute}_label"), pa.array(self._asking.labels, pa.string())))
-        margin = margins(batch.column(f"{self._asking.attribute}_top"))
+        labels, top = pa.array(self._asking.labels, pa.string()), batch.column(f"{self._asking.attribute}_top")
+        label = _numbers(pc.index_in(batch.column(f"{self._asking.attribute}_label"), labels))
+        unknown = (label < 0) & _mask(pc.fill_null(pc.greater(pc.list_value_length(top), 0), False))
+        best = pc.struct_field(pc.list_element(top.filter(pa.array(unknown)), 0), "label")
+        label[unknown] = _numbers(pc.index_in(best, labels))  # the nearest, for those that were found to be none
+        margin = margins(top)
         kind = self._kinds(batch, rows, label)
         wanted = np.flatnonzero((label >= 0) & (kind >= 0))
         candidates = _Pool(
@@ -182,7 +186,7 @@ def _first(pool: _Pool, count: int) -> _Pool:
 
 
 def _numbers(column: pa.Array) -> NDArray[np.int64]:
-    return np.asarray(pc.fill_null(column, -1).to_numpy(zero_copy_only=False), np.int64)
+    return np.array(pc.fill_null(column, -1).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _mask(column: pa.Array) -> NDArray[np.bool_]:

@@ -6,15 +6,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tagger.core.errors import ConfigError
 from tagger.core.frozen import Frozen
+from tagger.core.text import folded
 from tagger.settings.paths import RelativePath, Text
 
 DEFAULT_TEMPLATES = ("A photo of a {label}.",)
+MINED: Literal["mined"] = "mined"  # negative labels from the vocabulary
 
 
 class Section(Frozen):
@@ -47,7 +49,9 @@ class Attribute(Section):
     `truth_column` names the manifest column with the right answer, where a row has one. A row whose confidence is under
     `review_below` is tagged all the same and marked for review, with 1 every row is; not given, it is what the calibration
     chose, if it did, for all labels or for each. `prediction_sets` is the share of rows whose set of labels shall hold the right
-    one; without it there are no sets. `calibration` is a file that `tagger calibrate` wrote, relative to the one that names it.
+    one; without it there are no sets. `unknown`: an image that is none of the labels gets none and goes to review;
+    `negative_labels` are things that are none of them, or MINED. `calibration` is a file that `tagger calibrate` wrote, relative
+    to the one that names it.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -56,6 +60,8 @@ class Attribute(Section):
     truth_column: Text | None = None
     review_below: Threshold | None = None
     prediction_sets: Coverage | None = None
+    unknown: bool = False
+    negative_labels: Annotated[tuple[Text, ...], Field(strict=False)] | Literal["mined"] = ()
     calibration: RelativePath | None = None
 
     @field_validator("labels")
@@ -74,6 +80,14 @@ class Attribute(Section):
                 raise ValueError(f'template "{template}" has no {{label}}; write for example "{DEFAULT_TEMPLATES[0]}"')
         return self
 
+    @model_validator(mode="after")
+    def _negative_labels_are_none(self) -> Attribute:
+        if self.negative_labels and not self.unknown:
+            raise ValueError("negative_labels: expected unknown = true beside them, found none; add it, or leave them out")
+        if both := {folded(name) for name in self.label_names} & {folded(name) for name in self.negative_labels}:
+            raise ValueError(f"negative_labels: expected none of the labels, found {', '.join(sorted(both))}; remove one")
+        return self
+
     @property
     def label_names(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.labels)
@@ -86,7 +100,7 @@ class Attribute(Section):
 
     def uncalibrated(self) -> Attribute:
         """Return the attribute without a calibration and without what takes one."""
-        return self.model_copy(update={"calibration": None, "prediction_sets": None})
+        return self.model_copy(update={"calibration": None, "prediction_sets": None, "unknown": False, "negative_labels": ()})
 
     def prompts(self, label: Label) -> tuple[str, ...]:
         # replace, not format: a label or a template may hold braces of its own.
@@ -105,6 +119,8 @@ def taxonomy_hash(attributes: Iterable[Attribute]) -> str:
         left_out: dict[str, Any] = {"calibration": True, "labels": {"__all__": {"review_below"}}}
         if attribute.prediction_sets is None:
             left_out["prediction_sets"] = True
+        if not attribute.unknown:
+            left_out |= {"unknown": True, "negative_labels": True}
         lines.append(attribute.model_dump_json(exclude=left_out))
         if any(label.review_below is not None for label in attribute.labels):
             lines.append(str(attribute.thresholds))

@@ -66,12 +66,38 @@ class PredictionSets(Frozen):
     mean_size: float
 
 
+class Classifier(Frozen):
+    """Hold a linear classifier of labels and kinds of strangers: weight (K + M, D), bias (K + M,)."""
+
+    weight: tuple[tuple[float, ...], ...]
+    bias: tuple[float, ...]
+
+
+class UnknownThreshold(Frozen):
+    """Hold the score under which an image is none of the labels, and how it was chosen on labelled rows.
+
+    method: "prompts", the score by labels and negative labels; "strangers", by `classifiers` fitted on rows that fit no label.
+    known, strangers: such rows. auroc: of each method by which strangers could be told, on rows that did not fit it. recall: the
+    share of the known that is kept; found: the share of the strangers that is not, None without any.
+    """
+
+    method: Literal["prompts", "strangers"]
+    below: float
+    negative_labels: tuple[str, ...] | Literal["mined"]
+    classifiers: tuple[Classifier, ...]
+    known: int
+    strangers: int
+    auroc: dict[str, float]
+    recall: float
+    found: float | None
+
+
 class Calibration(Frozen):
     """Hold one attribute's calibration. mode, below: those of the fallback, "none" and None without one.
 
     review_below: the threshold of all labels; review_below_by_label: or one for each, a label without goes to review. Neither
-    is there where no threshold keeps the promise, or none was asked for. review: how they were chosen. prediction_sets: None
-    where the settings ask for none.
+    is there where no threshold keeps the promise, or none was asked for. review: how they were chosen. prediction_sets, unknown:
+    None where the settings ask for none.
     """
 
     labels: tuple[str, ...]
@@ -82,6 +108,7 @@ class Calibration(Frozen):
     review_below_by_label: dict[str, float]
     review: Review | None
     prediction_sets: PredictionSets | None
+    unknown: UnknownThreshold | None = None
     risk_coverage: list[dict[str, float]]
     fitted_rows: int
     held_out_rows: int

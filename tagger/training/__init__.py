@@ -8,6 +8,7 @@ ensemble.py     the weight with which its probabilities are averaged with CLIP's
 temperature.py  logits and truth -> a temperature
 calibration.py  temperatures, fitted on one half of the rows and judged on the other
 review.py       decided rows -> thresholds of review that keep a promised precision
+unknown.py          rows that fit no label -> the score that finds such rows, and its threshold
 prediction_sets.py  held-out rows -> the thresholds of prediction sets
 prompt_sets.py  sets of prompts that may stand for labels: templates, descriptions, random words
 systems.py      what each system that is compared says of test rows

@@ -17,7 +17,7 @@ from tagger.inference.hybrid import HYBRID, Hybrid, hybrid_weights
 from tagger.inference.predictor import Predictor, Probabilities
 from tagger.settings.attributes import Attribute, prompts_hash
 from tagger.settings.options import Target
-from tagger.tagging.calibration import Calibration, Source
+from tagger.tagging.calibration import Calibration, Source, UnknownThreshold
 from tagger.tagging.decisions import log_probabilities, more_confident
 from tagger.training.prediction_sets import choose_sets
 from tagger.training.review import Thresholds, choose_thresholds
@@ -75,12 +75,14 @@ def fit_calibration(
     rule: Rule,
     target: Target | None,
     seed: int,
+    unknown: UnknownThreshold | None = None,
 ) -> Calibration:
     """Fit each source's temperature on one half of the rows, judge it on the other, and choose the thresholds there.
 
     Those of review where there is a target, and those of sets where the attribute has `prediction_sets`. What they promise
     takes rows whose confidences were fixed before, so those that fitted a temperature cannot give it. truth: int64 (N,),
-    indices of the attribute's labels. Raises ManifestError for fewer than two rows.
+    indices of the attribute's labels. unknown: what finds images that are none of them. Raises ManifestError for fewer than two
+    rows.
     """
     where = f'{manifest}: attribute "{attribute.name}"'
     fitting, held_out = halve(len(truth), seed)
@@ -103,6 +105,7 @@ def fit_calibration(
         sources={name: source for name, (source, _) in fitted.items()},
         **review._asdict(),
         prediction_sets=sets,
+        unknown=unknown,
         risk_coverage=[asdict(point) for point in risk_coverage(judged.take(held_out))],
         fitted_rows=len(fitting),
         held_out_rows=len(held_out),

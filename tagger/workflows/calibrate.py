@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
@@ -24,7 +25,10 @@ from tagger.settings.options import Machine, Overrides, Target
 from tagger.tagging.calibration import Calibration, CalibrationFile
 
 if TYPE_CHECKING:
+    from tagger.inference.predictor import Predictor
+    from tagger.tagging.unknown import UnknownRule
     from tagger.training.calibration import Rule, Uncalibrated
+    from tagger.training.unknown import Strangers
 
 
 def calibrate(
@@ -49,7 +53,7 @@ def calibrate(
     if file.resolve() == Path(name).resolve():
         raise UsageError(f"--output {file}: expected another file than the manifest, found the manifest itself; correct it")
     settings = load_settings(name, config, **overrides)
-    coverages = {one.name: one.prediction_sets for one in settings.attributes}
+    wanted = {one.name: one for one in settings.attributes}
     plain = tuple(one.uncalibrated() for one in settings.attributes)
     with Workspace() as space:
         job = open_job(name, settings.model_copy(update={"attributes": plain}), space)
@@ -57,8 +61,8 @@ def calibrate(
             raise ConfigError(f"{name}: expected an attribute with a truth_column, found none; name the column of right answers")
         if machine.workers != 0:
             start_early()
-        labelled = read_labelled_rows(job, machine)
-        calibrations = _fit(name, labelled, coverages, target, seed)
+        labelled = read_labelled_rows(job, machine, wanted)
+        calibrations = _fit(name, labelled, wanted, target, seed)
         content = CalibrationFile(manifest=job.manifest.content_hash(), seed=seed, attributes=calibrations)
     try:
         write_text(file, content.model_dump_json(indent=2) + "\n")
@@ -69,27 +73,40 @@ def calibrate(
 
 
 class Labelled(NamedTuple):
-    """An attribute's labelled rows that can be read: each source's log-probabilities, int64 (N,) truth, and who decides."""
+    """An attribute's labelled rows that can be read: each source's log-probabilities, int64 (N,) truth, and who decides.
+
+    strangers: with `unknown`, those and the rows that fit no label.
+    """
 
     attribute: Attribute
     sources: Mapping[str, Uncalibrated]
     truth: NDArray[np.int64]
     rule: Rule
+    strangers: Strangers | None = None
 
 
-def read_labelled_rows(job: Job, machine: Machine) -> list[Labelled]:
-    """Embed the labelled rows of a job without calibrations, and return what is fitted for each attribute with a truth column."""
+def read_labelled_rows(job: Job, machine: Machine, wanted: Mapping[str, Attribute] = MappingProxyType({})) -> list[Labelled]:
+    """Embed the labelled rows of a job without calibrations, and return what is fitted for each attribute with a truth column.
+
+    wanted: attributes by name, as the settings have them, with what takes a calibration.
+    """
     # torch takes seconds to import: only now that everything else is known to be right.
     from tagger.inference.load import open_engine
     from tagger.training.calibration import Rule, sources_of
     from tagger.training.dataset import embed, read_labelled
+    from tagger.training.unknown import STRANGERS, Strangers, with_strangers
 
     labelled = read_labelled(job.manifest, [attribute for attribute in job.attributes if attribute.truth_column])
+    unknown = {
+        one.name: _as_wanted(one, wanted) for one in job.attributes if one.truth_column and _as_wanted(one, wanted).unknown
+    }
+    labelled = with_strangers(labelled, unknown)
     # Both encoders see every row, so that each source is fitted on all of its own probabilities.
     with open_engine(_with_both_models(job), machine, show_all=True) as engine:
         examples = embed(labelled, engine, lambda _: shutdown.check())
         predictor, hybrid = engine.predictor, engine.hybrid
         assert examples.embeddings is not None
+        rules = {name: _prompt_rule(attribute, predictor, job) for name, attribute in unknown.items()}
         firsts, second = predictor.probabilities(examples.embeddings), None
         if hybrid is not None and examples.second_embeddings is not None:
             [second] = hybrid.second.probabilities(examples.second_embeddings)
@@ -101,21 +118,56 @@ def read_labelled_rows(job: Job, machine: Machine) -> list[Labelled]:
         rows, rule = truth >= 0, Rule(*fallback_rule(job.settings, job.artifacts, index))
         of_fallback = second[rows] if second is not None and rule.mode != "none" else None
         sources = sources_of(predictor, hybrid, attribute, rule, first[rows], of_fallback)
-        found.append(Labelled(attribute, sources, truth[rows], rule))
+        strangers = None
+        if attribute.name in rules:
+            strange = examples.truths[STRANGERS + attribute.name]
+            kind = np.where(strange >= 0, len(attribute.labels) + strange, truth)
+            embeddings = examples.embeddings[kind >= 0]
+            [scores] = predictor.with_unknown_rules([rules[attribute.name]]).known_scores(embeddings)
+            assert scores is not None
+            strangers = Strangers(embeddings.astype(np.float32), kind[kind >= 0], scores)
+        found.append(Labelled(attribute, sources, truth[rows], rule, strangers))
     return found
 
 
 def _fit(
-    manifest: str, labelled: Sequence[Labelled], coverages: Mapping[str, float | None], target: Target | None, seed: int
+    manifest: str, labelled: Sequence[Labelled], wanted: Mapping[str, Attribute], target: Target | None, seed: int
 ) -> dict[str, Calibration]:
-    """Return each attribute's calibration. coverages: attribute -> its `prediction_sets`."""
+    """Return each attribute's calibration. wanted: attributes by name, as the settings have them."""
     from tagger.training.calibration import fit_calibration
+    from tagger.training.unknown import fit_unknown
 
     calibrations = {}
     for one in labelled:
-        attribute = one.attribute.model_copy(update={"prediction_sets": coverages.get(one.attribute.name)})
-        calibrations[attribute.name] = fit_calibration(manifest, attribute, one.sources, one.truth, one.rule, target, seed)
+        attribute = _as_wanted(one.attribute, wanted)
+        where = f'{manifest}: attribute "{attribute.name}"'
+        unknown = None if one.strangers is None else fit_unknown(attribute, one.strangers, seed, where)
+        calibrations[attribute.name] = fit_calibration(
+            manifest, attribute, one.sources, one.truth, one.rule, target, seed, unknown
+        )
     return calibrations
+
+
+def _as_wanted(attribute: Attribute, wanted: Mapping[str, Attribute]) -> Attribute:
+    """Return the job's attribute, which has labels, with what takes a calibration."""
+    if (one := wanted.get(attribute.name)) is None:
+        return attribute
+    taken = ("prediction_sets", "unknown", "negative_labels")
+    return attribute.model_copy(update={name: getattr(one, name) for name in taken})
+
+
+def _prompt_rule(attribute: Attribute, predictor: Predictor, job: Job) -> UnknownRule:
+    from tagger.encoders.clip import ClipEncoder
+    from tagger.encoders.embedding_cache import cache_folder
+    from tagger.inference.unknown import prompt_rule
+
+    if not isinstance(predictor.encoder, ClipEncoder):
+        raise ConfigError(
+            f'attribute "{attribute.name}": unknown: expected a CLIP, found the ResNet18 {job.settings.model.name}; leave '
+            "unknown out, or tag with CLIP"
+        )
+    folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
+    return prompt_rule(attribute, predictor.encoder, folder)
 
 
 def _with_both_models(job: Job) -> Job:

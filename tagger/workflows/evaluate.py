@@ -43,9 +43,11 @@ def _evaluate(results: str | Path, copy: Path, attributes: Sequence[str]) -> Eva
                 f"{results}: expected an attribute with a truth column, found none; set truth_column in tagger.toml and tag again"
             )
         sets = {name: described[name]["prediction_sets"] for name in chosen if "prediction_sets" in described[name]}
-        evaluator = Evaluator(chosen, sets)
+        unknown = [name for name in chosen if "unknown" in described[name]]
+        evaluator = Evaluator(chosen, sets, unknown)
         columns = [column for name, (truth, _) in chosen.items() for column in (truth, f"{name}_label", f"{name}_source")]
         columns += [f"{name}_set" for name in sets]
+        columns += [f"{name}_known" if name in unknown else f"{name}_confidence" for name in chosen]
         for batch in file.iter_batches(rows_per_shard(bytes_per_row([file.metadata])), columns=columns):
             evaluator.update(pa.Table.from_batches([batch]))
     return evaluator.result()

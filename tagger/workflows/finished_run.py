@@ -112,6 +112,7 @@ def _attributes(schema: pa.Schema, settings: Settings) -> tuple[Attribute, ...]:
             pairs = zip(item["labels"], known.labels, strict=True)
             values["labels"] = [{"name": label, "review_below": own.review_below} for label, own in pairs]
             values["review_below"] = known.review_below
+        values["unknown"] = "unknown" in item
         found.append(Attribute.model_validate(values))
     return tuple(found)
 

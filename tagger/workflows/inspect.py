@@ -56,7 +56,9 @@ def inspect(
     settings = load_settings(name, config, **overrides)
     with Workspace() as space:
         job = open_job(name, settings, space)
-        require_no_tags(name, job.manifest.schema, [attribute.name for attribute in job.attributes], job.with_sets)
+        require_no_tags(
+            name, job.manifest.schema, [attribute.name for attribute in job.attributes], job.with_sets, job.with_unknown
+        )
         gate_thresholds(job.settings.gates, job.attributes, job.manifest.rows)  # which may be ones that cannot be reached
         if machine.workers != 0:
             start_early()

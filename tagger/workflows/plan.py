@@ -53,7 +53,9 @@ class Plan:
 def make_plan(job: Job, space: Workspace, output: Output) -> Plan:
     """Check where the results of the job go and what they are compared with; raises ManifestError, UsageError, StoppedError."""
     manifest = job.manifest
-    require_no_tags(manifest.name, manifest.schema, [attribute.name for attribute in job.attributes], job.with_sets)
+    require_no_tags(
+        manifest.name, manifest.schema, [attribute.name for attribute in job.attributes], job.with_sets, job.with_unknown
+    )
     rows = manifest.rows if output.limit is None else min(output.limit, manifest.rows)
     earlier = None
     if output.retry_errors is not None:

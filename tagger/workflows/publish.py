@@ -89,7 +89,7 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Pre
     """Publish the results if they pass the gates, counting, evaluating and judging exactly what is published."""
     truths = {one.name: (one.truth_column, one.label_names) for one in plan.job.attributes if one.truth_column}
     sets = {one.name: one.prediction_sets for one in plan.job.attributes if one.truth_column and one.prediction_sets}
-    evaluator, counts = Evaluator(truths, sets), Counter[str]()
+    evaluator, counts = Evaluator(truths, sets, plan.job.with_unknown), Counter[str]()
     found = Distributions({one.name: one.label_names for one in plan.job.attributes})
     labels = previous.labels
     evaluation: Evaluation | None = None

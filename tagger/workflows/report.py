@@ -152,8 +152,10 @@ def _write(run: FinishedRun, files: Mapping[str, bytes], output: Path | None) ->
 
 def _evaluate(run: FinishedRun, file: pq.ParquetFile) -> Evaluation:
     truths = {one.name: (one.truth_column, one.label_names) for one in run.attributes if one.truth_column}
-    evaluator = Evaluator(truths)
+    unknown = [one.name for one in run.attributes if one.unknown]
+    evaluator = Evaluator(truths, with_unknown=unknown)
     columns = [column for name, (truth, _) in truths.items() for column in (truth, f"{name}_label", f"{name}_source")]
+    columns += [f"{name}_known" if name in unknown else f"{name}_confidence" for name in truths]
     if truths:
         for batch in _batches(file, columns):
             evaluator.update(pa.Table.from_batches([batch]))
