@@ -85,7 +85,7 @@ class _Count:
     truth_column: str
     labels: tuple[str, ...]
     matrix: NDArray[np.int64]
-    unknown: UnknownCount
+    unknown: UnknownCount = field(default_factory=lambda: UnknownCount(judged=False))
     errors: int = 0
     rejected: int = 0
     by_source: Counter[tuple[str, bool]] = field(default_factory=Counter)  # with whether its label is correct
