@@ -124,7 +124,8 @@ class Evaluator:
         """
         for name, count in self._counts.items():
             labels = pa.array(count.labels, pa.string())
-            target = count.reader.read_column(table, count.truth_column)
+            texts = to_text(table[count.truth_column], table.schema, count.truth_column)
+            target = count.reader.read(texts)
             found = pc.index_in(table[f"{name}_label"], labels)
             known = pc.is_valid(target)
             tagged = pc.and_(known, pc.is_valid(found))
@@ -140,7 +141,7 @@ class Evaluator:
             untagged = pc.and_not(known, tagged)
             score = f"{name}_known" if name in self._with_unknown else f"{name}_confidence"
             if score in table.column_names:
-                truth = pc.is_valid(to_text(table[count.truth_column], table.schema, count.truth_column))
+                truth = pc.is_valid(texts)
                 count.unknown.update(
                     table[score].filter(truth), table[f"{name}_label"].filter(truth), known.filter(truth).to_numpy()
                 )
