@@ -34,3 +34,19 @@ class LinearHead:
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Score embeddings float32 (N, D) as logits float32 (N, K)."""
         return F.linear(embeddings, self.weight, self.bias)
+
+
+class KernelHead:
+    """Add what nearby labelled rows say to a linear layer: Tip-Adapter (Zhang et al. 2022, equation 6) and ProKeR have this form.
+
+    weight: float32 (K, D), the logit_scale included. bias: float32 (K,). keys: float32 (M, D), the embeddings of M labelled rows.
+    values: float32 (M, K), what each adds to the logits of an image just like it. beta: how fast that falls with the distance.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, keys: Tensor, values: Tensor, beta: float) -> None:
+        self.weight, self.bias, self.keys, self.values, self.beta = weight, bias, keys, values, beta
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        """Score embeddings float32 (N, D), L2-normalised, as logits float32 (N, K)."""
+        closeness = torch.exp(self.beta * (embeddings @ self.keys.T - 1))
+        return F.linear(embeddings, self.weight, self.bias) + closeness @ self.values
