@@ -28,7 +28,7 @@ from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_descri
 from tagger.images.decode import decoded_for
 from tagger.images.loader import Reading
 from tagger.images.workers import choose_workers, fit_shared_memory
-from tagger.inference.artifacts import set_threshold_of
+from tagger.inference.artifacts import Artifacts, set_threshold_of
 from tagger.inference.embedding_stream import EmbeddingStream
 from tagger.inference.fallback_stream import FallbackStream
 from tagger.inference.fingerprints import embeddings_depend_on, result_schema_of
@@ -36,12 +36,13 @@ from tagger.inference.hybrid import HYBRID, Hybrid, hybrid_weights
 from tagger.inference.job import Job
 from tagger.inference.local_engine import LocalEngine, preprocessings_of
 from tagger.inference.precision_trial import TRIED, disagreements
-from tagger.inference.predictor import Predictor
+from tagger.inference.predictor import Head, Identity, Predictor, identity_of
 from tagger.inference.sampling import draw_images
 from tagger.settings.attributes import Attribute, order_of, prompts_hash
 from tagger.settings.options import Machine
 from tagger.settings.schema import FallbackSettings, ModelSettings
 from tagger.tagging.calibration import Calibration, temperature_of
+from tagger.tagging.head_file import HEAD, HeadFile
 from tagger.tagging.heads import LinearHead, ZeroShotHead
 
 log = logging.getLogger(__name__)
@@ -157,14 +158,22 @@ def zero_shot(
     encoder: ClipEncoder,
     attributes: Sequence[Attribute],
     dtype: type[np.floating[Any]] = np.float16,
-    temperatures: Sequence[float] | None = None,
+    calibrations: Mapping[str, Calibration] = MappingProxyType({}),
+    heads: Mapping[str, HeadFile] = MappingProxyType({}),
 ) -> Predictor:
-    """Join CLIP with the prompts of the attributes, which are encoded here, once."""
-    heads = [
-        ZeroShotHead([encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale)
-        for attribute in attributes
-    ]
-    return Predictor(encoder, attributes, heads, temperatures=temperatures, dtype=dtype)
+    """Join CLIP with each attribute's fitted head, else with its prompts, which are encoded here, once. ConfigError."""
+    chosen: list[Head] = []
+    for attribute in attributes:
+        if (head := heads.get(attribute.name)) is not None:
+            head.check_encoder(encoder.weights)
+            chosen.append(head.head(encoder.device))
+        else:
+            prompts = [encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels]
+            chosen.append(ZeroShotHead(prompts, encoder.logit_scale))
+    fitted = [Identity(HEAD, heads[one.name].fingerprint, "") if one.name in heads else None for one in attributes]
+    predictor = Predictor(encoder, attributes, chosen, fitted=fitted, dtype=dtype)
+    pairs = zip(attributes, predictor.identities, strict=True)
+    return predictor.with_temperatures([temperature_of(calibrations.get(one.name), *identity) for one, identity in pairs])
 
 
 def load_predictor(
@@ -174,24 +183,21 @@ def load_predictor(
     folder: Path | None = None,
     draw: Callable[[Preprocessing], Iterator[Tensor]] = lambda _: iter(()),
     calibrations: Mapping[str, Calibration] = MappingProxyType({}),
-    description: ResNet18Description | None = None,
+    artifacts: Artifacts = Artifacts(),  # noqa: B008  # frozen
 ) -> Loaded:
     """Load the encoder and encode the prompts. ModelError, ConfigError.
 
     folder: where a quantised model is kept, None for this run only. draw: images to quantise it with, uint8 (B, 3, H, W).
-    calibrations: by attribute. description: of a model that is a ResNet18, if it has been read.
+    calibrations: by attribute. artifacts: the heads, and the description of a model that is a ResNet18, if it has been read.
     """
     if model.is_resnet18:
-        description = description or read_description(model.name)
+        description = artifacts.model or read_description(model.name)
         return Loaded(load_resnet18_predictor(model, description, device, attributes, calibrations))
     chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
     check_backend(model.backend, model.precision, chosen)
     encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
-    temperatures = [
-        temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts_hash(attribute))
-        for attribute in attributes
-    ]
-    predictor = zero_shot(encoder, attributes, np.float32 if model.precision == "fp32" else np.float16, temperatures)
+    dtype = np.float32 if model.precision == "fp32" else np.float16
+    predictor = zero_shot(encoder, attributes, dtype, calibrations, artifacts.heads)
     wanted = in_precision(
         encoder,
         model.backend,
@@ -221,7 +227,7 @@ def load_resnet18_predictor(
     [attribute] = attributes
     order = order_of(attribute, description.labels, model.name)
     encoder = loaded.encoder
-    temperature = temperature_of(calibrations.get(attribute.name), encoder.source, encoder.weights, prompts="")
+    temperature = temperature_of(calibrations.get(attribute.name), *identity_of(encoder, attribute))
     dtype = np.float32 if model.precision == "fp32" else np.float16
     head = LinearHead(loaded.weight[order], loaded.bias[order])
     return Predictor(encoder, attributes, [head], temperatures=[temperature], dtype=dtype)
@@ -240,11 +246,11 @@ def load_system(
     settings, attributes, fallback = job.settings, job.attributes, job.settings.fallback
     calibrations, index, description = job.calibrations, job.artifacts.fallback_index, job.artifacts.fallback
     if fallback is None or index is None or description is None:
-        return load_predictor(settings.model, device, attributes, folder, draw, calibrations, job.artifacts.model)
+        return load_predictor(settings.model, device, attributes, folder, draw, calibrations, job.artifacts)
     averaged = attributes[index].name if fallback.mode == "ensemble" else None
     of_clip = {name: calibration for name, calibration in calibrations.items() if name != averaged}
     try:
-        loaded = load_predictor(settings.model, device, attributes, folder, draw, of_clip)
+        loaded = load_predictor(settings.model, device, attributes, folder, draw, of_clip, job.artifacts)
     except ModelError as error:
         if not fallback.on_model_error:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from tagger.core.errors import ModelError, StoppedError
 from tagger.core.text import first_line
 from tagger.core.types import Decision
 from tagger.encoders.base import Encoder
-from tagger.settings.attributes import Attribute
+from tagger.settings.attributes import Attribute, prompts_hash
 from tagger.tagging.decisions import decide
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,18 @@ Probabilities = NDArray[np.float32]  # (N, K)
 Head = Callable[[Tensor], Tensor]  # float32 (N, D) -> float32 (N, K)
 
 
+class Identity(NamedTuple):
+    """Say who decides about an attribute, as results name it, and the hashes of its weights and of the prompts it goes by."""
+
+    source: str
+    weights: str
+    prompts: str
+
+
 class Predictor:
     """An encoder and, for every attribute, a head, a temperature that its logits are divided by, and the probability from which
-    on a label belongs to a prediction set (None: there are no sets).
+    on a label belongs to a prediction set (None: there are no sets). fitted: of a head
+    that was fitted on labelled rows; None: the head is the encoder's own.
 
     Kernels differ with the shape, in the last bits of fp32. Therefore images are encoded, and embeddings judged, in pieces of
     one shape, the last one padded: an image's tags do not depend on its company, nor on the batch size or on what was known
@@ -52,6 +61,7 @@ class Predictor:
         *,
         temperatures: Sequence[float] | None = None,
         set_thresholds: Sequence[float | None] | None = None,
+        fitted: Sequence[Identity | None] | None = None,
         dtype: np.dtype[Any] | type[np.floating[Any]] = np.float16,
         at_once: int | None = None,
     ) -> None:
@@ -59,8 +69,11 @@ class Predictor:
         self.dtype = np.dtype(dtype)
         self.temperatures = tuple(temperatures or [1.0] * len(self.attributes))
         self.set_thresholds = tuple(set_thresholds or [None] * len(self.attributes))
+        self._fitted = tuple(fitted or [None] * len(self.attributes))
+        pairs = zip(self._fitted, self.attributes, strict=True)
+        self.identities = tuple(own or identity_of(encoder, attribute) for own, attribute in pairs)
         self.at_once = at_once or ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
-        self._wanted, self._heads = self.at_once, tuple(heads)
+        self._wanted, self.heads = self.at_once, tuple(heads)
 
     def with_encoder(self, encoder: Encoder) -> Predictor:
         """Return the same heads on another encoder of the same embeddings."""
@@ -82,9 +95,10 @@ class Predictor:
         values = {
             "encoder": self.encoder,
             "attributes": self.attributes,
-            "heads": self._heads,
+            "heads": self.heads,
             "temperatures": self.temperatures,
             "set_thresholds": self.set_thresholds,
+            "fitted": self._fitted,
             "dtype": self.dtype,
             "at_once": self._wanted,
         }
@@ -144,14 +158,14 @@ class Predictor:
         for start in range(0, len(embeddings), DECIDED_AT_ONCE):
             piece = torch.from_numpy(embeddings[start : start + DECIDED_AT_ONCE]).float()
             padded = F.pad(piece, (0, 0, 0, DECIDED_AT_ONCE - len(piece))).to(self.encoder.device)
-            for whole, head, temperature in zip(found, self._heads, self.temperatures, strict=True):
+            for whole, head, temperature in zip(found, self.heads, self.temperatures, strict=True):
                 whole[start : start + len(piece)] = (head(padded) / temperature).softmax(1)[: len(piece)].cpu().numpy()
         return found
 
     def decide(self, embeddings: Embeddings) -> list[Decision]:
         """Return one Decision an attribute about embeddings (N, D)."""
         probabilities = self.probabilities(embeddings)
-        return self.decide_by(probabilities, [np.full(len(embeddings), self.encoder.source)] * len(probabilities))
+        return self.decide_by(probabilities, [np.full(len(embeddings), one.source) for one in self.identities])
 
     def decide_by(self, probabilities: Sequence[Probabilities], sources: Sequence[NDArray[np.str_]]) -> list[Decision]:
         """Return one Decision an attribute, by its probabilities and by whose they are, str (N,)."""
@@ -192,3 +206,8 @@ class Predictor:
         self.at_once //= 2
         if self.encoder.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def identity_of(encoder: Encoder, attribute: Attribute) -> Identity:
+    """Return who decides where the encoder's own head does: that of its prompts, or its last layer."""
+    return Identity(encoder.source, encoder.weights, prompts_hash(attribute) if encoder.reads_prompts else "")

@@ -46,6 +46,7 @@ templates = ["A photo of a {label}."]
 # truth_column = "category"               # rows that have a value here evaluate the run
 # review_below = 0.5                      # tag, but mark for review, what is less certain than this
 # prediction_sets = 0.9                   # <name>_set: the fewest labels that hold the right one in 90 % of rows; calibrate first
+# head = "head.safetensors"               # from `tagger train head`: decides by what it learned from labelled rows
 # calibration = "calibration.json"        # from `tagger calibrate`: confidences that are right as often as they say
 
 # [fallback]                              # a ResNet18 from `tagger train resnet18` beside CLIP

@@ -1,6 +1,7 @@
 """Embeddings -> tags.
 
 heads.py        embeddings -> one logit per label
+head_file.py    the file of a head that was fitted on labelled rows
 decisions.py    probabilities -> the best labels, and which rows a person should look at
 calibration.py  the temperatures that logits are divided by, and their file
 """

@@ -9,6 +9,7 @@ temperature.py  logits and truth -> a temperature
 calibration.py  temperatures, fitted on one half of the rows and judged on the other
 review.py       decided rows -> thresholds of review that keep a promised precision
 labelled_embeddings.py  the labelled rows that a head is fitted on, and their splits
+row_groups.py   rows of one product, or with nearly the same picture, that no split tears apart
 gaussian_head.py  class means and one precision, blended with zero-shot
 head_methods.py  the methods that fit a head, by name
 choose_head.py  the method that wins on held-out rows, or zero-shot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from tagger.catalog.object_storage import Workspace
 from tagger.core import published, shutdown
-from tagger.core.errors import ConfigError, UsageError
+from tagger.core.errors import ConfigError, ManifestError, UsageError
 from tagger.core.files import write_text
 from tagger.core.write_check import require_writable, write_error
 from tagger.images.workers import start_early
@@ -24,7 +25,11 @@ from tagger.settings.options import Machine, Overrides, Target
 from tagger.tagging.calibration import Calibration, CalibrationFile
 
 if TYPE_CHECKING:
+    from tagger.tagging.head_file import HeadFile
     from tagger.training.calibration import Rule, Uncalibrated
+    from tagger.training.dataset import Examples
+
+log = logging.getLogger(__name__)
 
 
 def calibrate(
@@ -99,10 +104,40 @@ def read_labelled_rows(job: Job, machine: Machine) -> list[Labelled]:
             continue
         truth = examples.truths[attribute.name]
         rows, rule = truth >= 0, Rule(*fallback_rule(job.settings, job.artifacts, index))
+        if (head := job.artifacts.heads.get(attribute.name)) is not None:
+            rows &= _unseen(job.manifest.name, head, examples, int(rows.sum()))
         of_fallback = second[rows] if second is not None and rule.mode != "none" else None
-        sources = sources_of(predictor, hybrid, attribute, rule, first[rows], of_fallback)
+        sources = sources_of(predictor, hybrid, index, rule, first[rows], of_fallback)
         found.append(Labelled(attribute, sources, truth[rows], rule))
     return found
+
+
+def _unseen(manifest: str, head: HeadFile, examples: Examples, labelled: int) -> NDArray[np.bool_]:
+    """Return bool (N,): the rows whose image, or nearly the same picture, did not fit the head. ManifestError where none is left.
+
+    The others would make the head look better than it is.
+    """
+    from tagger.training.row_groups import groups_of, touched
+
+    assert examples.embeddings is not None
+    fitted = head.has_seen(examples.digests)
+    unseen = ~touched(groups_of(examples.embeddings), fitted)
+    name = head.description.attribute
+    truth = examples.truths[name] >= 0
+    left = int((unseen & truth).sum())
+    if not left:
+        raise ManifestError(
+            f'{manifest}: attribute "{name}": expected labelled rows that did not fit head {head.path}, found none among '
+            f"{labelled}; label more, or leave some out of the next `tagger train head` with --hold-out"
+        )
+    if left < labelled:
+        log.info(
+            "%s: %d of %d labelled rows fitted the head, or are nearly the same picture, and do not calibrate it",
+            name,
+            labelled - left,
+            labelled,
+        )
+    return unseen
 
 
 def _fit(
