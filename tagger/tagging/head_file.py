@@ -35,7 +35,8 @@ LINEAR, KERNEL = ("weight", "bias"), ("weight", "bias", "keys", "values")  # nam
 class HeldOut(Frozen):
     """Say how good a head is on rows that it was not fitted on; accuracies are shares of 1.
 
-    interval: of the difference to zero-shot, 95 %. probability: that this is above zero. folds: into how many parts the rows were
+    interval: 95 %, of the gain in mean recall over zero-shot. probability: that
+    this is above zero. folds: into how many parts the rows were
     cut, each judged by what the others fitted. Where they cannot be cut, folds is 0 and the figures are None.
     """
 

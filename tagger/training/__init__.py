@@ -12,6 +12,7 @@ labelled_embeddings.py  the labelled rows that a head is fitted on, and their sp
 row_groups.py   rows of one product, or with nearly the same picture, that no split tears apart
 gaussian_head.py  class means and one precision, blended with zero-shot
 head_methods.py  the methods that fit a head, by name
+earlier_head.py  tonight's head against yesterday's
 choose_head.py  the method that wins on held-out rows, or zero-shot
 prediction_sets.py  held-out rows -> the thresholds of prediction sets
 systems.py      what each system that is compared says of test rows
