@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.core.errors import ManifestError
@@ -72,18 +73,30 @@ class LabelledEmbeddings:
             groups=None if self.groups is None else self.groups[rows],
         )
 
+    @cached_property
+    def group_of_row(self) -> NDArray[np.int64]:
+        """Return int64 (N,): the number of each row's group, from 0 and without gaps."""
+        groups = np.arange(len(self)) if self.groups is None else self.groups.numpy()
+        return np.unique(groups, return_inverse=True)[1].reshape(-1)
+
+    @property
+    def can_be_split(self) -> bool:
+        """Say whether a label has rows in two groups: one to hold out while the other is fitted on."""
+        pairs = np.unique(np.stack([self.truth.numpy(), self.group_of_row]), axis=1)
+        return len(pairs[0]) > len(np.unique(pairs[0]))
+
     def folds(self, count: int, seed: int) -> Iterator[tuple[LabelledEmbeddings, Tensor]]:
         """Yield `count` times rows to fit on and int64 indices of the others, which are each held out once.
 
-        A group goes as a whole; the groups of each label are spread evenly. A split that leaves one label to fit on is left out.
+        A group goes as a whole; the groups of each label are spread evenly. A split is left out that would leave one label to fit
+        on, or no row to hold out.
         """
-        groups = np.arange(len(self)) if self.groups is None else self.groups.numpy()
-        _, first, group_of_row = np.unique(groups, return_index=True, return_inverse=True)
+        _, first = np.unique(self.group_of_row, return_index=True)
         order = np.lexsort((np.random.default_rng(seed).random(len(first)), self.truth.numpy()[first]))
         fold_of_group = np.empty(len(first), np.int64)
         fold_of_group[order] = np.arange(len(first)) % count
-        fold = torch.from_numpy(fold_of_group[group_of_row.reshape(-1)])
+        fold = torch.from_numpy(fold_of_group[self.group_of_row])
         for number in range(count):
-            fitted = torch.nonzero(fold != number).squeeze(1)
-            if len(torch.unique(self.truth[fitted])) > 1:
-                yield self.part(fitted), torch.nonzero(fold == number).squeeze(1)
+            fitted, held_out = (torch.nonzero(part).squeeze(1) for part in (fold != number, fold == number))
+            if len(held_out) and len(torch.unique(self.truth[fitted])) > 1:
+                yield self.part(fitted), held_out
