@@ -25,7 +25,7 @@ class FileMemory:
 
         A remote one, which only its server can say this of, gets version and digest into its reference.
         """
-        digests: dict[int, bytes] = {}
+        digests = shard.digests
         for row in shard.rows.tolist():
             if (data := refs[row].data) is not None:
                 digests[row] = hashlib.sha256(data).digest()
@@ -43,6 +43,7 @@ class FileMemory:
     def keep(self, shard: OpenShard, row: int, digest: bytes, current: str | None) -> None:
         """Keep which bytes the row's file has, and wait for it no longer; `current` is the version that its server sent."""
         ref = shard.loading.pop(row)
+        shard.digests[row] = digest
         name, version = shard.files.get(row, (b"", b""))
         if current:
             self._stream.remember_file(name, current.encode(), digest)

@@ -37,6 +37,7 @@ class OpenShard:
     seconds: dict[int, NDArray[Any]] = field(default_factory=dict)
     errors: dict[int, ImageError] = field(default_factory=dict)
     loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
+    digests: dict[int, bytes] = field(default_factory=dict)  # row -> SHA-256 of its image's bytes, where it is known
     files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before it was read
     recalled: int = 0  # of the rows that are counted, those that no batch brings
 
