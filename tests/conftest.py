@@ -14,6 +14,7 @@ import pytest
 from tagger.encoders.clip import ClipEncoder
 from tagger.inference.predictor import Predictor
 from tagger.inference.predictors import zero_shot
+from tagger.inference.prompts import PromptEmbeddings
 from tagger.settings.attributes import Attribute
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def encoder(small_clip: Path) -> ClipEncoder:
 @pytest.fixture(scope="session")
 def predictor(encoder: ClipEncoder) -> Predictor:
     attribute = Attribute(name="category", labels=("shirt", "dress", "shoes"))
-    return zero_shot(encoder, [attribute])
+    return zero_shot(encoder, [attribute], PromptEmbeddings(encoder, None, 0))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 base.py                 the protocol of every encoder, and the fingerprint of its weights
 normalise.py            pixels -> what a network was trained to see
 clip.py                 CLIP as an encoder; its prompts -> embeddings
+remembered_clip.py      a CLIP that was loaded before, known without loading it
 clip_files.py           which files make a CLIP
 clip_checkpoint.py      a stranger's checkpoint, checked before any library loads it
 clip_tower.py           the image tower in PyTorch

@@ -1,4 +1,4 @@
-"""Back-ends and precisions of the image tower: PyTorch or OpenVINO, fp32, bf16, fp16 or int8."""
+"""Devices, back-ends and precisions of the image tower: PyTorch or OpenVINO, fp32, bf16, fp16 or int8."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ from typing import cast
 import torch
 
 from tagger.core.errors import ConfigError
+from tagger.core.text import first_line
 from tagger.encoders.clip import ClipEncoder
 from tagger.encoders.clip_tower import ImageTower
 from tagger.encoders.openvino import Images, OpenVinoTower
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = {"torch": ("auto", "fp32", "bf16", "fp16"), "openvino": ("auto", "fp32", "bf16", "int8")}
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Return the named device, else an accelerator where there is one, else the CPU. ConfigError if it cannot be used."""
+    if name is None:
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = first_line(error)
+        raise ConfigError(f"--device {name}: expected a device of this machine, found: {reason}; try cpu") from error
+    return device
 
 
 def check_backend(backend: str, precision: str, device: torch.device) -> None:
@@ -54,7 +69,7 @@ def in_precision(
         tower = OpenVinoTower(cast(ImageTower, encoder.tower), encoder.fingerprint, shape, precision, folder, images)
         return encoder.with_tower(tower, backend, tower.precision, tower.version)
     if precision == "auto":
-        precision = choose_precision(encoder.device)
+        precision = choose_precision(torch.device(encoder.device))
     if precision == "fp32":
         return encoder
     return encoder.with_tower(cast(ImageTower, encoder.tower).in_dtype(DTYPES[precision]), backend, precision)

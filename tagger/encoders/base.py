@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Protocol
-
-import torch
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from tagger.core.types import Preprocessing
+
+if TYPE_CHECKING:  # what is known of an encoder is read without it
+    from torch import Tensor
 
 
 class Encoder(Protocol):
     """An encoder maps pixels to embeddings.
 
-    source: its name in results. reads_prompts: whether labels are embedded by its text tower, so that what is scored depends on
-    their prompts. weights: SHA-256 of weights and preprocessing. fingerprint: SHA-256 of these and of what computes with them.
+    source: its name in results. device: as torch names it, such as "cuda:0"; device_type: without the number. reads_prompts:
+    whether labels are embedded by its text tower, so that what is scored depends on their prompts. weights: SHA-256 of weights
+    and preprocessing. fingerprint: SHA-256 of these and of what computes with them.
     """
 
     preprocessing: Preprocessing
-    device: torch.device
+    device: str
+    device_type: str
     dimension: int
     source: str
     reads_prompts: bool
@@ -34,8 +36,20 @@ class Encoder(Protocol):
         ...
 
 
+class PromptEncoder(Encoder, Protocol):
+    """An encoder with a text tower. logit_scale: what cosine similarities are multiplied by."""
+
+    logit_scale: float
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Encode P prompts as float32 (P, dimension), L2-normalised. ConfigError for a prompt longer than the model reads."""
+        ...
+
+
 def fingerprint_of(weights: Mapping[str, Tensor], preprocessing: Preprocessing) -> str:
     """Return the SHA-256 of all weights, with their names, types and shapes, and of the preprocessing."""
+    import torch
+
     digest = hashlib.sha256(str(preprocessing).encode())
     for key, weight in sorted(weights.items()):
         digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())

@@ -28,6 +28,8 @@ from tagger.encoders.base import fingerprint_of
 from tagger.encoders.clip_checkpoint import open_checkpoint
 from tagger.encoders.clip_tower import ImageTower
 
+PROMPTS_AT_ONCE = 16
+PROMPT_STEP = 16  # of the lengths, in tokens, that prompts are filled up to
 RESAMPLES = (0, 2, 3)  # Pillow's numbers of the filters that images/decode.py has
 
 
@@ -44,7 +46,7 @@ class ClipEncoder:
     def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer, preprocessing: Preprocessing, device: torch.device) -> None:
         model.eval().requires_grad_(False)
         self.preprocessing = preprocessing
-        self.device = device
+        self.device, self.device_type = str(device), device.type
         self.dimension = int(model.config.projection_dim)
         self.logit_scale = float(model.logit_scale.exp())
         self.weights = self.fingerprint = fingerprint_of(model.state_dict(), preprocessing)
@@ -70,19 +72,36 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Encode P prompts as float32 (P, D), L2-normalised. ConfigError for a prompt longer than the model reads."""
+        """Encode P prompts as float32 (P, D), L2-normalised. ConfigError for a prompt longer than the model reads.
+
+        They are encoded PROMPTS_AT_ONCE at a time, those of about one length together, in one shape for each length: kernels
+        differ with the shape, and a prompt's embedding is to be the same whatever others there are (the cache keeps it).
+        """
         limit = self._text_config.max_position_embeddings
-        tokens = self._tokenizer(list(prompts), padding=True, return_tensors="pt")
-        if int(tokens["input_ids"].max()) >= (known := self._text_config.vocab_size):
-            raise ModelError(f"expected a tokenizer with the model's {known} tokens, found more; get the model again")
-        lengths = tokens["attention_mask"].sum(1).tolist()
-        for prompt, length in zip(prompts, lengths, strict=True):
-            if length > limit:
+        tokens = self._tokenizer(list(prompts))["input_ids"]
+        known = self._text_config.vocab_size
+        for prompt, ids in zip(prompts, tokens, strict=True):
+            if max(ids) >= known:
+                raise ModelError(f"expected a tokenizer with the model's {known} tokens, found more; get the model again")
+            if len(ids) > limit:
                 raise ConfigError(
-                    f"prompt {prompt!r}: expected at most {limit} tokens, which the model reads, found {length}; shorten it"
+                    f"prompt {prompt!r}: expected at most {limit} tokens, which the model reads, found {len(ids)}; shorten it"
                 )
-        pooled = self._text_model(**tokens.to(self.device)).pooler_output
-        return F.normalize(self._text_projection(pooled).float(), dim=1)
+        found = torch.empty((len(prompts), self.dimension), device=self.device)
+        lengths = [min(-(-len(ids) // PROMPT_STEP) * PROMPT_STEP, limit) for ids in tokens]
+        for length in sorted(set(lengths)):
+            rows = [row for row, own in enumerate(lengths) if own == length]
+            for start in range(0, len(rows), PROMPTS_AT_ONCE):
+                piece = rows[start : start + PROMPTS_AT_ONCE]
+                found[piece] = self._encode_tokens([tokens[row] for row in piece], length)
+        return found
+
+    def _encode_tokens(self, tokens: Sequence[Sequence[int]], length: int) -> Tensor:
+        """Encode up to PROMPTS_AT_ONCE prompts' tokens, filled up to so many and to `length`, as float32 (P, D)."""
+        filled = [*tokens, *[tokens[0]] * (PROMPTS_AT_ONCE - len(tokens))]
+        padded = self._tokenizer.pad({"input_ids": filled}, padding="max_length", max_length=length, return_tensors="pt")
+        pooled = self._text_model(**padded.to(self.device)).pooler_output
+        return F.normalize(self._text_projection(pooled).float(), dim=1)[: len(tokens)]
 
 
 def load_clip(name: str, revision: str | None, device: torch.device, exact_preprocessing: bool = False) -> ClipEncoder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,6 +16,18 @@ TEXTS = (
 )
 PATTERNS = [*TEXTS, WEIGHTS, INDEX, WEIGHT_PARTS]  # of every file that a CLIP may consist of
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".distcp")
+
+
+def find_checkpoint(name: str, revision: str | None) -> Path | None:
+    """Return the folder of a checkpoint that is known without asking the hub: a local one, or a commit in the hub's cache."""
+    if Path(name).is_dir():
+        return Path(name)
+    if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
+        return None
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    folder = cache / f"models--{name.replace('/', '--')}" / "snapshots" / revision
+    return folder if folder.is_dir() else None
 
 
 def is_clip_file(name: str) -> bool:

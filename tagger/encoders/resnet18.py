@@ -28,7 +28,7 @@ class ResNet18Encoder:
     dimension = DIMENSION
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing, fingerprint: str, device: torch.device) -> None:
-        self.preprocessing, self.device = preprocessing, device
+        self.preprocessing, self.device, self.device_type = preprocessing, str(device), device.type
         self.weights = self.fingerprint = fingerprint
         network.fc = nn.Identity()
         self._network = network.eval().requires_grad_(False).to(device)

@@ -19,8 +19,9 @@ from torchvision.transforms.v2 import functional as transforms
 
 from tagger.core.errors import ImageError
 from tagger.core.types import FORMATS, Preprocessing
-from tagger.images.jpeg import ENOUGH, complete, decode_reduced
+from tagger.images.jpeg import complete, decode_reduced
 from tagger.images.orientation import ORIENTATION, turn_upright
+from tagger.images.reading import decoded_for
 from tagger.images.side_information import strip_side_information
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
@@ -128,15 +129,6 @@ def resize(picture: Picture, wanted: Mapping[str, Preprocessing]) -> dict[str, t
             shared[shape] = to_pixels(picture.pixels, picture.size, one)
         pixels[name] = shared[shape]
     return pixels
-
-
-def decoded_for(wanted: Mapping[str, Preprocessing]) -> int:
-    """Return the shorter side that an image is decoded for: what the first name wants, unless another needs more.
-
-    So the first one's embeddings stay as they would be alone, as long as the others have twice what they want.
-    """
-    first, *others = (one.shorter_side for one in wanted.values())
-    return max([first, *(-(-2 * side // ENOUGH) for side in others)])
 
 
 def to_pixels(original: torch.Tensor, size: tuple[float, float], preprocessing: Preprocessing) -> torch.Tensor:

@@ -10,8 +10,8 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
@@ -22,33 +22,17 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tagger.core.errors import ImageError
 from tagger.core.memory import keep_freed_memory, limit_address_space
-from tagger.core.types import MEASURES, Busy, ImageBatch, ImagePolicy, ImageRef, Preprocessing
-from tagger.images.decode import decode_for, resize
+from tagger.core.types import MEASURES, Busy, ImageBatch, ImageRef
 from tagger.images.prefetch import fetch_ahead
 from tagger.images.quality import measure
+from tagger.images.reading import Reading
 from tagger.images.sources import read_bytes
-from tagger.images.workers import start_method, without_main
+from tagger.images.workers import without_main
 
 NICENESS = 10  # of decoding processes: an encoder whose threads wait for each other must not wait for one that decodes
 WORKER_MEMORY = 3 << 30  # bytes of address space for one image: MAX_PIXELS of 16 bits pass through as int64
 CANNOT_SEND = 75  # exit status of a decoding process that cannot hand over what it has decoded
 CHECK_SECONDS = 0.25  # how often a loader looks whether its workers live
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How images are read: within which limits, for whom, and by how many processes.
-
-    preprocessings: by the name under which their pixels are wanted; images are decoded for the first (decode.decoded_for).
-    known: digests of images that need no decoding. workers: processes that decode; with 0, this one does. start_method: how
-    they are started, as multiprocessing names it.
-    """
-
-    policy: ImagePolicy
-    preprocessings: Mapping[str, Preprocessing]
-    known: Container[bytes] = ()
-    workers: int
-    start_method: str = field(default_factory=start_method)
 
 
 class _Item(NamedTuple):
@@ -92,6 +76,9 @@ class ImageDataset(Dataset[_Item]):
     def __getitem__(self, ref: ImageRef) -> _Item:
         if ref.digest:  # it has not changed, says its server
             return _Item(ref.row, digest=ref.digest)
+        # Imports torchvision, which only the processes that decode have to wait for.
+        from tagger.images.decode import decode_for, resize
+
         # Nothing can interrupt a decoder in C but the end of its process, so the alarm of a worker ends it.
         alone = get_worker_info() is not None
         if alone:

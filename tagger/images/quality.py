@@ -6,12 +6,17 @@ light or of an odd shape is so by cleanvision's definitions.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tagger.core.types import QualityLimits
-from tagger.images.decode import Picture
+
+if TYPE_CHECKING:  # what was measured is judged without them
+    import torch
+
+    from tagger.images.decode import Picture
 
 # Of 3,409 photos of clothing, no side is under 400 pixels, and the plainest has 137 levels between its darkest and brightest.
 MAX_SPREAD = 8  # levels of 256; WebP, where it is lossy, makes up to 5 of a single colour

@@ -14,7 +14,8 @@ import torch
 
 from tagger.core.errors import ImageError, StoppedError
 from tagger.core.types import MEASURES, Busy, ImageBatch, ImageRef
-from tagger.images.loader import CANNOT_SEND, ImageLoader, Reading, WorkerDeathError
+from tagger.images.loader import CANNOT_SEND, ImageLoader, WorkerDeathError
+from tagger.images.reading import Reading
 
 log = logging.getLogger(__name__)
 

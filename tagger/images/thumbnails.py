@@ -15,8 +15,8 @@ from PIL import Image
 
 from tagger.core.errors import ImageError
 from tagger.core.types import ImagePolicy, ImageRef, Preprocessing
-from tagger.images.loader import Reading
 from tagger.images.prefetch import fetch_ahead
+from tagger.images.reading import Reading
 from tagger.images.resilient_loader import load_images
 
 SIDE = 144  # pixels of a thumbnail's longer side by default

@@ -22,7 +22,8 @@ BATCHES_PER_WORKER = 3  # two that a worker has to do, and one on its way
 def start_early() -> None:
     """Start the process that workers are forked from, to import torch while this one imports transformers and loads the model."""
     if start_method() == "forkserver":
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["tagger.images.forkserver", "tagger.images.loader"])
+        modules = [f"tagger.images.{name}" for name in ("forkserver", "loader", "decode")]
+        multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
         # Ctrl-C reaches the whole process group, and that process would answer it with a traceback; a mask is inherited. The
         # tracker goes first: starting it resets the mask.
         # A run that is stopped twice ends at once; the tracker removes what it leaves, and need not warn about that.

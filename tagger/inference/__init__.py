@@ -6,6 +6,7 @@ artifacts.py        what checkpoints and calibrations say of themselves, checked
 load.py             a job -> the engine that runs it, with its models and caches open
 predictors.py       settings -> encoders loaded, with the heads of their attributes
 predictor.py        an encoder and heads: pixels -> embeddings, embeddings -> probabilities
+prompts.py          prompts -> embeddings, each encoded once
 unknown.py          the rule that finds images that are none of the labels
 hybrid.py           CLIP and a ResNet18 together: which rows the second has to see, and who decides
 local_engine.py     shards on this machine: recalled, read, encoded, decided

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 from tagger.inference.predictor import Embeddings, Predictor
+
+if TYPE_CHECKING:  # a night that encodes nothing waits for no torch
+    from torch import Tensor
 
 COMMIT_SECONDS = 10.0  # of encoding that a killed run may lose
 
@@ -90,9 +92,11 @@ class EmbeddingStream:
     def _buffer(self, like: Tensor) -> Tensor:
         """Return where to gather a piece: one buffer while another is on its way to the accelerator, which copies from locked
         pages."""
+        import torch
+
         if self._buffers:
             return self._buffers.pop()
-        on_cuda = self._predictor.encoder.device.type == "cuda"
+        on_cuda = self._predictor.encoder.device_type == "cuda"
         return torch.empty((self._predictor.at_once, *like.shape), dtype=torch.uint8, pin_memory=on_cuda)
 
     def _begin(self) -> None:
@@ -104,7 +108,7 @@ class EmbeddingStream:
         self.encoded_images += len(piece.waiting)
         self._finish()
         self._begun = piece, wait
-        if self._predictor.encoder.device.type == "cpu":  # nothing goes on beside this
+        if self._predictor.encoder.device_type == "cpu":  # nothing goes on beside this
             self._finish()
 
     def _finish(self) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tagger.core.types import ImageRef
 from tagger.encoders.embedding_cache import Embedding
@@ -16,6 +15,9 @@ from tagger.inference.embedding_stream import EmbeddingStream
 from tagger.inference.hybrid import Hybrid
 from tagger.inference.predictor import Embeddings
 from tagger.inference.shard_state import OpenShard
+
+if TYPE_CHECKING:  # a night that encodes nothing waits for no torch
+    from torch import Tensor
 
 
 class Candidate(NamedTuple):

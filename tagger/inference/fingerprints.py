@@ -46,7 +46,7 @@ def results_depend_on(
         "unknown": str([rule and (rule.identity, rule.below) for rule in predictor.unknown_rules]),
         "fallback": hybrid.identity if hybrid else "none",
         "precision of embeddings": str(predictor.dtype),
-        "device": predictor.encoder.device.type,
+        "device": predictor.encoder.device_type,
         "earlier result": earlier.content_hash() if earlier else "none",
         **{f"version of {library}": version(library) for library in (*COMPUTING, "pyarrow")},
     }
@@ -62,7 +62,7 @@ def embeddings_depend_on(policy: ImagePolicy, predictor: Predictor, decoded_for:
     """Name all that an embedding depends on beside the image's bytes, as one text. decoded_for: images/decode.py."""
     identity = {
         "weights": predictor.encoder.fingerprint,
-        "device": predictor.encoder.device.type,
+        "device": predictor.encoder.device_type,
         "images at once": predictor.at_once,
         "formats": policy.formats,
         "decoded for": decoded_for,

@@ -7,15 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
 
 from tagger.core import shutdown
 from tagger.core.memory import keep_freed_memory
 from tagger.core.types import Preprocessing
 from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder, open_cache
-from tagger.images.decode import decoded_for
-from tagger.images.loader import Reading
+from tagger.images.reading import Reading, decoded_for
 from tagger.images.workers import choose_workers, fit_shared_memory
 from tagger.inference.artifacts import set_threshold_of
 from tagger.inference.embedding_stream import EmbeddingStream
@@ -25,10 +24,13 @@ from tagger.inference.job import Job
 from tagger.inference.local_engine import LocalEngine, preprocessings_of
 from tagger.inference.precision_trial import TRIED, disagreements
 from tagger.inference.predictor import Predictor
-from tagger.inference.predictors import Loaded, load_system
+from tagger.inference.predictors import Loaded, Store, load_system
 from tagger.inference.sampling import draw_images
 from tagger.inference.unknown import unknown_rules
 from tagger.settings.options import Machine
+
+if TYPE_CHECKING:
+    from tagger.encoders.clip import ClipEncoder
 
 log = logging.getLogger(__name__)
 
@@ -59,20 +61,20 @@ def _open(
 ) -> LocalEngine:
     """Choose among the engines; in a function of its own, so that a model that is tried and not taken leaves the memory."""
     keep_freed_memory()
-    folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
+    store = store_of(job)
     draw = partial(draw_images, job.manifest, rows, job.policy)
-    loaded = _with_rules(load_system(job, machine.device, folder, draw), job, folder)
+    loaded = _with_rules(load_system(job, machine, store, draw), job, store)
     shutdown.check()
     wanted = {**preprocessings_of(loaded.predictor, loaded.hybrid), **pixels}
     image_bytes = 3 * sum(height * width for height, width in {one.size for one in wanted.values()})
-    workers = choose_workers(loaded.predictor.encoder.device.type) if machine.workers is None else machine.workers
+    workers = choose_workers(loaded.predictor.encoder.device_type) if machine.workers is None else machine.workers
     workers = fit_shared_memory(workers, machine.batch_size * image_bytes)
     reading = Reading(policy=job.policy, preprocessings=wanted, workers=workers)
 
     def cache(predictor: Predictor) -> EmbeddingCache:
         depends_on = embeddings_depend_on(job.policy, predictor, decoded_for(wanted))
-        dimension, limit = predictor.encoder.dimension, int(job.settings.cache.max_gb * 1e9)
-        return caches.enter_context(open_cache(folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
+        dimension, limit = predictor.encoder.dimension, store.limit
+        return caches.enter_context(open_cache(store.folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
 
     # One for both precisions: what the trial shows to it is known to the run, and counted.
     hybrid = loaded.hybrid
@@ -89,28 +91,41 @@ def _open(
             fallback=fallback,
         )
 
+    def keep(predictor: Predictor) -> None:
+        if loaded.memory is not None:
+            loaded.memory.keep(cast("ClipEncoder", predictor.encoder))
+
     chosen = engine(loaded.predictor)
     if loaded.reference is None:
+        keep(loaded.predictor)
         return chosen
     reference = engine(loaded.reference.encoding_at_once(TRIED))
     schema = result_schema_of(job, {})
     differ = disagreements(job.manifest, rows, schema, chosen, reference, lambda _: shutdown.check())
     if not differ:
         chosen.stages.errors = 0  # the run meets them again
+        keep(loaded.predictor)
         return chosen
     log.warning(
         "precision auto: %s decides %d times otherwise than fp32 about the first images; going on in fp32",
         loaded.predictor.encoder.precision,
         differ,
     )
+    keep(loaded.reference)
     return engine(loaded.reference)
 
 
-def _with_rules(loaded: Loaded, job: Job, folder: Path | None) -> Loaded:
+def store_of(job: Job) -> Store:
+    """Return where the job's models and embeddings are kept."""
+    folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
+    return Store(folder, int(job.settings.cache.max_gb * 1e9))
+
+
+def _with_rules(loaded: Loaded, job: Job, store: Store) -> Loaded:
     """Return the same with the thresholds of prediction sets, and the rules for images that are none of the labels."""
     alone = job.settings.fallback is not None and loaded.hybrid is None
     thresholds = [set_threshold_of(one, job.calibrations.get(one.name), alone) for one in job.attributes]
-    rules = unknown_rules(job, loaded.predictor.encoder, folder)
+    rules = unknown_rules(job, loaded.predictor.encoder, store)
 
     def complete(predictor: Predictor) -> Predictor:
         return predictor.with_set_thresholds(thresholds).with_unknown_rules(rules)

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tagger.catalog.manifest import Manifest, Shard
 from tagger.catalog.retry import error_rows, merge_tags
@@ -19,8 +19,7 @@ from tagger.catalog.tags import tag_columns
 from tagger.core.moments import Moments
 from tagger.core.types import MEASURES, ImageBatch, ImagePolicy, ImageRef, Preprocessing
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
-from tagger.images.loader import Reading
-from tagger.images.resilient_loader import load_images
+from tagger.images.reading import Reading, read_images
 from tagger.inference.embedding_stream import Arrival, EmbeddingStream
 from tagger.inference.fallback_stream import Candidate, FallbackStream
 from tagger.inference.file_memory import FileMemory
@@ -29,10 +28,13 @@ from tagger.inference.predictor import Predictor
 from tagger.inference.shard_state import OpenShard, ShardQueue
 from tagger.inference.timings import Stages
 
+if TYPE_CHECKING:  # a night that encodes nothing waits for no torch
+    from torch import Tensor
+
+    TakePixels = Callable[[NDArray[np.int64], Mapping[str, Tensor]], object]  # rows (N,), uint8 (N, 3, H, W) by name
+
 OPEN_SHARDS = 4  # that may wait for a full piece of the encoder, their tables and embeddings in memory
 ENCODER, FALLBACK = "encoder", "fallback"  # names of the pixels that each is given
-
-TakePixels = Callable[[NDArray[np.int64], Mapping[str, Tensor]], object]  # rows (N,) of the manifest, uint8 (N, 3, H, W) by name
 
 
 def preprocessings_of(predictor: Predictor, hybrid: Hybrid | None) -> dict[str, Preprocessing]:
@@ -133,7 +135,7 @@ class LocalEngine:
         try:
             # A second time for images only that turn out to be needed after the loader has asked for its last batch.
             while True:
-                for batch in self._timed(load_images(queue.batches(), reading)):
+                for batch in self._timed(read_images(queue.batches(), reading)):
                     shard, again = queue.arrived()
                     self._take(batch, shard, queue)
                     if take_pixels is not None and len(batch.rows):

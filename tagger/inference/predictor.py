@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tagger.core.errors import ModelError, StoppedError
 from tagger.core.text import first_line
@@ -19,10 +16,13 @@ from tagger.encoders.base import Encoder
 from tagger.settings.attributes import Attribute, prompts_hash
 from tagger.tagging.decisions import decide
 from tagger.tagging.head_file import HEAD
+from tagger.tagging.heads import softmax
 from tagger.tagging.unknown import UnknownRule, with_unknown
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:  # a night that encodes nothing waits for no torch
+    from torch import Tensor
 
+log = logging.getLogger(__name__)
 
 # Images that are encoded at once. On a CPU more are not faster; an accelerator needs more to be busy.
 ENCODED_AT_ONCE = {"cpu": 32}
@@ -31,7 +31,7 @@ DECIDED_AT_ONCE = 256
 
 Embeddings = NDArray[Any]  # float16 or float32 (N, D)
 Probabilities = NDArray[np.float32]  # (N, K)
-Head = Callable[[Tensor], Tensor]  # float32 (N, D) -> float32 (N, K)
+Head = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) -> (N, K)
 
 
 class Identity(NamedTuple):
@@ -71,7 +71,7 @@ class Predictor:
         self.temperatures = tuple(temperatures or [1.0] * len(self.attributes))
         self.set_thresholds = tuple(set_thresholds or [None] * len(self.attributes))
         self.unknown_rules = tuple(unknown_rules or [None] * len(self.attributes))
-        self.at_once = at_once or ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
+        self.at_once = at_once or encoded_at_once(encoder.device_type)
         self._wanted, self.heads = self.at_once, tuple(heads)
         pairs = zip(self.attributes, self.heads, strict=True)
         self.identities = tuple(identity_of(encoder, attribute, head) for attribute, head in pairs)
@@ -114,7 +114,6 @@ class Predictor:
         """Tell whether fewer images are encoded at once than should be, so that embeddings may differ in the last digits."""
         return self.at_once < self._wanted
 
-    @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Callable[[], Embeddings]:
         """Begin to encode uint8 (N, 3, H, W); return a function that waits for the embeddings, (N, D) of `dtype`.
 
@@ -122,6 +121,8 @@ class Predictor:
         if it fails, ModelError for embeddings that are no numbers. Where it lacks the memory, the pieces are halved, and the
         last digits may differ.
         """
+        import torch
+
         pieces: list[Tensor] = []
         start = 0
         while start < len(pixels):
@@ -137,7 +138,8 @@ class Predictor:
                 raise
             # Here, not in the handler: while that runs, the error's traceback keeps what did not fit.
             self._halve(reason)
-        arrived = torch.cuda.current_stream(self.encoder.device).record_event() if self.encoder.device.type == "cuda" else None
+        on_cuda = self.encoder.device_type == "cuda"
+        arrived = torch.cuda.current_stream(torch.device(self.encoder.device)).record_event() if on_cuda else None
 
         def wait() -> Embeddings:
             try:
@@ -156,30 +158,29 @@ class Predictor:
 
         return wait
 
-    @torch.inference_mode()
     def probabilities(self, embeddings: Embeddings) -> list[Probabilities]:
         """Return (N, K) for each attribute, of embeddings (N, D): the softmax of its logits, divided by its temperature."""
         found = [np.empty((len(embeddings), len(attribute.labels)), np.float32) for attribute in self.attributes]
         for rows, padded in self._pieces(embeddings):
             for whole, head, temperature in zip(found, self.heads, self.temperatures, strict=True):
-                whole[rows] = (head(padded) / temperature).softmax(1)[: len(whole[rows])].cpu().numpy()
+                whole[rows] = softmax(head(padded) / np.float32(temperature))[: len(whole[rows])]
         return found
 
-    @torch.inference_mode()
     def known_scores(self, embeddings: Embeddings) -> list[NDArray[np.float32] | None]:
         """Return for each attribute that has a rule float32 (N,), how well images fit any of its labels, of embeddings (N, D)."""
         found = [None if rule is None else np.empty(len(embeddings), np.float32) for rule in self.unknown_rules]
         for whole, rule in zip(found, self.unknown_rules, strict=True):
             if whole is not None and rule is not None:
                 for rows, padded in self._pieces(embeddings):
-                    whole[rows] = rule.score(padded)[: len(whole[rows])].cpu().numpy()
+                    whole[rows] = rule.score(padded)[: len(whole[rows])]
         return found
 
-    def _pieces(self, embeddings: Embeddings) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the rows of each piece and its embeddings, float32 (DECIDED_AT_ONCE, D), padded, on the encoder's device."""
+    def _pieces(self, embeddings: Embeddings) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield the rows of each piece and its embeddings, float32 (DECIDED_AT_ONCE, D), padded."""
         for start in range(0, len(embeddings), DECIDED_AT_ONCE):
-            piece = torch.from_numpy(embeddings[start : start + DECIDED_AT_ONCE]).float()
-            padded = F.pad(piece, (0, 0, 0, DECIDED_AT_ONCE - len(piece))).to(self.encoder.device)
+            piece = embeddings[start : start + DECIDED_AT_ONCE]
+            padded = np.zeros((DECIDED_AT_ONCE, embeddings.shape[1]), np.float32)
+            padded[: len(piece)] = piece
             yield slice(start, start + len(piece)), padded
 
     def decide(self, embeddings: Embeddings) -> list[Decision]:
@@ -204,15 +205,18 @@ class Predictor:
         ]
 
     def _encode_piece(self, pixels: Tensor) -> Tensor:
+        import torch
+
         count = len(pixels)
         if count < self.at_once:
-            pixels = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.at_once - count))
+            pixels = torch.nn.functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.at_once - count))
         kept = torch.float16 if self.dtype == np.float16 else torch.float32
-        return self.encoder.encode(pixels)[:count].to(kept).to("cpu", non_blocking=self.encoder.device.type == "cuda")
+        with torch.inference_mode():
+            return self.encoder.encode(pixels)[:count].to(kept).to("cpu", non_blocking=self.encoder.device_type == "cuda")
 
     def _stop(self, error: RuntimeError) -> None:
         """Raise StoppedError for what an accelerator says; on a CPU the error is a fault of the program."""
-        if self.encoder.device.type != "cpu":
+        if self.encoder.device_type != "cpu":
             raise StoppedError(
                 f"{self.encoder.device}: expected it to encode images, found: {first_line(error)}; nothing was "
                 "published; run again to continue"
@@ -231,8 +235,15 @@ class Predictor:
                 self.at_once,
             )
         self.at_once //= 2
-        if self.encoder.device.type == "cuda":
+        if self.encoder.device_type == "cuda":
+            import torch
+
             torch.cuda.empty_cache()
+
+
+def encoded_at_once(device_type: str) -> int:
+    """Return how many images are encoded at once on a device of this type."""
+    return ENCODED_AT_ONCE.get(device_type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
 
 
 def identity_of(encoder: Encoder, attribute: Attribute, head: Head) -> Identity:

@@ -5,75 +5,85 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from tagger.core.errors import ConfigError, ModelError
-from tagger.core.text import first_line
+from tagger.core.errors import ConfigError, ModelError, StoppedError
 from tagger.core.types import Preprocessing
-from tagger.encoders.backends import check_backend, in_precision
-from tagger.encoders.clip import ClipEncoder, load_clip
-from tagger.encoders.resnet18 import load_resnet18
+from tagger.encoders.base import PromptEncoder
+from tagger.encoders.clip_files import find_checkpoint
+from tagger.encoders.remembered_clip import ClipDescription, ClipMemory, RememberedClip
 from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
+from tagger.images.workers import start_early
 from tagger.inference.artifacts import Artifacts
 from tagger.inference.hybrid import HYBRID, Hybrid, hybrid_weights
 from tagger.inference.job import Job
-from tagger.inference.predictor import Head, Predictor, identity_of
+from tagger.inference.predictor import Head, Predictor, encoded_at_once, identity_of
+from tagger.inference.prompts import PromptEmbeddings
 from tagger.settings.attributes import Attribute, order_of, prompts_hash
+from tagger.settings.options import Machine
 from tagger.settings.schema import FallbackSettings, ModelSettings
 from tagger.tagging.calibration import Calibration, temperature_of
 from tagger.tagging.head_file import HeadFile
 from tagger.tagging.heads import LinearHead, ZeroShotHead
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tagger.encoders.clip import ClipEncoder
+
 log = logging.getLogger(__name__)
+
+
+class Store(NamedTuple):
+    """Where models, and embeddings of prompts, are kept. folder: None for this run only. limit: bytes of the embedding cache."""
+
+    folder: Path | None = None
+    limit: int = 0
 
 
 @dataclass(frozen=True)
 class Loaded:
     """predictor: what decides, alone or with the hybrid's other part. reference: the same in fp32, where the predictor's
     precision was not asked for by name and ought to be tried first. hybrid: the rule behind the predictor, with a fallback.
+    memory: where to keep what the encoder turns out to be, of one that was loaded.
     """
 
     predictor: Predictor
     reference: Predictor | None = None
     hybrid: Hybrid | None = None
-
-
-def choose_device(name: str | None) -> torch.device:
-    """Return the named device, else an accelerator where there is one, else the CPU. ConfigError if it cannot be used."""
-    if name is None:
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return found or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = first_line(error)
-        raise ConfigError(f"--device {name}: expected a device of this machine, found: {reason}; try cpu") from error
-    return device
+    memory: ClipMemory | None = None
 
 
 def zero_shot(
-    encoder: ClipEncoder,
+    encoder: PromptEncoder,
     attributes: Sequence[Attribute],
+    embed_prompts: Callable[[Sequence[str]], NDArray[np.float32]],
     dtype: type[np.floating[Any]] = np.float16,
     calibrations: Mapping[str, Calibration] = MappingProxyType({}),
     heads: Mapping[str, HeadFile] = MappingProxyType({}),
 ) -> Predictor:
-    """Join CLIP with each attribute's fitted head, else with its prompts, which are encoded here, once. ConfigError."""
+    """Join CLIP with each attribute's fitted head, else with its prompts' embeddings. ConfigError."""
+    prompts = {
+        attribute.name: [attribute.prompts(label) for label in attribute.labels]
+        for attribute in attributes
+        if attribute.name not in heads
+    }
+    texts = list(dict.fromkeys(text for labels in prompts.values() for own in labels for text in own))
+    embedded = dict(zip(texts, embed_prompts(texts), strict=True)) if texts else {}
     chosen: list[Head] = []
     for attribute in attributes:
         if (head := heads.get(attribute.name)) is not None:
             head.check_encoder(encoder.weights)
-            chosen.append(head.head(encoder.device))
+            chosen.append(head.head())
         else:
-            prompts = [encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels]
-            chosen.append(ZeroShotHead(prompts, encoder.logit_scale))
+            by_label = [np.stack([embedded[text] for text in own]) for own in prompts[attribute.name]]
+            chosen.append(ZeroShotHead(by_label, encoder.logit_scale))
     predictor = Predictor(encoder, attributes, chosen, dtype=dtype)
     pairs = zip(attributes, predictor.identities, strict=True)
     return predictor.with_temperatures([temperature_of(calibrations.get(one.name), *identity) for one, identity in pairs])
@@ -81,36 +91,80 @@ def zero_shot(
 
 def load_predictor(
     model: ModelSettings,
-    device: str | None,
+    machine: Machine,
     attributes: Sequence[Attribute],
-    folder: Path | None = None,
+    store: Store = Store(),  # noqa: B008  # frozen
     draw: Callable[[Preprocessing], Iterator[Tensor]] = lambda _: iter(()),
     calibrations: Mapping[str, Calibration] = MappingProxyType({}),
     artifacts: Artifacts = Artifacts(),  # noqa: B008  # frozen
 ) -> Loaded:
-    """Load the encoder and encode the prompts. ModelError, ConfigError.
+    """Load the encoder, or remember what it was, and embed the prompts. ModelError, ConfigError.
 
-    folder: where a quantised model is kept, None for this run only. draw: images to quantise it with, uint8 (B, 3, H, W).
-    calibrations: by attribute. artifacts: the heads, and the description of a model that is a ResNet18, if it has been read.
+    draw: images to quantise a model with, uint8 (B, 3, H, W). calibrations: by attribute. artifacts: the heads, and the
+    description of a model that is a ResNet18, if it has been read.
     """
     if model.is_resnet18:
         description = artifacts.model or read_description(model.name)
-        return Loaded(load_resnet18_predictor(model, description, device, attributes, calibrations))
-    chosen = choose_device("cpu" if device is None and model.backend == "openvino" else device)
+        return Loaded(load_resnet18_predictor(model, description, machine.device, attributes, calibrations))
+    dtype = np.float32 if model.precision == "fp32" else np.float16
+    checkpoint = find_checkpoint(model.name, model.revision) if store.folder else None
+    memory = None
+    if store.folder and checkpoint:
+        asked = (machine.device, model.backend, model.precision, model.exact_preprocessing)
+        memory = ClipMemory(store.folder, checkpoint, asked)
+        known = None if machine.verify_content else memory.recall()
+        if known is not None:
+            load = partial(_load_as_it_was, model, known, memory, store, draw)
+            remembered = RememberedClip(known, load)
+            embed = PromptEmbeddings(remembered, store.folder, store.limit)
+            return Loaded(zero_shot(remembered, attributes, embed, dtype, calibrations, artifacts.heads))
+    if machine.workers != 0:
+        start_early()
+    # torch and transformers take seconds to import: only now that a model has to be loaded.
+    from tagger.encoders.backends import check_backend, choose_device
+    from tagger.encoders.clip import load_clip
+
+    chosen = choose_device("cpu" if machine.device is None and model.backend == "openvino" else machine.device)
     check_backend(model.backend, model.precision, chosen)
     encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
-    dtype = np.float32 if model.precision == "fp32" else np.float16
-    predictor = zero_shot(encoder, attributes, dtype, calibrations, artifacts.heads)
-    wanted = in_precision(
-        encoder,
-        model.backend,
-        model.precision,
-        at_once=predictor.at_once,
-        folder=folder,
-        images=lambda: draw(encoder.preprocessing),
-    )
+    embed = PromptEmbeddings(encoder, store.folder, store.limit)
+    predictor = zero_shot(encoder, attributes, embed, dtype, calibrations, artifacts.heads)
+    wanted = _in_precision(encoder, model.backend, model.precision, store, draw)
     to_try = model.precision == "auto" and wanted.precision != "fp32"
-    return Loaded(predictor.with_encoder(wanted), predictor if to_try else None)
+    return Loaded(predictor.with_encoder(wanted), predictor if to_try else None, memory=memory)
+
+
+def _in_precision(
+    encoder: ClipEncoder, backend: str, precision: str, store: Store, draw: Callable[[Preprocessing], Iterator[Tensor]]
+) -> ClipEncoder:
+    from tagger.encoders.backends import in_precision
+
+    at_once = encoded_at_once(encoder.device_type)
+    images = partial(draw, encoder.preprocessing)
+    return in_precision(encoder, backend, precision, at_once=at_once, folder=store.folder, images=images)
+
+
+def _load_as_it_was(
+    model: ModelSettings,
+    known: ClipDescription,
+    memory: ClipMemory,
+    store: Store,
+    draw: Callable[[Preprocessing], Iterator[Tensor]],
+) -> ClipEncoder:
+    """Load the encoder that has this description; StoppedError where it turns out to be another, which is forgotten then."""
+    import torch
+
+    from tagger.encoders.clip import load_clip
+
+    encoder = load_clip(model.name, model.revision, torch.device(known.device), model.exact_preprocessing)
+    encoder = _in_precision(encoder, known.backend, known.precision, store, draw)
+    if encoder.fingerprint != known.fingerprint:
+        memory.forget()
+        raise StoppedError(
+            f"model {model.name}: expected what it was when it was loaded last, found another: its files, or the quantised "
+            "model, were changed; run again"
+        )
+    return encoder
 
 
 def load_resnet18_predictor(
@@ -126,20 +180,23 @@ def load_resnet18_predictor(
             f"model {model.name}: expected backend torch and precision auto or fp32 with a checkpoint of `tagger train`, found "
             f"{model.backend} and {model.precision}; leave them out"
         )
+    from tagger.encoders.backends import choose_device
+    from tagger.encoders.resnet18 import load_resnet18
+
     loaded = load_resnet18(model.name, description, choose_device(device), model.exact_preprocessing)
     [attribute] = attributes
     order = order_of(attribute, description.labels, model.name)
     encoder = loaded.encoder
     dtype = np.float32 if model.precision == "fp32" else np.float16
-    head = LinearHead(loaded.weight[order], loaded.bias[order])
+    head = LinearHead(loaded.weight.numpy()[order], loaded.bias.numpy()[order])
     temperature = temperature_of(calibrations.get(attribute.name), *identity_of(encoder, attribute, head))
     return Predictor(encoder, attributes, [head], temperatures=[temperature], dtype=dtype)
 
 
 def load_system(
     job: Job,
-    device: str | None,
-    folder: Path | None,
+    machine: Machine,
+    store: Store,
     draw: Callable[[Preprocessing], Iterator[Tensor]],
 ) -> Loaded:
     """Load what the settings ask for: a predictor, and the fallback behind it. ModelError, ConfigError; see load_predictor.
@@ -148,12 +205,13 @@ def load_system(
     """
     settings, attributes, fallback = job.settings, job.attributes, job.settings.fallback
     calibrations, index, description = job.calibrations, job.artifacts.fallback_index, job.artifacts.fallback
+    device = machine.device
     if fallback is None or index is None or description is None:
-        return load_predictor(settings.model, device, attributes, folder, draw, calibrations, job.artifacts)
+        return load_predictor(settings.model, machine, attributes, store, draw, calibrations, job.artifacts)
     averaged = attributes[index].name if fallback.mode == "ensemble" else None
     of_clip = {name: calibration for name, calibration in calibrations.items() if name != averaged}
     try:
-        loaded = load_predictor(settings.model, device, attributes, folder, draw, of_clip, job.artifacts)
+        loaded = load_predictor(settings.model, machine, attributes, store, draw, of_clip, job.artifacts)
     except ModelError as error:
         if not fallback.on_model_error:
             raise
@@ -190,10 +248,11 @@ def load_fallback(job: Job, loaded: Loaded, device: str | None, index: int, desc
     )
     first = first.with_temperatures(temperatures)
     second = second.with_temperatures([ensemble.temperature])
-    return Loaded(
-        first,
-        loaded.reference and loaded.reference.with_temperatures(temperatures),
-        Hybrid(first, second, index, weight=ensemble.weight, temperature=mixed),
+    return replace(
+        loaded,
+        predictor=first,
+        reference=loaded.reference and loaded.reference.with_temperatures(temperatures),
+        hybrid=Hybrid(first, second, index, weight=ensemble.weight, temperature=mixed),
     )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from tagger.catalog.manifest import Manifest
 from tagger.core.types import BATCH_SIZE, ImagePolicy, ImageRef, Preprocessing
-from tagger.images.loader import Reading
-from tagger.images.resilient_loader import load_images
+from tagger.images.reading import Reading, read_images
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DRAWN = 320  # NNCF's default is 300; whole batches of 32
 
@@ -29,4 +31,4 @@ def draw_images(manifest: Manifest, rows: int, policy: ImagePolicy, preprocessin
     source = refs()
     batches = iter(lambda: list(islice(source, BATCH_SIZE)), [])
     reading = Reading(policy=policy, preprocessings={"pixels": preprocessing}, workers=1)
-    yield from (batch.pixels["pixels"] for batch in load_images(batches, reading) if len(batch.rows))
+    yield from (batch.pixels["pixels"] for batch in read_images(batches, reading) if len(batch.rows))

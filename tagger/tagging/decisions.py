@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tagger.core.types import Decision, LabelSets
+from tagger.tagging.heads import softmax
 
 TOP_K = 5
 TINY = float(np.finfo(np.float32).tiny)
@@ -28,7 +28,8 @@ def decide(
     probability from which on a label belongs to an image's prediction set; None: there are no sets.
     """
     # A stable sort: labels that tie keep their order.
-    ranked, labels = (part.numpy() for part in torch.from_numpy(probabilities).sort(dim=1, descending=True, stable=True))
+    labels = np.argsort(-probabilities, axis=1, kind="stable")
+    ranked = np.take_along_axis(probabilities, labels, axis=1)
     below = np.asarray(review_below, np.float64)[labels[:, 0]]
     review = tuple(_review(name, *row) for row in zip(ranked[:, 0].tolist(), below.tolist(), strict=True))
     sets = None
@@ -66,8 +67,7 @@ def average(first: NDArray[np.float32], second: NDArray[np.float32], weight: flo
     mean = (1 - weight) * first + weight * second
     if temperature == 1:
         return mean
-    sharpened = torch.from_numpy(mean).clamp_min(TINY).log().div(temperature).softmax(1)
-    return np.asarray(sharpened)
+    return softmax(log_probabilities(mean) / np.float32(temperature))
 
 
 def log_probabilities(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,11 +21,10 @@ from tagger.core.errors import ConfigError, ModelError
 from tagger.core.files import reason
 from tagger.core.frozen import Frozen
 from tagger.core.text import first_line
+from tagger.tagging.heads import KernelHead, LinearHead
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
-
-    from tagger.tagging.heads import KernelHead, LinearHead
+    from torch import Tensor
 
 HEAD = "head"  # the source of what it decides
 METADATA_KEY, FITTED = "tagger", "fitted"
@@ -109,16 +108,11 @@ class HeadFile:
         rows = () if digests is None else digests
         return np.fromiter((row.tobytes() in self.fitted for row in rows), np.bool_, len(rows))
 
-    def head(self, on: device) -> LinearHead | KernelHead:
-        """Return what scores embeddings on this device."""
-        import torch
-
-        from tagger.tagging.heads import KernelHead, LinearHead
-
-        tensors = {name: torch.from_numpy(tensor).to(on) for name, tensor in self.tensors.items()}
+    def head(self) -> LinearHead | KernelHead:
+        """Return what scores embeddings, NumPy arrays."""
         if (beta := self.description.beta) is None:
-            return LinearHead(**tensors, fingerprint=self.fingerprint)
-        return KernelHead(**tensors, beta=beta, fingerprint=self.fingerprint)
+            return LinearHead(**self.tensors, fingerprint=self.fingerprint)
+        return KernelHead(**self.tensors, beta=beta, fingerprint=self.fingerprint)
 
 
 def to_bytes(

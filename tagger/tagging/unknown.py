@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tagger.core.types import Decision
+from tagger.tagging.heads import softmax
+
+Scores = NDArray[np.float32]  # (N,)
+Embeddings = NDArray[np.float32]  # (N, D)
 
 # Without labelled rows. Cosines differ from model to model: this was seen with the sample model alone; calibrate others.
 DEFAULT_COSINE = 0.2
@@ -25,7 +26,7 @@ class UnknownRule(NamedTuple):
     beside the encoder's weights and the attribute, as a text.
     """
 
-    score: Callable[[Tensor], Tensor]
+    score: Callable[[Embeddings], Scores]
     below: float
     identity: str
 
@@ -38,12 +39,12 @@ class ConceptScore:
     label_embeddings: float32 (K, D), L2-normalised.
     """
 
-    def __init__(self, label_embeddings: Tensor) -> None:
+    def __init__(self, label_embeddings: Embeddings) -> None:
         self._labels = label_embeddings
 
-    def __call__(self, embeddings: Tensor) -> Tensor:
+    def __call__(self, embeddings: Embeddings) -> Scores:
         """Score embeddings float32 (N, D), L2-normalised, as float32 (N,)."""
-        return (embeddings @ self._labels.T).amax(1).clamp(0, 1)
+        return _share((embeddings @ self._labels.T).max(1))
 
 
 class NegativeLabelScore:
@@ -53,13 +54,13 @@ class NegativeLabelScore:
     model's own, 1 / tau.
     """
 
-    def __init__(self, label_embeddings: Tensor, negative_embeddings: Tensor, logit_scale: float) -> None:
-        self._labels, self._every = len(label_embeddings), torch.cat([label_embeddings, negative_embeddings])
-        self._logit_scale = logit_scale
+    def __init__(self, label_embeddings: Embeddings, negative_embeddings: Embeddings, logit_scale: float) -> None:
+        self._labels, self._every = len(label_embeddings), np.concatenate([label_embeddings, negative_embeddings])
+        self._logit_scale = np.float32(logit_scale)
 
-    def __call__(self, embeddings: Tensor) -> Tensor:
+    def __call__(self, embeddings: Embeddings) -> Scores:
         """Score embeddings float32 (N, D), L2-normalised, as float32 (N,)."""
-        return (self._logit_scale * embeddings @ self._every.T).softmax(1)[:, : self._labels].sum(1).clamp(0, 1)
+        return _share(softmax(self._logit_scale * embeddings @ self._every.T)[:, : self._labels].sum(1))
 
 
 class PosteriorScore:
@@ -68,13 +69,18 @@ class PosteriorScore:
     classifiers: each weight float32 (K + M, D) and bias float32 (K + M,), of which the first `labels` are the K labels.
     """
 
-    def __init__(self, classifiers: Sequence[tuple[Tensor, Tensor]], labels: int) -> None:
+    def __init__(self, classifiers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], labels: int) -> None:
         self._classifiers, self._labels = tuple(classifiers), labels
 
-    def __call__(self, embeddings: Tensor) -> Tensor:
+    def __call__(self, embeddings: Embeddings) -> Scores:
         """Score embeddings float32 (N, D), L2-normalised, as float32 (N,)."""
-        found = [F.linear(embeddings, *one).softmax(1)[:, : self._labels].sum(1) for one in self._classifiers]
-        return torch.stack(found).mean(0).clamp(0, 1)
+        logits = (embeddings @ weight.T + bias for weight, bias in self._classifiers)
+        found = [softmax(of_one)[:, : self._labels].sum(1) for of_one in logits]
+        return _share(np.mean(found, axis=0, dtype=np.float32))
+
+
+def _share(scores: Scores) -> Scores:
+    return np.clip(scores, np.float32(0), np.float32(1))
 
 
 def with_unknown(decision: Decision, name: str, known: NDArray[np.float32], below: float) -> Decision:

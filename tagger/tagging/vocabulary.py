@@ -8,7 +8,8 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from tagger.core.text import folded
 
@@ -46,14 +47,17 @@ def candidates(labels: Sequence[str]) -> list[str]:
     return [word for word in dict.fromkeys(words) if word not in taken]
 
 
-def choose_negatives(word_embeddings: Tensor, label_embeddings: Tensor, count: int = NEGATIVES) -> Tensor:
+def choose_negatives(
+    word_embeddings: NDArray[np.float32], label_embeddings: NDArray[np.float32], count: int = NEGATIVES
+) -> NDArray[np.int64]:
     """Return int64 (count,), ascending, the words that are the farthest from the labels (NegMining of Jiang et al. 2024).
 
     word_embeddings: float32 (V, D), label_embeddings: float32 (K, D), both L2-normalised. A word's nearness is the QUANTILE of
     its cosines to the labels.
     """
-    nearness = (word_embeddings @ label_embeddings.T).quantile(QUANTILE, dim=1)
-    return nearness.argsort(stable=True)[:count].sort().values
+    nearness = np.quantile(word_embeddings @ label_embeddings.T, QUANTILE, axis=1)
+    farthest: NDArray[np.int64] = np.sort(np.argsort(nearness, kind="stable")[:count])
+    return farthest
 
 
 @cache

@@ -22,7 +22,7 @@ from tagger.catalog.truth import TruthReader, read_texts
 from tagger.core.errors import ImageError, ManifestError
 from tagger.core.text import one_line
 from tagger.core.types import BATCH_SIZE, ImageRef, Preprocessing
-from tagger.images.loader import Reading
+from tagger.images.reading import Reading
 from tagger.images.resilient_loader import load_images
 from tagger.inference.local_engine import LocalEngine
 from tagger.inference.predictor import Embeddings

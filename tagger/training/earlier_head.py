@@ -38,5 +38,5 @@ def compare_with_earlier(
         head = blend(METHODS[method](fitted, seed), fitted.zero_shot, share)
         judged += len(fresh)
         new += int((head(embeddings).argmax(1) == truth).sum())
-        old += int((earlier(embeddings).argmax(1) == truth).sum())
+        old += int((earlier(embeddings.numpy()).argmax(1) == truth.numpy()).sum())
     return Duel(judged, new, old) if judged else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tagger.encoders.resnet18_checkpoint import Ensemble
@@ -41,7 +42,7 @@ def fit_ensemble(weights: Weights, examples: Examples, recipe: Recipe, clip: Pre
     examples: with pixels for the ResNet18 and embeddings of `clip`, which has one attribute. Only the rows that the training was
     validated with are looked at.
     """
-    [attribute], device = clip.attributes, clip.encoder.device
+    [attribute], device = clip.attributes, torch.device(clip.encoder.device)
     _, held_out = split(examples.truth, recipe.validation, recipe.seed)
     own = predict(weights, len(attribute.labels), recipe, examples.pixels[RESNET18], held_out, device)
     assert examples.embeddings is not None

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
-import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -135,9 +134,8 @@ def _classifier(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> Class
 
 def posteriors(fitted: tuple[Classifier, ...], labels: int, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return float32 (N,), the score of each embedding by the classifiers."""
-    tensors = [(torch.tensor(one.weight), torch.tensor(one.bias)) for one in fitted]
-    scores: NDArray[np.float32] = PosteriorScore(tensors, labels)(torch.from_numpy(embeddings)).numpy()
-    return scores
+    classifiers = [(np.array(one.weight, np.float32), np.array(one.bias, np.float32)) for one in fitted]
+    return PosteriorScore(classifiers, labels)(embeddings)
 
 
 def _held_out_scores(embeddings: NDArray[np.float32], kind: NDArray[np.int64], labels: int, seed: int) -> NDArray[np.float32]:

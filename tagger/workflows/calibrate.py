@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,17 +160,16 @@ def _as_wanted(attribute: Attribute, wanted: Mapping[str, Attribute]) -> Attribu
 
 
 def _prompt_rule(attribute: Attribute, predictor: Predictor, job: Job) -> UnknownRule:
-    from tagger.encoders.clip import ClipEncoder
-    from tagger.encoders.embedding_cache import cache_folder
+    from tagger.encoders.base import PromptEncoder
+    from tagger.inference.load import store_of
     from tagger.inference.unknown import prompt_rule
 
-    if not isinstance(predictor.encoder, ClipEncoder):
+    if not predictor.encoder.reads_prompts:
         raise ConfigError(
             f'attribute "{attribute.name}": unknown: expected a CLIP, found the ResNet18 {job.settings.model.name}; leave '
             "unknown out, or tag with CLIP"
         )
-    folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
-    return prompt_rule(attribute, predictor.encoder, folder)
+    return prompt_rule(attribute, cast(PromptEncoder, predictor.encoder), store_of(job))
 
 
 def _with_both_models(job: Job) -> Job:

@@ -75,8 +75,7 @@ def inspect(
         }
         shutdown.check()
         # torch and transformers take seconds to import: only now that everything else is known to be right.
-        from tagger.encoders.backends import check_backend
-        from tagger.inference.predictors import choose_device
+        from tagger.encoders.backends import check_backend, choose_device
 
         chosen = job.settings.model
         where = choose_device("cpu" if machine.device is None and chosen.backend == "openvino" else machine.device)
@@ -130,7 +129,7 @@ def _look(job: Job, drawn: Sequence[ImageRef], costs: Sequence[Cost], workers: i
     """Read and decode the drawn images as a run does; return what they are, and the seconds of work that they took."""
     from tagger.core.types import Busy
     from tagger.images.headers import read_headers
-    from tagger.images.loader import Reading
+    from tagger.images.reading import Reading
     from tagger.images.resilient_loader import load_images
 
     batches = [list(drawn[start : start + SAMPLE_BATCH_SIZE]) for start in range(0, len(drawn), SAMPLE_BATCH_SIZE)]

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,8 @@ from tagger.settings.options import Machine, Overrides
 from tagger.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tagger.encoders.clip import ClipEncoder
     from tagger.evaluation.prompt_comparison import PromptComparison
+    from tagger.inference.prompts import PromptEmbeddings
     from tagger.training.prompt_sets import PromptSet
 
 log = logging.getLogger(__name__)
@@ -97,11 +95,12 @@ def _file_to_write(manifest: str, config: str | Path | Mapping[str, Any] | None,
 def _compare(job: Job, attribute: Attribute, sets: Sequence[PromptSet], seed: int, machine: Machine) -> PromptComparison:
     """Embed prompts and rows, tag these with each set, and compare the sets."""
     # torch takes seconds to import: only now that everything else is known to be right.
-    from tagger.encoders.clip import ClipEncoder
+    from tagger.encoders.base import PromptEncoder
     from tagger.encoders.sketch import sketch
     from tagger.evaluation.duplicates import near_duplicates
     from tagger.evaluation.prompt_comparison import Tried, compare_prompts
-    from tagger.inference.load import open_engine
+    from tagger.inference.load import open_engine, store_of
+    from tagger.inference.prompts import PromptEmbeddings
     from tagger.training.dataset import embed, read_labelled
     from tagger.training.split import halve_groups
 
@@ -109,9 +108,8 @@ def _compare(job: Job, attribute: Attribute, sets: Sequence[PromptSet], seed: in
     _require_enough(job.manifest.name, attribute, labelled.truths[attribute.name])
     quiet = not (machine.progress and sys.stderr.isatty())
     with open_engine(job, machine) as engine:
-        encoder = engine.predictor.encoder
-        assert isinstance(encoder, ClipEncoder)
-        heads = {one.name: _label_embeddings(encoder, one, quiet) for one in sets}
+        embed_prompts = PromptEmbeddings(cast(PromptEncoder, engine.predictor.encoder), *store_of(job))
+        heads = {one.name: _label_embeddings(embed_prompts, one, quiet) for one in sets}
         with tqdm(total=len(labelled.rows), unit="image", desc="reading", disable=quiet) as bar:
 
             def advance(count: int) -> None:
@@ -148,10 +146,8 @@ def _require_enough(manifest: str, attribute: Attribute, truth: NDArray[np.int64
         )
 
 
-def _label_embeddings(encoder: ClipEncoder, chosen: PromptSet, quiet: bool) -> list[Tensor]:
+def _label_embeddings(embed: PromptEmbeddings, chosen: PromptSet, quiet: bool) -> list[NDArray[np.float32]]:
     """Return for each draw of a set the labels' embeddings, float32 (K, D). ConfigError for a prompt that is too long."""
-    import torch
-
     from tagger.tagging.heads import ZeroShotHead
 
     texts = sorted({text for draw in chosen.draws for own in draw for text in own}, key=lambda text: (len(text), text))
@@ -159,21 +155,19 @@ def _label_embeddings(encoder: ClipEncoder, chosen: PromptSet, quiet: bool) -> l
     with tqdm(total=len(texts), unit="prompt", desc=chosen.name, disable=quiet) as bar:
         for start in range(0, len(texts), ENCODED_AT_ONCE):
             shutdown.check()
-            parts.append(encoder.encode_prompts(texts[start : start + ENCODED_AT_ONCE]).cpu())
+            parts.append(embed(texts[start : start + ENCODED_AT_ONCE]))
             bar.update(len(parts[-1]))
-    embedded, place = torch.cat(parts), {text: number for number, text in enumerate(texts)}
+    embedded, place = np.concatenate(parts), {text: number for number, text in enumerate(texts)}
     return [
-        ZeroShotHead([embedded[[place[text] for text in own]] for own in draw], encoder.logit_scale).label_embeddings
+        ZeroShotHead([embedded[[place[text] for text in own]] for own in draw], logit_scale=1.0).label_embeddings
         for draw in chosen.draws
     ]
 
 
-def _tags(embeddings: NDArray[Any], labels: Tensor) -> NDArray[np.int64]:
+def _tags(embeddings: NDArray[Any], labels: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return int64 (N,), the label that is nearest to each embedding, (N, D)."""
-    import torch
-
     pieces = [
-        (torch.from_numpy(embeddings[start : start + TAGGED_AT_ONCE]).float() @ labels.T).argmax(1).numpy()
+        (embeddings[start : start + TAGGED_AT_ONCE].astype(np.float32) @ labels.T).argmax(1)
         for start in range(0, len(embeddings), TAGGED_AT_ONCE)
     ]
     return np.concatenate(pieces)

@@ -27,10 +27,10 @@ from tagger.core.files import writing
 from tagger.core.lock import hold
 from tagger.core.text import without_secrets
 from tagger.core.urls import is_object_url
-from tagger.images.workers import start_early
 from tagger.inference.artifacts import guarantees_of
 from tagger.inference.fingerprints import heads_of, result_schema_of, results_depend_on
 from tagger.inference.job import Job, open_job
+from tagger.inference.load import open_engine
 from tagger.reports.run_record import Record, recorded
 from tagger.reports.summary import RunSummary
 from tagger.settings.load import load_settings
@@ -147,11 +147,6 @@ def _tag(
     record: Record,
 ) -> tuple[dict[str, Any], Outcome, Performance]:
     """Load the model, tag the shards that are not done, and publish; returns the model, what came of it, what it took."""
-    if machine.workers != 0:
-        start_early()
-    # torch and transformers take seconds to import: only now that everything else is known to be right.
-    from tagger.inference.load import open_engine
-
     began = time.perf_counter()
     with open_engine(plan.job, machine, rows=plan.rows) as engine:
         ready, timings = engine.stages.began, engine.stages

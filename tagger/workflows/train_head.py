@@ -179,7 +179,7 @@ def _read(job: Job, column: str | None, hold_out: float, machine: Machine) -> _R
         LabelledEmbeddings(
             embeddings=torch.from_numpy(examples.embeddings[kept]).float(),
             truth=torch.from_numpy(examples.truth[kept]),
-            label_embeddings=zero_shot.label_embeddings.cpu(),
+            label_embeddings=torch.from_numpy(zero_shot.label_embeddings),
             logit_scale=zero_shot.logit_scale,
             groups=torch.from_numpy(groups[kept]),
         ),
@@ -213,7 +213,7 @@ def _compare(file: Path, attribute: Attribute, rows: _Rows, choice: HeadChoice, 
         log.warning("the head that is there is replaced without a comparison: %s", error)
         return None
     unseen = torch.from_numpy(~touched(rows.groups, earlier.has_seen(rows.digests)))
-    head = earlier.head(torch.device("cpu"))
+    head = earlier.head()
     duel = compare_with_earlier(rows.labelled, unseen, head, choice.method, choice.blend, seed)
     if duel is None:
         log.info("the head that is there has seen all rows: it is replaced without a comparison")

@@ -22,7 +22,7 @@ from common import add_arguments, describe, machine, make_catalogue, print_table
 from tagger.core.memory import keep_freed_memory
 from tagger.core.types import FORMATS, ImagePolicy, ImageRef, Preprocessing
 from tagger.images.decode import read_pixels
-from tagger.images.loader import Reading
+from tagger.images.reading import Reading
 from tagger.images.resilient_loader import load_images
 from tagger.images.workers import start_early
 

@@ -29,7 +29,7 @@ from transformers import CLIPImageProcessor
 
 from tagger.core.types import ImagePolicy, ImageRef
 from tagger.encoders.clip import read_preprocessing
-from tagger.images.loader import Reading
+from tagger.images.reading import Reading
 from tagger.images.resilient_loader import load_images
 from tagger.images.workers import choose_workers, start_early
 

@@ -13,7 +13,7 @@ import torch
 
 from tagger.core.errors import ImageError
 from tagger.core.types import ImageBatch, ImagePolicy, ImageRef, Preprocessing
-from tagger.images.loader import Reading
+from tagger.images.reading import Reading
 from tagger.images.resilient_loader import load_images
 
 SHAPE = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
@@ -69,7 +69,7 @@ SCRIPT = """
 print("began")
 from pathlib import Path
 from tagger.core.types import ImagePolicy, ImageRef, Preprocessing
-from tagger.images.loader import Reading
+from tagger.images.reading import Reading
 from tagger.images.resilient_loader import load_images
 shape = Preprocessing(resize=32, crop=(32, 32), resample=3, rescale=1 / 255, mean=(0, 0, 0), std=(1, 1, 1))
 reading = Reading(policy=ImagePolicy(roots=(Path("PICTURES"),)), preprocessings={"clip": shape}, workers=1)

@@ -16,7 +16,7 @@ import pytest
 import tagger
 from tagger.core.types import ImageRef, Preprocessing
 from tagger.images.fetch import fetch
-from tagger.images.loader import Reading
+from tagger.images.reading import Reading
 from tagger.images.resilient_loader import load_images
 from tests.conftest import WriteManifest
 from tests.helpers.https_server import HttpsServer

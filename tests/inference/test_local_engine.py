@@ -18,7 +18,7 @@ from tagger.catalog.schemas import EMBEDDINGS_KEY, result_schema
 from tagger.core.moments import Moments
 from tagger.core.types import ImagePolicy
 from tagger.encoders.embedding_cache import EmbeddingCache
-from tagger.images.loader import Reading
+from tagger.images.reading import Reading
 from tagger.inference.local_engine import LocalEngine, Stages, preprocessings_of
 from tagger.inference.predictor import Predictor
 

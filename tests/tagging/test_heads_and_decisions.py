@@ -10,15 +10,24 @@ from hypothesis import strategies as st
 
 from tagger.settings.attributes import Attribute, Label, taxonomy_hash
 from tagger.tagging.decisions import decide
-from tagger.tagging.heads import ZeroShotHead
+from tagger.tagging.heads import ZeroShotHead, softmax
 
 KIND = Attribute(name="kind", labels=("hat", "bag", "shoes"), review_below=0.5)
 
 
 def test_a_label_is_the_normalised_mean_of_its_prompts():
-    x, y = torch.eye(2)
-    head = ZeroShotHead([torch.stack([x, y]), y[None]], logit_scale=10.0)
-    assert torch.allclose(head(x[None]), torch.tensor([[10 / 2**0.5, 0.0]]))
+    x, y = np.eye(2, dtype=np.float32)
+    head = ZeroShotHead([np.stack([x, y]), y[None]], logit_scale=10.0)
+    logits = head(x[None])
+    assert logits.dtype == np.float32
+    assert np.allclose(logits, [[10 / 2**0.5, 0.0]])
+
+
+@given(st.lists(st.lists(st.floats(-100, 100, width=32), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_the_softmax_is_that_of_torch(logits: list[list[float]]):
+    found = softmax(np.array(logits, np.float32))
+    assert found.dtype == np.float32
+    assert np.allclose(found, torch.tensor(logits).softmax(1).numpy(), atol=1e-6)
 
 
 def test_the_best_label_comes_first_and_the_uncertain_are_marked():

@@ -6,43 +6,41 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger.tagging.decisions import decide
+from tagger.tagging.heads import normalise
 from tagger.tagging.unknown import ConceptScore, NegativeLabelScore, PosteriorScore, with_unknown
 from tagger.tagging.vocabulary import candidates, choose_negatives
 
-X, Y = torch.eye(2)
-BETWEEN = torch.tensor([0.6, 0.8])
+X, Y = np.eye(2, dtype=np.float32)
+BETWEEN = np.array([0.6, 0.8], np.float32)
 
 
 def test_the_nearest_label_scores_and_a_negative_cosine_is_0():
-    assert ConceptScore(torch.stack([X, BETWEEN]))(torch.stack([Y, -X])).tolist() == pytest.approx([0.8, 0.0])
+    assert ConceptScore(np.stack([X, BETWEEN]))(np.stack([Y, -X])).tolist() == pytest.approx([0.8, 0.0])
 
 
 def test_negative_labels_share_the_probability():
-    [score] = NegativeLabelScore(X[None], torch.stack([Y, BETWEEN]), 2.0)(X[None]).tolist()
+    [score] = NegativeLabelScore(X[None], np.stack([Y, BETWEEN]), 2.0)(X[None]).tolist()
     assert score == pytest.approx(math.exp(2) / (math.exp(2) + math.exp(0) + math.exp(1.2)))
 
 
 def test_classifiers_are_averaged():
-    equal = (torch.zeros(2, 2), torch.zeros(2))
-    sure = (torch.zeros(2, 2), torch.tensor([math.log(3.0), 0.0]))
+    zeros = np.zeros((2, 2), np.float32)
+    equal, sure = (zeros, np.zeros(2, np.float32)), (zeros, np.array([math.log(3.0), 0.0], np.float32))
     assert PosteriorScore([equal, sure], labels=1)(X[None]).tolist() == pytest.approx([(0.5 + 0.75) / 2])
 
 
 @given(st.integers(0, 1_000), st.integers(1, 20), st.floats(0.1, 100))
 def test_a_score_is_a_share_that_the_order_of_negatives_does_not_change(seed: int, negatives: int, scale: float):
-    rng = torch.Generator().manual_seed(seed)
-    labels, others, images = (
-        torch.nn.functional.normalize(torch.randn(count, 4, generator=rng), dim=1) for count in (3, negatives, 5)
-    )
+    rng = np.random.default_rng(seed)
+    labels, others, images = (normalise(rng.standard_normal((count, 4)).astype(np.float32)) for count in (3, negatives, 5))
     score = NegativeLabelScore(labels, others, scale)(images)
     assert bool(((score >= 0) & (score <= 1)).all())
-    shuffled = others[torch.randperm(negatives, generator=rng)]
-    assert torch.allclose(NegativeLabelScore(labels, shuffled, scale)(images), score, atol=1e-5)
+    shuffled = rng.permutation(others)
+    assert np.allclose(NegativeLabelScore(labels, shuffled, scale)(images), score, atol=1e-5)
 
 
 def test_an_image_under_the_threshold_is_unknown_for_that_reason_alone():
@@ -65,4 +63,4 @@ def test_neither_kinds_of_a_label_nor_what_it_is_a_kind_of_nor_names_are_negativ
 
 
 def test_the_words_farthest_from_the_labels_are_negative():
-    assert choose_negatives(torch.stack([X, Y, BETWEEN]), X[None], 2).tolist() == [1, 2]
+    assert choose_negatives(np.stack([X, Y, BETWEEN]), X[None], 2).tolist() == [1, 2]

@@ -130,7 +130,7 @@ def test_a_labelled_row_that_cannot_be_read_is_left_out_and_said(
 def test_what_is_decoded_for_a_resnet18_is_the_same_with_and_without_an_engine(labelled: Path, tmp_path: Path):
     """And belongs to the same rows, whatever cannot be read."""
     from tagger.catalog.object_storage import Workspace
-    from tagger.images.loader import Reading
+    from tagger.images.reading import Reading
     from tagger.inference.job import open_job
     from tagger.settings.load import load_settings
     from tagger.training.dataset import decode, embed, read_labelled

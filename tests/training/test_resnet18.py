@@ -379,7 +379,8 @@ def test_an_image_is_decoded_once_for_both_encoders(small_clip: Path):
     """Encoders of one size and filter get the very same pixels; others get theirs from the same decoded image."""
     from dataclasses import replace
 
-    from tagger.images.decode import decoded_for, read_pixels
+    from tagger.images.decode import read_pixels
+    from tagger.images.reading import decoded_for
 
     first = RECIPE.preprocessing
     data = (SAMPLE / "images" / "0000.png").read_bytes()

@@ -35,9 +35,10 @@ def write_head(path: Path, encoder: ClipEncoder, shift: int = 0, fitted: Sequenc
     """Write a head that says of each image the label that stands `shift` places behind the one that zero-shot says."""
     attribute = Attribute(name="category", labels=tuple(LABELS))
     zero_shot = ZeroShotHead(
-        [encoder.encode_prompts(attribute.prompts(label)) for label in attribute.labels], encoder.logit_scale
+        [encoder.encode_prompts(attribute.prompts(label)).numpy() for label in attribute.labels], encoder.logit_scale
     )
-    head = LinearHead(zero_shot.logit_scale * zero_shot.label_embeddings.roll(shift, 0), torch.zeros(len(LABELS)))
+    weight = zero_shot.logit_scale * torch.from_numpy(zero_shot.label_embeddings).roll(shift, 0)
+    head = LinearHead(weight, torch.zeros(len(LABELS)))
     digests = [hashlib.sha256((PICTURES / name).read_bytes()).digest() for name in fitted]
     described = HeadDescription(
         attribute="category",
