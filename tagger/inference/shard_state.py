@@ -37,8 +37,12 @@ class OpenShard:
     seconds: dict[int, NDArray[Any]] = field(default_factory=dict)
     errors: dict[int, ImageError] = field(default_factory=dict)
     loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
+    digests: list[bytes] = field(init=False)  # of each row's image, b"" where it has to be read to be known
     files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before it was read
     recalled: int = 0  # of the rows that are counted, those that no batch brings
+
+    def __post_init__(self) -> None:
+        self.digests = [b""] * len(self.table)
 
     def embed(self, row: int, embedding: Embedding) -> None:
         """Take the row's embedding and its picture's measures."""
