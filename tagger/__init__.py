@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tagger.reports.inspection import Inspection
     from tagger.reports.summary import RunSummary
-    from tagger.settings.options import Machine, Output, Recipe, Study, Target
+    from tagger.settings.options import HeadRecipe, Machine, Output, Recipe, Study, Target
     from tagger.workflows.apply_corrections import apply_corrections
     from tagger.workflows.calibrate import calibrate
     from tagger.workflows.compare import compare
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from tagger.workflows.review import review
     from tagger.workflows.run import run
     from tagger.workflows.train import train_resnet18
+    from tagger.workflows.train_head import train_head
 
 __all__ = [
+    "HeadRecipe",
     "Inspection",
     "Machine",
     "Output",
@@ -46,12 +48,14 @@ __all__ = [
     "report",
     "review",
     "run",
+    "train_head",
     "train_resnet18",
 ]
 
 __version__ = version("tagger")
 
 _MODULES = {
+    "HeadRecipe": "tagger.settings.options",
     "Inspection": "tagger.reports.inspection",
     "Machine": "tagger.settings.options",
     "Output": "tagger.settings.options",
@@ -68,6 +72,7 @@ _MODULES = {
     "report": "tagger.workflows.report",
     "review": "tagger.workflows.review",
     "run": "tagger.workflows.run",
+    "train_head": "tagger.workflows.train_head",
     "train_resnet18": "tagger.workflows.train",
 }
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tagger.encoders.clip import ClipEncoder
-from tagger.inference.load import zero_shot
 from tagger.inference.predictor import Predictor
+from tagger.inference.predictors import zero_shot
 from tagger.settings.attributes import Attribute
 
 ROOT = Path(__file__).parents[1]

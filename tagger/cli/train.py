@@ -11,6 +11,7 @@ import click
 from tagger.cli import options
 from tagger.cli.console import log_to_stderr
 from tagger.cli.options import manifest_options, recipe_options, take_machine, take_overrides, take_recipe
+from tagger.settings.options import HEAD_METHODS, HeadRecipe
 
 
 @click.group()
@@ -19,8 +20,47 @@ def train() -> None:
 
     \b
     Example:
+      tagger train head labelled.parquet --output head.safetensors
       tagger train resnet18 labelled.parquet --output resnet18.safetensors
     """
+
+
+@train.command()
+@click.argument("manifest")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The head, *.safetensors.")
+@manifest_options
+@options.attribute
+@click.option("--method", type=click.Choice(HEAD_METHODS), default="auto", show_default=True, help="auto: what wins.")
+@click.option("--product-column", help="Whose value rows of one product share; default: product_id, where there is one.")
+@click.option("--hold-out", type=float, default=0.0, help="Share of the rows that is left, for example for calibrate.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is left to chance.")
+@click.option("--force", is_flag=True, help="Write the head even if it is no better.")
+@options.overwrite
+def head(manifest: str, output: Path, attribute: str | None, overwrite: bool, **options: Any) -> None:
+    """Fit a head on the labelled rows of MANIFEST and judge it on rows that it was not fitted on; no image is decoded again.
+
+    An attribute takes the file by head = "head.safetensors". Where zero-shot is not beaten, the exit code is 3, and nothing is
+    written. A head that is there, with --overwrite, stays where it is the better one on rows that neither was fitted on.
+
+    \b
+    Example:
+      tagger train head labelled.parquet --attribute category --output head.safetensors
+    """
+    log_to_stderr(logging.INFO)
+    from tagger.workflows.train_head import train_head
+
+    trained = train_head(
+        manifest,
+        output,
+        options.pop("config"),
+        recipe=HeadRecipe(**{name: options.pop(name) for name in ("method", "product_column", "hold_out", "force", "seed")}),
+        attribute=attribute,
+        overwrite=overwrite,
+        machine=take_machine(options),
+        **take_overrides(options),
+    )
+    click.echo(trained.to_text())
+    click.echo(output)
 
 
 @train.command()

@@ -156,7 +156,7 @@ class Decision:
 
     top: int64 (N, k), indices of the attribute's labels, best first. confidence: float32 (N, k), their probabilities.
     review: for each image, why a person should look at it, or None. source: str (N,), which system decided about each: "clip",
-    "resnet18" or "hybrid". sets: where the attribute has `prediction_sets`. known: where it has `unknown`,
+    "head", "resnet18" or "hybrid". sets: where the attribute has `prediction_sets`. known: where it has `unknown`,
     float32 (N,) from 0 to 1, how well each image fits any of the labels. unknown: bool (N,), those that fit none.
     """
 

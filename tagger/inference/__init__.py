@@ -4,7 +4,8 @@ job.py              what is to be tagged and how, checked before any model is lo
 labels.py           which labels: those of the settings, or what the truth column holds
 artifacts.py        what checkpoints and calibrations say of themselves, checked against the settings
 load.py             a job -> the engine that runs it, with its models and caches open
-predictor.py        encoder and heads: pixels -> embeddings, embeddings -> probabilities
+predictors.py       settings -> encoders loaded, with the heads of their attributes
+predictor.py        an encoder and heads: pixels -> embeddings, embeddings -> probabilities
 unknown.py          the rule that finds images that are none of the labels
 hybrid.py           CLIP and a ResNet18 together: which rows the second has to see, and who decides
 local_engine.py     shards on this machine: recalled, read, encoded, decided

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tagger.core.errors import ConfigError
 from tagger.encoders.resnet18_checkpoint import ResNet18Description, read_description
-from tagger.settings.attributes import Attribute, order_of
+from tagger.settings.attributes import Attribute, order_of, prompts_hash
 from tagger.settings.schema import FallbackSettings, Settings
 from tagger.tagging.calibration import Calibration, read_calibration
+from tagger.tagging.head_file import HeadFile, read_head
 
 Mode = Literal["none", "low-confidence", "ensemble"]  # of a fallback
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifacts:
-    """The descriptions of the model, if it is a ResNet18, and of the fallback; which attribute the fallback decides, from 0."""
+    """The descriptions of the model, if it is a ResNet18, and of the fallback; which attribute the fallback decides, from 0.
+
+    heads: of the attributes that name one.
+    """
 
     model: ResNet18Description | None = None
     fallback: ResNet18Description | None = None
     fallback_index: int | None = None
+    heads: Mapping[str, HeadFile] = field(default_factory=dict)
 
 
 def read_artifacts(settings: Settings) -> Artifacts:
@@ -35,7 +40,8 @@ def read_artifacts(settings: Settings) -> Artifacts:
 
 
 def check_artifacts(artifacts: Artifacts, settings: Settings, attributes: Sequence[Attribute]) -> Artifacts:
-    """Return them with the fallback's attribute; ConfigError for checkpoints of other labels or attributes."""
+    """Return them with heads and the fallback's attribute. ConfigError for files of other labels or attributes; ModelError."""
+    artifacts = replace(artifacts, heads=_read_heads(artifacts, settings, attributes))
     name = settings.model.name
     if artifacts.model is not None:
         if len(attributes) != 1:
@@ -53,7 +59,32 @@ def check_artifacts(artifacts: Artifacts, settings: Settings, attributes: Sequen
         return artifacts
     index = _fallback_index(settings.fallback, artifacts.fallback, attributes)
     order_of(attributes[index], artifacts.fallback.labels, settings.fallback.checkpoint)
+    _require_no_head_in_ensemble(settings.fallback, attributes[index])
     return replace(artifacts, fallback_index=index)
+
+
+def _read_heads(artifacts: Artifacts, settings: Settings, attributes: Sequence[Attribute]) -> dict[str, HeadFile]:
+    """Read the heads of the attributes that name one; ConfigError for one of other labels, prompts or attribute; ModelError."""
+    found = {}
+    for attribute in attributes:
+        if attribute.head is None:
+            continue
+        if artifacts.model is not None:
+            raise ConfigError(
+                f'attribute "{attribute.name}": head {attribute.head}: expected a CLIP, whose embeddings it was fitted on, found '
+                f"model {settings.model.name}; leave one of them out"
+            )
+        found[attribute.name] = head = read_head(attribute.head)
+        head.check(attribute.name, attribute.label_names, prompts_hash(attribute))
+    return found
+
+
+def _require_no_head_in_ensemble(fallback: FallbackSettings, attribute: Attribute) -> None:
+    if fallback.mode == "ensemble" and attribute.head is not None:
+        raise ConfigError(
+            f'attribute "{attribute.name}": head {attribute.head}: expected none beside [fallback] mode ensemble, whose weight '
+            'was chosen for the prompts alone, found one; leave it out, or use mode = "low-confidence"'
+        )
 
 
 def _fallback_index(settings: FallbackSettings, fallback: ResNet18Description, attributes: Sequence[Attribute]) -> int:

@@ -48,6 +48,7 @@ class FileMemory:
     def keep(self, shard: OpenShard, row: int, digest: bytes, current: str | None) -> None:
         """Keep which bytes the row's file has, and wait for it no longer; `current` is the version that its server sent."""
         ref = shard.loading.pop(row)
+        shard.digests[row] = digest
         name, version = shard.files.get(row, (b"", b""))
         if current:
             self._stream.remember_file(name, current.encode(), digest)

@@ -15,6 +15,7 @@ from tagger.catalog.schemas import result_schema
 from tagger.core.types import ImagePolicy
 from tagger.inference.job import Job
 from tagger.settings.attributes import taxonomy_hash
+from tagger.tagging.head_file import HEAD
 
 if TYPE_CHECKING:
     from tagger.inference.hybrid import Hybrid
@@ -39,6 +40,7 @@ def results_depend_on(
         "attributes": taxonomy_hash(job.attributes),
         "model weights": predictor.encoder.fingerprint,
         "model name": f"{job.settings.model.name} {job.settings.model.revision}",
+        "heads": str(heads_of(predictor) or "none"),
         "calibration": str(predictor.temperatures),
         "prediction sets": str(predictor.set_thresholds),
         "unknown": str([rule and (rule.identity, rule.below) for rule in predictor.unknown_rules]),
@@ -48,6 +50,12 @@ def results_depend_on(
         "earlier result": earlier.content_hash() if earlier else "none",
         **{f"version of {library}": version(library) for library in (*COMPUTING, "pyarrow")},
     }
+
+
+def heads_of(predictor: Predictor) -> dict[str, str]:
+    """Return attribute -> the fingerprint of the head that decides about it; of those alone that have one."""
+    pairs = zip(predictor.attributes, predictor.identities, strict=True)
+    return {attribute.name: identity.weights for attribute, identity in pairs if identity.source == HEAD}
 
 
 def embeddings_depend_on(policy: ImagePolicy, predictor: Predictor, decoded_for: int) -> str:

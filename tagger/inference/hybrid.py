@@ -55,7 +55,7 @@ class Hybrid:
         seconds: the second encoder's embeddings of those images that are `wanted`, which `shown` marks, in order.
         """
         probabilities = self.first.probabilities(embeddings)
-        sources = [np.full(len(embeddings), self.first.encoder.source) for _ in probabilities]
+        sources = [np.full(len(embeddings), one.source) for one in self.first.identities]
         [of_second] = self.second.probabilities(seconds)
         probabilities[self._index], sources[self._index] = self.join(probabilities[self._index], of_second, shown)
         return self.first.decide_by(embeddings, probabilities, sources)
@@ -64,14 +64,14 @@ class Hybrid:
         self, first: Probabilities, second: Probabilities, shown: NDArray[np.bool_]
     ) -> tuple[Probabilities, NDArray[np.str_]]:
         """Return the attribute's probabilities, float32 (N, K), and who decided. second: (M, K), of the M that were shown."""
-        joined = first.copy()
+        joined, source = first.copy(), self.first.identities[self._index].source
         if self._below is None:
             joined[shown] = average(first[shown], second, self._weight, self._temperature)
-            return joined, np.where(shown, HYBRID, self.first.encoder.source)
+            return joined, np.where(shown, HYBRID, source)
         decided = shown.copy()
         decided[shown] = better = more_confident(first[shown], second)
         joined[decided] = second[better]
-        return joined, np.where(decided, self.second.encoder.source, self.first.encoder.source)
+        return joined, np.where(decided, self.second.encoder.source, source)
 
 
 def hybrid_weights(clip: str, second: str) -> str:

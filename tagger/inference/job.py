@@ -105,8 +105,8 @@ def pin(model: ModelSettings) -> ModelSettings:
 
 
 def model_alone(settings: Settings) -> Settings:
-    """Return the settings without fallback and calibrations, which do not matter to what is learned from labelled rows."""
-    attributes = tuple(attribute.uncalibrated() for attribute in settings.attributes)
+    """Return the settings without fallback, heads and calibrations, which do not matter to what is learned from labelled rows."""
+    attributes = tuple(one.uncalibrated().model_copy(update={"head": None}) for one in settings.attributes)
     return settings.model_copy(update={"attributes": attributes, "fallback": None})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from tagger.core.errors import ModelError, StoppedError
 from tagger.core.text import first_line
 from tagger.core.types import Decision
 from tagger.encoders.base import Encoder
-from tagger.settings.attributes import Attribute
+from tagger.settings.attributes import Attribute, prompts_hash
 from tagger.tagging.decisions import decide
+from tagger.tagging.head_file import HEAD
 from tagger.tagging.unknown import UnknownRule, with_unknown
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,14 @@ DECIDED_AT_ONCE = 256
 Embeddings = NDArray[Any]  # float16 or float32 (N, D)
 Probabilities = NDArray[np.float32]  # (N, K)
 Head = Callable[[Tensor], Tensor]  # float32 (N, D) -> float32 (N, K)
+
+
+class Identity(NamedTuple):
+    """Say who decides about an attribute, as results name it, and the hashes of its weights and of the prompts it goes by."""
+
+    source: str
+    weights: str
+    prompts: str
 
 
 class Predictor:
@@ -63,7 +72,9 @@ class Predictor:
         self.set_thresholds = tuple(set_thresholds or [None] * len(self.attributes))
         self.unknown_rules = tuple(unknown_rules or [None] * len(self.attributes))
         self.at_once = at_once or ENCODED_AT_ONCE.get(encoder.device.type, ENCODED_AT_ONCE_BY_AN_ACCELERATOR)
-        self._wanted, self._heads = self.at_once, tuple(heads)
+        self._wanted, self.heads = self.at_once, tuple(heads)
+        pairs = zip(self.attributes, self.heads, strict=True)
+        self.identities = tuple(identity_of(encoder, attribute, head) for attribute, head in pairs)
 
     def with_encoder(self, encoder: Encoder) -> Predictor:
         """Return the same heads on another encoder of the same embeddings."""
@@ -89,7 +100,7 @@ class Predictor:
         values = {
             "encoder": self.encoder,
             "attributes": self.attributes,
-            "heads": self._heads,
+            "heads": self.heads,
             "temperatures": self.temperatures,
             "set_thresholds": self.set_thresholds,
             "unknown_rules": self.unknown_rules,
@@ -150,7 +161,7 @@ class Predictor:
         """Return (N, K) for each attribute, of embeddings (N, D): the softmax of its logits, divided by its temperature."""
         found = [np.empty((len(embeddings), len(attribute.labels)), np.float32) for attribute in self.attributes]
         for rows, padded in self._pieces(embeddings):
-            for whole, head, temperature in zip(found, self._heads, self.temperatures, strict=True):
+            for whole, head, temperature in zip(found, self.heads, self.temperatures, strict=True):
                 whole[rows] = (head(padded) / temperature).softmax(1)[: len(whole[rows])].cpu().numpy()
         return found
 
@@ -174,7 +185,7 @@ class Predictor:
     def decide(self, embeddings: Embeddings) -> list[Decision]:
         """Return one Decision an attribute about embeddings (N, D)."""
         probabilities = self.probabilities(embeddings)
-        return self.decide_by(embeddings, probabilities, [np.full(len(embeddings), self.encoder.source)] * len(probabilities))
+        return self.decide_by(embeddings, probabilities, [np.full(len(embeddings), one.source) for one in self.identities])
 
     def decide_by(
         self, embeddings: Embeddings, probabilities: Sequence[Probabilities], sources: Sequence[NDArray[np.str_]]
@@ -222,3 +233,10 @@ class Predictor:
         self.at_once //= 2
         if self.encoder.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def identity_of(encoder: Encoder, attribute: Attribute, head: Head) -> Identity:
+    """Return who decides: a head that labelled rows fitted, or the encoder's own, that of its prompts or its last layer."""
+    if (fingerprint := getattr(head, "fingerprint", None)) is not None:
+        return Identity(HEAD, fingerprint, prompts="")
+    return Identity(encoder.source, encoder.weights, prompts_hash(attribute) if encoder.reads_prompts else "")

@@ -37,7 +37,7 @@ class OpenShard:
     seconds: dict[int, NDArray[Any]] = field(default_factory=dict)
     errors: dict[int, ImageError] = field(default_factory=dict)
     loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
-    digests: list[bytes] = field(init=False)  # of each row's image, b"" where it has to be read to be known
+    digests: list[bytes] = field(init=False)  # SHA-256 of each row's image, b"" while it is not known
     files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before it was read
     recalled: int = 0  # of the rows that are counted, those that no batch brings
 

@@ -50,8 +50,9 @@ class Attribute(Section):
     `review_below` is tagged all the same and marked for review, with 1 every row is; not given, it is what the calibration
     chose, if it did, for all labels or for each. `prediction_sets` is the share of rows whose set of labels shall hold the right
     one; without it there are no sets. `unknown`: an image that is none of the labels gets none and goes to review;
-    `negative_labels` are things that are none of them, or MINED. `calibration` is a file that `tagger calibrate` wrote, relative
-    to the one that names it.
+    `negative_labels` are things that are none of them, or MINED. `calibration` is a file that `tagger calibrate`
+    wrote, `head` one of `tagger train head`, which decides in the place of the prompts alone; both are relative to the file that
+    names them.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -63,6 +64,7 @@ class Attribute(Section):
     unknown: bool = False
     negative_labels: Annotated[tuple[Text, ...], Field(strict=False)] | Literal["mined"] = ()
     calibration: RelativePath | None = None
+    head: RelativePath | None = None
 
     @field_validator("labels")
     @classmethod
@@ -113,10 +115,10 @@ def duplicates(names: Iterable[str]) -> list[str]:
 
 
 def taxonomy_hash(attributes: Iterable[Attribute]) -> str:
-    """Hash (SHA-256) all that turns an embedding into tags but the calibration: attributes, labels, prompts and thresholds."""
+    """Hash (SHA-256) all that turns an embedding into tags but calibration and head: attributes, labels, prompts, thresholds."""
     lines = []
     for attribute in attributes:
-        left_out: dict[str, Any] = {"calibration": True, "labels": {"__all__": {"review_below"}}}
+        left_out: dict[str, Any] = {"calibration": True, "head": True, "labels": {"__all__": {"review_below"}}}
         if attribute.prediction_sets is None:
             left_out["prediction_sets"] = True
         if not attribute.unknown:

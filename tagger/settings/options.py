@@ -13,6 +13,8 @@ from tagger.core.types import BATCH_SIZE, Preprocessing
 Backend = Literal["torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
+HEAD_METHODS = ("auto", "gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f")
+
 SYSTEMS = ("zero-shot", "resnet18", "hybrid")  # that can be compared
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which torchvision's weights were trained with
@@ -126,6 +128,28 @@ class Recipe:
         """The pixels that the network is trained on."""
         side = self.image_size
         return Preprocessing(resize=side, crop=(side, side), resample=BICUBIC, rescale=1 / 255, mean=MEAN, std=STD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRecipe:
+    """How a head is fitted. Raises UsageError for what cannot be meant.
+
+    method: one of HEAD_METHODS. product_column: whose value rows of one product share, which are never on both sides of a
+    split; default: product_id, where there is one. hold_out: share of the labelled rows that are left for other uses, the same
+    ones every night. force: write a head that is no better than zero-shot, too, or than the one that is there.
+    """
+
+    method: str = "auto"
+    product_column: str | None = None
+    hold_out: float = 0.0
+    force: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in HEAD_METHODS:
+            raise UsageError(f"--method {self.method}: expected one of {', '.join(HEAD_METHODS)}; correct it")
+        if not 0 <= self.hold_out < 1:
+            raise UsageError(f"--hold-out: expected a share from 0 on and below 1, found {self.hold_out:g}; correct it")
 
 
 @dataclass(frozen=True, kw_only=True)

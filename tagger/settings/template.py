@@ -55,6 +55,7 @@ templates = ["A photo of a {label}."]
 # prediction_sets = 0.9                   # <name>_set: the fewest labels that hold the right one in 90 % of rows; calibrate first
 # unknown = true                          # an image that is none of the labels gets none, and goes to review; calibrate it
 # negative_labels = ["belt", "watch"]     # what else there is; "mined": from a vocabulary of things that are sold
+# head = "head.safetensors"               # from `tagger train head`: decides by what it learned from labelled rows
 # calibration = "calibration.json"        # from `tagger calibrate`: confidences that are right as often as they say
 
 # [fallback]                              # a ResNet18 from `tagger train resnet18` beside CLIP

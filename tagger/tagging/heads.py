@@ -26,11 +26,34 @@ class ZeroShotHead:
 
 
 class LinearHead:
-    """Apply the last layer of a classifier: weight float32 (K, D), bias float32 (K,)."""
+    """Apply the last layer of a classifier: weight float32 (K, D), bias float32 (K,).
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight, self.bias = weight, bias
+    fingerprint: of the file that it is from, where labelled rows fitted it; None for an encoder's own.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, fingerprint: str | None = None) -> None:
+        self.weight, self.bias, self.fingerprint = weight, bias, fingerprint
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Score embeddings float32 (N, D) as logits float32 (N, K)."""
         return F.linear(embeddings, self.weight, self.bias)
+
+
+class KernelHead:
+    """Add what nearby labelled rows say to a linear layer: Tip-Adapter (Zhang et al. 2022, equation 6) and ProKeR have this form.
+
+    weight: float32 (K, D), the logit_scale included. bias: float32 (K,). keys: float32 (M, D), the embeddings of M labelled rows.
+    values: float32 (M, K), what each adds to the logits of an image just like it. beta: how fast that falls with the distance.
+    fingerprint: as that of a LinearHead.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, keys: Tensor, values: Tensor, beta: float, fingerprint: str | None = None
+    ) -> None:
+        self.weight, self.bias, self.keys, self.values, self.beta = weight, bias, keys, values, beta
+        self.fingerprint = fingerprint
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        """Score embeddings float32 (N, D), L2-normalised, as logits float32 (N, K)."""
+        closeness = torch.exp(self.beta * (embeddings @ self.keys.T - 1))
+        return F.linear(embeddings, self.weight, self.bias) + closeness @ self.values

@@ -9,6 +9,15 @@ temperature.py  logits and truth -> a temperature
 calibration.py  temperatures, fitted on one half of the rows and judged on the other
 review.py       decided rows -> thresholds of review that keep a promised precision
 unknown.py          rows that fit no label -> the score that finds such rows, and its threshold
+labelled_embeddings.py  the labelled rows that a head is fitted on, and their splits
+row_groups.py   rows of one product, or with nearly the same picture, that no split tears apart
+cross_validation.py  the best of some settings of a method, on held-out rows
+gaussian_head.py  class means and one precision, blended with zero-shot
+linear_probes.py  linear heads that gradient descent finds from zero-shot
+kernel_heads.py  heads that keep the rows: near one of them, its label
+head_methods.py  the methods that fit a head, by name
+earlier_head.py  tonight's head against yesterday's
+choose_head.py  the method that wins on held-out rows, or zero-shot
 prediction_sets.py  held-out rows -> the thresholds of prediction sets
 prompt_sets.py  sets of prompts that may stand for labels: templates, descriptions, random words
 systems.py      what each system that is compared says of test rows

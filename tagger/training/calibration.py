@@ -15,7 +15,7 @@ from tagger.evaluation.guarantee import Judged
 from tagger.inference.artifacts import Mode
 from tagger.inference.hybrid import HYBRID, Hybrid, hybrid_weights
 from tagger.inference.predictor import Predictor, Probabilities
-from tagger.settings.attributes import Attribute, prompts_hash
+from tagger.settings.attributes import Attribute
 from tagger.settings.options import Target
 from tagger.tagging.calibration import Calibration, Source, UnknownThreshold
 from tagger.tagging.decisions import log_probabilities, more_confident
@@ -44,18 +44,17 @@ class Uncalibrated(NamedTuple):
 def sources_of(
     predictor: Predictor,
     hybrid: Hybrid | None,
-    attribute: Attribute,
+    index: int,
     rule: Rule,
     first: Probabilities,
     second: Probabilities | None,
 ) -> dict[str, Uncalibrated]:
-    """Return every source that may decide about an attribute: first the one that decides alone, or is asked first.
+    """Return every source that may decide about attribute number `index`: first the one that decides alone, or is asked first.
 
     first, second: float32 (N, K), the probabilities of the predictor and, where the rule has a fallback, of the hybrid's second.
     """
-    encoder = predictor.encoder
-    prompts = prompts_hash(attribute) if encoder.reads_prompts else ""
-    alone = {encoder.source: Uncalibrated(log_probabilities(first), 1.0, encoder.weights, prompts)}
+    source, weights, prompts = predictor.identities[index]
+    alone = {source: Uncalibrated(log_probabilities(first), 1.0, weights, prompts)}
     if hybrid is None or second is None:
         return alone
     own = hybrid.second.encoder
@@ -63,8 +62,7 @@ def sources_of(
     if rule.mode == "low-confidence":
         return {**alone, **fallback}
     mean, _ = hybrid.join(first, second, np.ones(len(first), np.bool_))
-    weights = hybrid_weights(encoder.weights, own.weights)
-    return {HYBRID: Uncalibrated(log_probabilities(mean), 1.0, weights, prompts), **fallback}
+    return {HYBRID: Uncalibrated(log_probabilities(mean), 1.0, hybrid_weights(weights, own.weights), prompts), **fallback}
 
 
 def fit_calibration(

@@ -55,7 +55,8 @@ class Examples:
     """Labelled rows whose images can be read.
 
     rows: int64 (N,), of the manifest. truths: by attribute int64 (N,), indices of its labels, -1 where a row has none. pixels: by
-    name uint8 (N, 3, H, W). embeddings: the engine's, (N, D); second_embeddings: its fallback's, (N, E).
+    name uint8 (N, 3, H, W). embeddings: the engine's, (N, D); second_embeddings: its fallback's, (N, E). digests: uint8 (N, 32),
+    the SHA-256 of the images, with embeddings.
     """
 
     rows: NDArray[np.int64]
@@ -63,6 +64,7 @@ class Examples:
     pixels: Mapping[str, torch.Tensor]
     embeddings: Embeddings | None = None
     second_embeddings: Embeddings | None = None
+    digests: NDArray[np.uint8] | None = None
 
     @property
     def truth(self) -> NDArray[np.int64]:
@@ -122,17 +124,20 @@ def embed(
     predictor, hybrid = engine.predictor, engine.hybrid
     rows = [labelled.rows[:0]]
     first = [np.empty((0, predictor.encoder.dimension), predictor.dtype)]
+    digests = [b""]
     second = [np.empty((0, hybrid.second.encoder.dimension), hybrid.second.dtype)] if hybrid else []
     for shard in engine.embed(labelled.manifest, labelled.rows, advance, stored.add if pixels else None):
         left_out.add(shard.errors.values())
         rows.append(shard.tagged() + shard.shard.start)
         first.append(shard.embeddings[shard.tagged()])
+        digests += [shard.digests[row] for row in shard.tagged().tolist()]
         if hybrid is not None:
             second.append(shard.second_embeddings(hybrid.second.encoder.dimension, hybrid.second.dtype))
     left_out.log()
     examples = labelled.examples(np.concatenate(rows), stored.filled())
     embeddings, others = np.concatenate(first), np.concatenate(second) if second else None
-    return replace(examples, embeddings=embeddings, second_embeddings=others)
+    known = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+    return replace(examples, embeddings=embeddings, second_embeddings=others, digests=known)
 
 
 def decode(labelled: LabelledRows, reading: Reading, advance: Callable[[int], object], folder: Path) -> Examples:

@@ -94,6 +94,7 @@ def read_labelled_rows(job: Job, machine: Machine, wanted: Mapping[str, Attribut
     from tagger.inference.load import open_engine
     from tagger.training.calibration import Rule, sources_of
     from tagger.training.dataset import embed, read_labelled
+    from tagger.training.row_groups import unseen_by
     from tagger.training.unknown import STRANGERS, Strangers, with_strangers
 
     labelled = read_labelled(job.manifest, [attribute for attribute in job.attributes if attribute.truth_column])
@@ -116,8 +117,10 @@ def read_labelled_rows(job: Job, machine: Machine, wanted: Mapping[str, Attribut
             continue
         truth = examples.truths[attribute.name]
         rows, rule = truth >= 0, Rule(*fallback_rule(job.settings, job.artifacts, index))
+        if (head := job.artifacts.heads.get(attribute.name)) is not None:
+            rows &= unseen_by(job.manifest.name, head, examples, int(rows.sum()))
         of_fallback = second[rows] if second is not None and rule.mode != "none" else None
-        sources = sources_of(predictor, hybrid, attribute, rule, first[rows], of_fallback)
+        sources = sources_of(predictor, hybrid, index, rule, first[rows], of_fallback)
         strangers = None
         if attribute.name in rules:
             strange = examples.truths[STRANGERS + attribute.name]

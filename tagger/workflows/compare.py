@@ -81,7 +81,7 @@ def compare(
         if machine.workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
-        from tagger.inference.load import choose_device
+        from tagger.inference.predictors import choose_device
         from tagger.training.resnet18 import initial_network
         from tagger.training.systems import Task
 
@@ -114,7 +114,8 @@ def _read_sides(
 ) -> tuple[list[Side], str | None]:
     """Read the labelled rows of each manifest, decoded once for all systems; return them and the identity of CLIP's weights."""
     from tagger.images.loader import Reading
-    from tagger.inference.load import choose_device, open_engine
+    from tagger.inference.load import open_engine
+    from tagger.inference.predictors import choose_device
     from tagger.training.dataset import RESNET18, WHOLE_PICTURE, decode, embed, read_labelled, require_all_labels
     from tagger.training.few_shot import WHOLE
     from tagger.training.systems import Side

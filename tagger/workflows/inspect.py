@@ -76,7 +76,7 @@ def inspect(
         shutdown.check()
         # torch and transformers take seconds to import: only now that everything else is known to be right.
         from tagger.encoders.backends import check_backend
-        from tagger.inference.load import choose_device
+        from tagger.inference.predictors import choose_device
 
         chosen = job.settings.model
         where = choose_device("cpu" if machine.device is None and chosen.backend == "openvino" else machine.device)

@@ -29,7 +29,7 @@ from tagger.core.text import without_secrets
 from tagger.core.urls import is_object_url
 from tagger.images.workers import start_early
 from tagger.inference.artifacts import guarantees_of
-from tagger.inference.fingerprints import result_schema_of, results_depend_on
+from tagger.inference.fingerprints import heads_of, result_schema_of, results_depend_on
 from tagger.inference.job import Job, open_job
 from tagger.reports.run_record import Record, recorded
 from tagger.reports.summary import RunSummary
@@ -197,6 +197,8 @@ def _describe(model: Mapping[str, Any], engine: LocalEngine, plan: Plan) -> dict
     """Return the model as the results' metadata has it: with what its weights are, and what computes with them."""
     encoder, checkpoint = engine.predictor.encoder, plan.job.settings.fallback
     described = {**model, "fingerprint": encoder.fingerprint, "backend": encoder.backend, "precision": encoder.precision}
+    if heads := heads_of(engine.predictor):
+        described["heads"] = heads
     if engine.hybrid is not None:
         return {**described, "fallback": engine.hybrid.second.encoder.fingerprint}
     if checkpoint is not None:  # it has taken CLIP's place

@@ -70,7 +70,7 @@ def train_resnet18(
         # torch takes seconds to import: only now that everything else is known to be right.
         from safetensors.torch import save
 
-        from tagger.inference.load import choose_device
+        from tagger.inference.predictors import choose_device
         from tagger.training.dataset import RESNET18
         from tagger.training.ensemble import fit_ensemble
         from tagger.training.resnet18 import train
@@ -117,7 +117,8 @@ def _read_examples(
 ) -> tuple[Examples, Predictor | None]:
     """Read the labelled rows, with CLIP's embeddings and CLIP itself for an ensemble; else no CLIP is loaded."""
     from tagger.images.loader import Reading
-    from tagger.inference.load import choose_device, open_engine
+    from tagger.inference.load import open_engine
+    from tagger.inference.predictors import choose_device
     from tagger.training.dataset import RESNET18, decode, embed, read_labelled, require_all_labels
 
     [chosen], pixels = job.attributes, {RESNET18: recipe.preprocessing}

@@ -245,7 +245,7 @@ import json, os, sys
 import aiobotocore.session, s3fs, tagger.catalog.manifest as manifest, tagger.inference.local_engine, tagger.workflows.run
 from tagger.cli.main import main
 from tagger.settings.schema import ModelSettings
-from tagger.inference.load import load_predictor
+from tagger.inference.predictors import load_predictor
 from tagger.settings.attributes import Attribute
 manifest.MAX_SHARD_ROWS = 64
 load_predictor(ModelSettings(name=sys.argv[1]), "cpu", [Attribute(name="kind", labels=("hat", "bag"))])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tagger.core.errors import StoppedError
 from tagger.encoders.backends import in_precision
-from tagger.inference.load import zero_shot
 from tagger.inference.predictor import Predictor
+from tagger.inference.predictors import zero_shot
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:

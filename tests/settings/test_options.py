@@ -13,7 +13,7 @@ from tagger.core.errors import UsageError
 from tagger.settings.options import KEYS, Machine, Output, Overrides, Study
 from tagger.settings.schema import Settings
 
-READ_A_MANIFEST = ("run", "inspect", "train resnet18", "calibrate", "compare")
+READ_A_MANIFEST = ("run", "inspect", "train head", "train resnet18", "calibrate", "compare")
 
 
 def command(name: str) -> click.Command:

@@ -1,0 +1,42 @@
+"""Tonight's head against yesterday's, on rows that neither was fitted on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from tagger.training.choose_head import blend
+from tagger.training.head_methods import METHODS, Head
+from tagger.training.labelled_embeddings import LabelledEmbeddings
+
+FOLDS = 5
+
+
+class Duel(NamedTuple):
+    """How many of the rows that neither head was fitted on each of them gets right."""
+
+    rows: int
+    new: int
+    earlier: int
+
+
+def compare_with_earlier(
+    rows: LabelledEmbeddings, unseen: Tensor, earlier: Head, method: str, share: float, seed: int
+) -> Duel | None:
+    """Compare what the method makes of the rows with an earlier head; None where there is no row to compare them on.
+
+    unseen: bool (N,), the rows that the earlier head was not fitted on. Each of them is judged by a new head that the rows of
+    other folds fitted, so that neither has an advantage.
+    """
+    judged = new = old = 0
+    for fitted, held_out in rows.folds(FOLDS, seed) if bool(unseen.any()) else ():
+        fresh = held_out[unseen[held_out]]
+        if not len(fresh):
+            continue
+        embeddings, truth = rows.embeddings[fresh], rows.truth[fresh]
+        head = blend(METHODS[method](fitted, seed), fitted.zero_shot, share)
+        judged += len(fresh)
+        new += int((head(embeddings).argmax(1) == truth).sum())
+        old += int((earlier(embeddings).argmax(1) == truth).sum())
+    return Duel(judged, new, old) if judged else None

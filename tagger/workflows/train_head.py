@@ -1,0 +1,254 @@
+"""`tagger train head`: from the labelled rows of a manifest to a head; the public Python API that the command line calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tagger.catalog.manifest import Manifest
+from tagger.catalog.object_storage import Workspace
+from tagger.core import published, shutdown
+from tagger.core.errors import ConfigError, GateError, ModelError, UsageError
+from tagger.core.files import write_bytes
+from tagger.core.write_check import require_writable, write_error
+from tagger.images.workers import start_early
+from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
+from tagger.settings.attributes import Attribute, prompts_hash
+from tagger.settings.load import load_settings
+from tagger.settings.options import HeadRecipe, Machine, Overrides
+from tagger.settings.paths import RESNET18_SUFFIX
+from tagger.tagging.head_file import HeadDescription, HeldOut, read_head, to_bytes
+
+if TYPE_CHECKING:
+    from tagger.training.choose_head import HeadChoice
+    from tagger.training.earlier_head import Duel
+    from tagger.training.labelled_embeddings import LabelledEmbeddings
+
+log = logging.getLogger(__name__)
+
+PRODUCT_COLUMN = "product_id"  # where there is one, and none is named
+VERSIONS = ("tagger", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedHead:
+    """Hold what came of it. set_aside: rows that did not fit. duel: with the head that was there. written: or it stays."""
+
+    choice: HeadChoice
+    set_aside: int
+    duel: Duel | None
+    written: bool
+
+    def to_text(self) -> str:
+        """Return what a person should know, line by line."""
+        lines = [describe(self.choice)]
+        if self.set_aside:
+            lines.append(f"{self.set_aside} labelled rows were set aside, for example for `tagger calibrate`")
+        if self.duel is not None:
+            rows, new, earlier = self.duel
+            chosen = "tonight's is written" if self.written else "the earlier one stays"
+            lines.append(f"on {rows} rows that neither was fitted on: {new} right, the earlier head {earlier}; {chosen}")
+        return "\n".join(lines)
+
+
+class _Rows(NamedTuple):
+    """The rows that fit, the SHA-256 of their images, uint8 (N, 32), and their groups."""
+
+    labelled: LabelledEmbeddings
+    digests: NDArray[np.uint8]
+    groups: NDArray[np.int64]
+    set_aside: int
+    encoder: str
+
+
+def train_head(
+    manifest: str | Path,
+    output: str | Path,
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    recipe: HeadRecipe = HeadRecipe(),  # noqa: B008  # frozen
+    attribute: str | None = None,
+    overwrite: bool = False,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+    **overrides: Unpack[Overrides],
+) -> TrainedHead:
+    """Fit a head on the labelled rows of `manifest`, judge it on rows that it was not fitted on, and write it to `output`.
+
+    attribute: which one of the settings', where there are several. Where there is a head already and `overwrite` is given, it is
+    replaced unless it is the better one on rows that neither was fitted on. Raises the errors of core/errors.py; GateError, and
+    writes nothing, where zero-shot is not beaten and `recipe.force` is not given.
+    """
+    name, file = str(manifest), Path(output)
+    if file.suffix != RESNET18_SUFFIX:
+        raise UsageError(f"--output {file}: expected a name that ends with {RESNET18_SUFFIX}, found another; correct it")
+    require_writable(file, f"--output {file}", overwrite=overwrite)
+    settings = model_alone(load_settings(name, config, **overrides))
+    if settings.model.is_resnet18:
+        raise UsageError(f"--model: expected a CLIP, whose embeddings a head is for, found {settings.model.name}; name one")
+    with Workspace() as space:
+        job = with_one_attribute(open_job(name, settings, space), attribute)
+        [chosen] = job.attributes
+        column = _product_column(job.manifest, recipe.product_column)
+        if machine.workers != 0:
+            start_early()
+        rows = _read(job, column, recipe.hold_out, machine)
+        # torch takes seconds to import: only now that everything else is known to be right.
+        from tagger.training.choose_head import choose_head
+
+        choice = choose_head(rows.labelled, recipe.method, recipe.seed)
+        shutdown.check()
+        if choice.head is None or not (choice.beats_zero_shot or recipe.force):
+            raise GateError(
+                describe(choice),
+                f"--output {file}: expected a head that beats zero-shot on held-out rows, found none; nothing was written; "
+                + ("label more" if recipe.force else "label more, or write one all the same with --method and --force"),
+                summary=TrainedHead(choice=choice, set_aside=rows.set_aside, duel=None, written=False),
+            )
+        duel = _compare(file, chosen, rows, choice, recipe.seed)
+        trained = TrainedHead(
+            choice=choice,
+            set_aside=rows.set_aside,
+            duel=duel,
+            written=recipe.force or duel is None or duel.new >= duel.earlier,
+        )
+        if trained.written:
+            _write(file, job, rows, choice, recipe.seed)
+    return trained
+
+
+def describe(choice: HeadChoice) -> str:
+    """Return how good the head is on held-out rows, beside zero-shot, and how sure that is."""
+    if choice.accuracy is None or choice.zero_shot_accuracy is None:
+        return f"{choice.method}: fitted on {choice.rows} rows, too few to hold some out: how good it is cannot be said"
+    line = f"{choice.method}: accuracy {choice.accuracy:.1%} on {choice.rows} rows, each held out once; zero-shot "
+    line += f"{choice.zero_shot_accuracy:.1%}"
+    if choice.gain is None or choice.interval is None or choice.probability is None:
+        return line
+    low, high = (100 * bound for bound in choice.interval)
+    line += f"; mean recall {100 * choice.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
+    return f"{line}, above 0 with probability {choice.probability:.3f}"
+
+
+def _product_column(manifest: Manifest, named: str | None) -> str | None:
+    """Return the column whose value rows of one product share; UsageError where the named one is not there."""
+    column = named or PRODUCT_COLUMN
+    if column in manifest.schema.names and not pa.types.is_nested(manifest.schema.field(column).type):
+        return column
+    if named is not None:
+        raise UsageError(
+            f"--product-column {named}: expected a column of single values of {manifest.name}, found "
+            f"{', '.join(manifest.schema.names)}; correct it or leave it out"
+        )
+    return None
+
+
+def _read(job: Job, column: str | None, hold_out: float, machine: Machine) -> _Rows:
+    """Embed the labelled rows, leaving out those whose image cannot be read; no image is decoded whose embedding is known."""
+    import torch
+
+    from tagger.inference.load import open_engine
+    from tagger.tagging.heads import ZeroShotHead
+    from tagger.training.dataset import embed, read_labelled
+    from tagger.training.labelled_embeddings import LabelledEmbeddings
+    from tagger.training.row_groups import groups_of, set_aside
+
+    [chosen] = job.attributes
+    labelled = read_labelled(job.manifest, [chosen])
+    with open_engine(job, machine) as engine:
+        examples = embed(labelled, engine, lambda _: shutdown.check())
+        [zero_shot], encoder = engine.predictor.heads, engine.predictor.encoder
+    assert isinstance(zero_shot, ZeroShotHead)
+    assert examples.embeddings is not None
+    assert examples.digests is not None
+    products = None
+    if column is not None:
+        products = pa.concat_arrays(list(job.manifest.column(column))).take(pa.array(examples.rows))
+    groups = groups_of(examples.embeddings, products)
+    aside = set_aside(groups, examples.digests, hold_out)
+    kept = ~aside
+    _warn_of_lacking(chosen, examples.truth[kept])
+    return _Rows(
+        LabelledEmbeddings(
+            embeddings=torch.from_numpy(examples.embeddings[kept]).float(),
+            truth=torch.from_numpy(examples.truth[kept]),
+            label_embeddings=zero_shot.label_embeddings.cpu(),
+            logit_scale=zero_shot.logit_scale,
+            groups=torch.from_numpy(groups[kept]),
+        ),
+        examples.digests[kept],
+        groups[kept],
+        int(aside.sum()),
+        encoder.weights,
+    )
+
+
+def _warn_of_lacking(attribute: Attribute, truth: NDArray[np.int64]) -> None:
+    counts = np.bincount(truth, minlength=len(attribute.labels))
+    if lacking := [label for label, count in zip(attribute.label_names, counts, strict=True) if not count]:
+        log.warning("labels without a labelled row, which only their prompts speak for: %s", ", ".join(lacking))
+
+
+def _compare(file: Path, attribute: Attribute, rows: _Rows, choice: HeadChoice, seed: int) -> Duel | None:
+    """Compare the head with the one that is there; None, and a line that says why, where that cannot be done."""
+    import torch
+
+    from tagger.training.earlier_head import compare_with_earlier
+    from tagger.training.row_groups import touched
+
+    if not file.exists():
+        return None
+    try:
+        earlier = read_head(str(file))
+        earlier.check(attribute.name, attribute.label_names, prompts_hash(attribute))
+        earlier.check_encoder(rows.encoder)
+    except (ConfigError, ModelError) as error:
+        log.warning("the head that is there is replaced without a comparison: %s", error)
+        return None
+    unseen = torch.from_numpy(~touched(rows.groups, earlier.has_seen(rows.digests)))
+    head = earlier.head(torch.device("cpu"))
+    duel = compare_with_earlier(rows.labelled, unseen, head, choice.method, choice.blend, seed)
+    if duel is None:
+        log.info("the head that is there has seen all rows: it is replaced without a comparison")
+    return duel
+
+
+def _write(file: Path, job: Job, rows: _Rows, choice: HeadChoice, seed: int) -> None:
+    [chosen] = job.attributes
+    assert choice.head is not None
+
+    def described(beta: float | None) -> HeadDescription:
+        return HeadDescription(
+            attribute=chosen.name,
+            labels=chosen.label_names,
+            encoder=rows.encoder,
+            prompts=prompts_hash(chosen),
+            method=choice.method,
+            blend=choice.blend,
+            beta=beta,
+            held_out=HeldOut(
+                accuracy=choice.accuracy,
+                zero_shot_accuracy=choice.zero_shot_accuracy,
+                interval=choice.interval,
+                probability=choice.probability,
+                folds=choice.folds,
+            ),
+            rows=choice.rows,
+            manifest=job.manifest.content_hash(),
+            seed=seed,
+            versions={library: version(library) for library in VERSIONS},
+        )
+
+    content = to_bytes(choice.head, described, rows.digests)
+    try:
+        write_bytes(file, content)
+    except OSError as error:
+        raise write_error(f"--output {file}", error) from error
+    published.note(f"the head is complete at {file}")

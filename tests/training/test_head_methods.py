@@ -1,0 +1,154 @@
+"""Methods that fit a head: each paper's formula on small tensors, computed by hand, and what holds for all of them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tagger.core.errors import ManifestError, UsageError
+from tagger.tagging.heads import KernelHead
+from tagger.training.choose_head import choose_head
+from tagger.training.gaussian_head import gaussian_head, shrunk_precision
+from tagger.training.head_methods import METHODS
+from tagger.training.kernel_heads import fit_tip_adapter, ridge_values
+from tagger.training.labelled_embeddings import LabelledEmbeddings
+from tagger.training.linear_probes import clap_multipliers, fit_linear
+
+
+def labelled(embeddings, truth, label_embeddings, logit_scale=10.0, groups=None) -> LabelledEmbeddings:
+    return LabelledEmbeddings(
+        embeddings=torch.tensor(embeddings, dtype=torch.float32),
+        truth=torch.tensor(truth),
+        label_embeddings=torch.tensor(label_embeddings, dtype=torch.float32),
+        logit_scale=logit_scale,
+        groups=None if groups is None else torch.tensor(groups),
+    )
+
+
+def clusters(seed: int, classes: int = 3, shots: int = 8, meaningless: bool = False) -> LabelledEmbeddings:
+    """Rows around a centre for each label; label embeddings are the centres, or have nothing to do with them."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = F.normalize(torch.randn(classes, 16, generator=generator), dim=1)
+    truth = torch.arange(classes).repeat_interleave(shots)
+    embeddings = F.normalize(centres[truth] + 0.2 * torch.randn(len(truth), 16, generator=generator), dim=1)
+    text = F.normalize(torch.randn(classes, 16, generator=generator), dim=1) if meaningless else centres
+    return LabelledEmbeddings(embeddings=embeddings, truth=truth, label_embeddings=text, logit_scale=10.0)
+
+
+def test_the_precision_is_d_times_the_inverse_of_scatter_and_trace():
+    # scatter diag(2, 0), N - 1 = 1, so S = diag(2, 0) and its trace 2: 2 diag(2 + 2, 0 + 2)^-1
+    assert shrunk_precision(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).tolist() == [[0.5, 0.0], [0.0, 1.0]]
+
+
+def test_the_gaussian_head_is_means_times_precision():
+    rows = labelled([[1, 0], [0.6, 0.8], [0, 1], [-0.6, 0.8]], [0, 0, 1, 1], [[1, 0], [0, 1]])
+    # Centred rows are (0.2, -0.4), (-0.2, 0.4), (0.3, 0.1), (-0.3, -0.1): scatter [[0.26, -0.1], [-0.1, 0.34]], trace / 3 = 0.2
+    precision = 2 * torch.linalg.inv(torch.tensor([[0.46, -0.1], [-0.1, 0.54]]))
+    means = torch.tensor([[0.8, 0.4], [-0.3, 0.9]])
+    head = gaussian_head(rows)
+    torch.testing.assert_close(head.weight, means @ precision)
+    torch.testing.assert_close(head.bias, -0.5 * torch.stack([mean @ precision @ mean for mean in means]))
+
+
+def test_tip_adapter_adds_the_labels_of_near_rows():
+    rows = labelled([[1, 0], [0, 1]], [0, 1], [[1, 0], [0, 1]])  # a row each: alpha 1 and beta 5.5
+    logits = fit_tip_adapter(rows, 0)(torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(logits, torch.tensor([[10 + 1.0, math.exp(-5.5)]]))
+
+
+def test_proker_solves_the_ridge_regression_of_what_zero_shot_leaves():
+    rows = labelled([[1, 0], [0, 1]], [0, 1], [[0.6, 0.8], [0.8, 0.6]])
+    (values,) = ridge_values(rows, 1.0, [3.0])
+    near = math.exp(-1)
+    system = torch.tensor([[4, near], [near, 4]])
+    torch.testing.assert_close(values, 10 * torch.linalg.inv(system) @ torch.tensor([[0.4, -0.8], [-0.8, 0.4]]))
+
+
+def test_clap_holds_a_label_by_the_mean_probability_on_its_rows():
+    rows = labelled([[1, 0], [0, 1], [0, 1]], [0, 0, 1], [[1, 0], [0, 1], [0, 0]], logit_scale=math.log(2))
+    # Probabilities 2/4 1/4 1/4 of the first row, 1/4 2/4 1/4 of the others; the third label has no row.
+    torch.testing.assert_close(clap_multipliers(rows), torch.tensor([0.375, 0.5, 1.0]))
+
+
+def test_linear_takes_steps_of_the_lipschitz_bounds(monkeypatch):
+    monkeypatch.setattr("tagger.training.linear_probes.BLEND_ROUNDS", 1)
+    rows = labelled([[1, 0], [0, 1]], [0, 1], [[1, 0], [0, 1]], logit_scale=0.0)
+    # F^T F / N = I / 2: a step of 2 / 0.5 = 4 for w. Logits are the identity; a residual is q = 1 / (1 + e) off either way.
+    q = 1 / (1 + math.e)
+    weight = torch.tensor([[1 + 2 * q, -2 * q], [-2 * q, 1 + 2 * q]])
+    # Then the logits differ by 1 + 4 q. An alpha's bound is half of the mean of (f t)^2 = 1/2: a step of 4.
+    alpha = 4 * (1 / (1 + math.exp(1 + 4 * q))) / 2
+    torch.testing.assert_close(fit_linear(rows, 0).weight, weight + alpha * torch.eye(2))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_without_a_meaning_in_text_are_learned(method):
+    rows, unseen = clusters(1, shots=20, meaningless=True), clusters(1, shots=20)
+    head = METHODS[method](rows, 0)
+    assert (head(unseen.embeddings).argmax(1) == unseen.truth).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 1000), order=st.permutations(range(3)))
+def test_another_order_of_the_labels_orders_the_logits(method, seed, order):
+    rows = clusters(seed, shots=1)  # without folds, whose split goes by the numbers of the labels
+    place = torch.tensor(order)
+    other = LabelledEmbeddings(
+        embeddings=rows.embeddings,
+        truth=torch.argsort(place)[rows.truth],
+        label_embeddings=rows.label_embeddings[place],
+        logit_scale=10,
+    )
+    first, second = METHODS[method](rows, 0)(rows.embeddings), METHODS[method](other, 0)(rows.embeddings)
+    torch.testing.assert_close(second, first[:, place], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_that_are_all_the_same_give_finite_logits(method):
+    rows = labelled([[1, 0]] * 6, [0, 0, 0, 1, 1, 1], [[1, 0], [0, 1], [0.6, 0.8]])
+    assert torch.isfinite(METHODS[method](rows, 0)(rows.embeddings)).all()
+
+
+def test_one_label_and_a_nan_are_refused():
+    with pytest.raises(ManifestError, match="expected rows of two labels or more to learn from, found 2 rows of 1"):
+        labelled([[1, 0], [0, 1]], [0, 0], [[1, 0], [0, 1]])
+    with pytest.raises(ManifestError, match="found NaN or infinity"):
+        labelled([[math.nan, 0], [0, 1]], [0, 1], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("method", ["linear", "clap"])
+def test_a_loss_that_is_not_finite_is_refused(method):
+    with pytest.raises(ManifestError, match=f"expected {method} to end at a finite loss, found NaN"):
+        METHODS[method](labelled([[1, 0], [0, 1]], [0, 1], [[1, 0], [0, 1]], logit_scale=math.inf), 0)
+
+
+def test_a_group_is_on_one_side():
+    rows = labelled([[1, 0], [0, 1]] * 6, [0, 1] * 6, [[1, 0], [0, 1]], groups=[0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5])
+    held_out = [set(rows.groups[part].tolist()) for _, part in rows.folds(3, 0)]
+    assert sorted(number for part in held_out for number in part) == [0, 1, 2, 3, 4, 5]
+
+
+def test_auto_keeps_what_beats_zero_shot_and_nothing_else():
+    learned = choose_head(clusters(1, shots=20, meaningless=True))
+    assert learned.beats_zero_shot
+    assert learned.head is not None
+    assert learned.accuracy > learned.zero_shot_accuracy
+    nothing = choose_head(clusters(1))  # zero-shot is right about all of them
+    assert (nothing.head, nothing.method, nothing.beats_zero_shot, nothing.gain) == (None, "zero-shot", False, 0.0)
+
+
+def test_one_row_of_each_label_cannot_judge():
+    rows = clusters(1, shots=1)
+    assert (choose_head(rows).head, choose_head(rows).folds) == (None, 0)
+    assert isinstance(choose_head(rows, "proker").head, KernelHead)
+
+
+def test_a_method_that_is_not_there_is_refused():
+    with pytest.raises(UsageError, match="--method: expected one of auto, gda, .*, found lda"):
+        choose_head(clusters(1), "lda")
