@@ -15,7 +15,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 HEAD_METHODS = ("auto", "gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f")
 
-SYSTEMS = ("zero-shot", "resnet18", "hybrid")  # that can be compared
+ZERO_SHOT, RESNET18, HYBRID, HEAD = "zero-shot", "resnet18", "hybrid", "head"
+HEAD_SYSTEMS = ("gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f", HEAD)  # of HEAD_METHODS; HEAD is its auto
+SYSTEMS = (ZERO_SHOT, RESNET18, HYBRID, *HEAD_SYSTEMS)  # that can be compared
+COMPARED = (ZERO_SHOT, RESNET18, HYBRID, HEAD)  # unless others are named
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which torchvision's weights were trained with
 BICUBIC = 3  # Pillow's number; CLIP's, so that both share their pixels where their sizes are the same
@@ -174,12 +177,13 @@ class Target:
 class Study:
     """What is compared, and on which rows. Raises UsageError for what cannot be meant.
 
-    systems: the yardstick first. shots: rows of each label to learn from; several numbers draw learning curves. test: rows of
-    each label to test with, None for all of `test_manifest`, from which they are drawn in place of the manifest. seeds: how
-    often rows are drawn. attribute: which one of the settings', where there are several.
+    systems: some of SYSTEMS, the yardstick first; HEAD is what "auto" makes of the shots. shots: rows of each label to learn
+    from; several numbers draw learning curves. test: rows of each label to test with, None for all of `test_manifest`, from
+    which they are drawn in place of the manifest. seeds: how often rows are drawn. attribute: which one of the settings', where
+    there are several.
     """
 
-    systems: Sequence[str] = SYSTEMS
+    systems: Sequence[str] = COMPARED
     shots: Sequence[int] = (12,)
     test: int | None = 4
     test_manifest: str | Path | None = None

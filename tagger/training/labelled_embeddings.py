@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.core.errors import ManifestError
-from tagger.tagging.heads import LinearHead
+from tagger.tagging.heads import LinearHead, ZeroShotHead
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,6 +39,23 @@ class LabelledEmbeddings:
             raise ManifestError(
                 f"labelled rows: expected rows of two labels or more to learn from, found {len(self)} rows of {found}; label more"
             )
+
+    @classmethod
+    def from_engine(
+        cls,
+        embeddings: NDArray[Any],
+        truth: NDArray[np.int64],
+        zero_shot: ZeroShotHead,
+        groups: NDArray[np.int64] | None = None,
+    ) -> Self:
+        """Hold what an engine embedded, float16 or float32 (N, D), with truth and groups, int64 (N,), and its head of prompts."""
+        return cls(
+            embeddings=torch.from_numpy(embeddings).float(),
+            truth=torch.from_numpy(truth),
+            label_embeddings=zero_shot.label_embeddings.cpu(),
+            logit_scale=zero_shot.logit_scale,
+            groups=None if groups is None else torch.from_numpy(groups),
+        )
 
     def __len__(self) -> int:
         return len(self.truth)

@@ -152,8 +152,6 @@ def _product_column(manifest: Manifest, named: str | None) -> str | None:
 
 def _read(job: Job, column: str | None, hold_out: float, machine: Machine) -> _Rows:
     """Embed the labelled rows, leaving out those whose image cannot be read; no image is decoded whose embedding is known."""
-    import torch
-
     from tagger.inference.load import open_engine
     from tagger.tagging.heads import ZeroShotHead
     from tagger.training.dataset import embed, read_labelled
@@ -176,13 +174,7 @@ def _read(job: Job, column: str | None, hold_out: float, machine: Machine) -> _R
     kept = ~aside
     _warn_of_lacking(chosen, examples.truth[kept])
     return _Rows(
-        LabelledEmbeddings(
-            embeddings=torch.from_numpy(examples.embeddings[kept]).float(),
-            truth=torch.from_numpy(examples.truth[kept]),
-            label_embeddings=zero_shot.label_embeddings.cpu(),
-            logit_scale=zero_shot.logit_scale,
-            groups=torch.from_numpy(groups[kept]),
-        ),
+        LabelledEmbeddings.from_engine(examples.embeddings[kept], examples.truth[kept], zero_shot, groups[kept]),
         examples.digests[kept],
         groups[kept],
         int(aside.sum()),
