@@ -15,6 +15,8 @@ from torch import Tensor
 from tagger.core.errors import ManifestError
 from tagger.tagging.heads import LinearHead, ZeroShotHead
 
+HELD_OUT_LOGITS = 20_000_000  # of all folds together: 80 MB
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledEmbeddings:
@@ -107,8 +109,9 @@ class LabelledEmbeddings:
         """Yield `count` times rows to fit on and int64 indices of the others, which are each held out once.
 
         A group goes as a whole; the groups of each label are spread evenly. A split is left out that would leave one label to fit
-        on, or no row to hold out.
+        on, or no row to hold out. With very many labels only some rows are held out: HELD_OUT_LOGITS bounds what is kept of them.
         """
+        most = max(1, HELD_OUT_LOGITS // self.classes // count)
         _, first = np.unique(self.group_of_row, return_index=True)
         order = np.lexsort((np.random.default_rng(seed).random(len(first)), self.truth.numpy()[first]))
         fold_of_group = np.empty(len(first), np.int64)
@@ -116,5 +119,7 @@ class LabelledEmbeddings:
         fold = torch.from_numpy(fold_of_group[self.group_of_row])
         for number in range(count):
             fitted, held_out = (torch.nonzero(part).squeeze(1) for part in (fold != number, fold == number))
+            if len(held_out) > most:
+                held_out = held_out[torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))[:most]]
             if len(held_out) and len(torch.unique(self.truth[fitted])) > 1:
                 yield self.part(fitted), held_out
