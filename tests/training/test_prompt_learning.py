@@ -1,0 +1,106 @@
+"""Learned prompts: the dispersion loss by hand, what learns and what does not, and a head that fits the rows."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tagger.core import shutdown
+from tagger.core.errors import ModelError
+from tagger.encoders.clip import ClipEncoder
+from tagger.tagging.heads import LinearHead
+from tagger.training import prompt_learning
+from tagger.training.labelled_embeddings import LabelledEmbeddings
+from tagger.training.prompt_learning import CONTEXT, dispersion, fit_prompts
+
+LABELS = ("dress", "bag", "shirt")
+
+
+def labelled_rows(encoder: ClipEncoder, logit_scale: float | None = None) -> LabelledEmbeddings:
+    """Thirty rows around directions that the prompts do not name."""
+    rng = torch.Generator().manual_seed(5)
+    centres = F.normalize(torch.randn(3, encoder.dimension, generator=rng), dim=1)
+    truth = torch.arange(3).repeat(10)
+    noise = 0.02 * torch.randn(30, encoder.dimension, generator=rng)
+    label_embeddings = encoder.encode_prompts([f"A photo of a {label}." for label in LABELS]).clone()
+    return LabelledEmbeddings(
+        embeddings=F.normalize(centres[truth] + 0.5 * label_embeddings.mean(0) + noise, dim=1),
+        truth=truth,
+        label_embeddings=label_embeddings,
+        logit_scale=encoder.logit_scale if logit_scale is None else logit_scale,
+    )
+
+
+def test_the_dispersion_is_the_formula():
+    features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    # Squared distances: 2 between neighbours, twice; 4 between the opposites.
+    expected = (2 * math.exp(-2 * 2) + math.exp(-2 * 4)) / 3
+    assert float(dispersion(features, 2.0)) == pytest.approx(expected, rel=1e-5)
+    assert float(dispersion(features, 0.5)) == pytest.approx((2 * math.exp(-1) + math.exp(-2)) / 3)
+    same = torch.tensor([[0.6, 0.8], [0.6, 0.8]])
+    assert float(dispersion(same, 2.0)) == pytest.approx(1)
+
+
+def test_words_in_the_place_of_vectors_are_the_prompt(encoder: ClipEncoder):
+    context = encoder.embed_words(CONTEXT)
+    found = encoder.encode_with_context(context, [f"{label}." for label in LABELS])
+    assert torch.allclose(found, encoder.encode_prompts([f"A photo of a {label}." for label in LABELS]), atol=1e-6)
+
+
+def test_only_the_context_learns(encoder: ClipEncoder):
+    tower = encoder._text_model
+    before = [weight.clone() for weight in tower.parameters()]
+    context = encoder.embed_words(CONTEXT).clone().requires_grad_()
+    dispersion(encoder.encode_with_context(context, [f"{label}." for label in LABELS]), 2.0).backward()
+    assert context.grad is not None
+    assert bool((context.grad.abs().sum(1) > 0).all())
+    fit_prompts(labelled_rows(encoder), encoder, LABELS, seed=0)
+    assert all(weight.grad is None for weight in tower.parameters())
+    assert all(torch.equal(old, new) for old, new in zip(before, tower.parameters(), strict=True))
+    # Nothing of it stays behind in the tower.
+    again = encoder.encode_prompts(["A photo of a dress."])
+    assert torch.equal(again, encoder.encode_prompts(["A photo of a dress."]))
+    assert len(tower.embeddings.token_embedding._forward_hooks) == 0
+
+
+def test_learning_lowers_the_loss(encoder: ClipEncoder):
+    rows = labelled_rows(encoder)
+    head = fit_prompts(rows, encoder, LABELS, seed=0)
+    assert torch.allclose(head.weight.norm(dim=1), torch.full((3,), rows.logit_scale), rtol=1e-4)
+    assert torch.equal(head.bias, torch.zeros(3))
+
+    def loss(head: LinearHead) -> float:
+        return float(F.cross_entropy(head(rows.embeddings), rows.truth))
+
+    assert loss(head) < 0.8 * loss(rows.zero_shot)
+
+
+def test_a_seed_gives_one_head(encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prompt_learning, "BATCH", 8)
+    rows = labelled_rows(encoder)
+    one, again, other = (fit_prompts(rows, encoder, LABELS, seed).weight for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_many_labels_give_the_same_in_pieces(encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch):
+    rows = labelled_rows(encoder)
+    monkeypatch.setattr(prompt_learning, "STEPS", 5)
+    whole = fit_prompts(rows, encoder, LABELS, seed=0).weight
+    monkeypatch.setattr(prompt_learning, "PROMPTS_AT_ONCE", 2)
+    assert torch.allclose(fit_prompts(rows, encoder, LABELS, seed=0).weight, whole, atol=1e-3)
+
+
+def test_a_loss_that_is_no_number_is_one_line(encoder: ClipEncoder):
+    with pytest.raises(ModelError) as raised:
+        fit_prompts(labelled_rows(encoder, logit_scale=math.inf), encoder, LABELS, seed=0)
+    assert str(raised.value).startswith("method prompts: expected a finite loss, found nan at step 1 of 100; ")
+
+
+def test_a_stop_is_heard(encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutdown, "requested", True)
+    with pytest.raises(KeyboardInterrupt):
+        fit_prompts(labelled_rows(encoder), encoder, LABELS, seed=0)
