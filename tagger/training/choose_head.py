@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tagger.core.errors import UsageError
 from tagger.tagging.heads import KernelHead, LinearHead
-from tagger.training.head_methods import METHODS, Head
+from tagger.training.head_methods import METHODS, Fit, Head
 from tagger.training.labelled_embeddings import LabelledEmbeddings
 
 AUTO, ZERO_SHOT = "auto", "zero-shot"
@@ -47,20 +47,20 @@ class HeadChoice:
     beats_zero_shot: bool
 
 
-def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0) -> HeadChoice:
+def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0, fits: Mapping[str, Fit] = METHODS) -> HeadChoice:
     """Fit the method, or with `auto` the one that wins on held-out folds, and judge it there against zero-shot.
 
     A row counts by 1 / rows of its label, so that a rare label counts as much as a frequent one: labelled rows need not be
     spread over the labels as the catalogue is. The head's share beside zero-shot's (WiSE-FT, Wortsman et al. 2022, section 3) is
     chosen on held-out rows as well. For each fold the others choose method and share, so the rows that judge have chosen nothing.
     Where no label has rows in two groups, nothing can be judged: a held-out row's label would be one that no row was fitted on.
-    UsageError for a method that is not there.
+    fits: the methods by name; those of METHODS, but for one that needs more than the rows. UsageError for one that is not there.
     """
-    if method not in (AUTO, *METHODS):
-        raise UsageError(f"--method: expected one of {', '.join((AUTO, *METHODS))}, found {method}")
+    if method not in (AUTO, *fits):
+        raise UsageError(f"--method: expected one of {', '.join((AUTO, *fits))}, found {method}")
     methods = _affordable(rows) if method == AUTO else (method,)
     if not rows.can_be_split:
-        head = None if method == AUTO else METHODS[method](rows, seed)
+        head = None if method == AUTO else fits[method](rows, seed)
         return HeadChoice(
             head=head,
             method=ZERO_SHOT if head is None else method,
@@ -74,7 +74,7 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0) -> 
             folds=0,
             beats_zero_shot=False,
         )
-    fold, zero_shot, correct = _held_out(rows, methods, seed)
+    fold, zero_shot, correct = _held_out(rows, [fits[name] for name in methods], seed)
     weights = (1 / rows.counts[rows.truth]).double().numpy() / int((rows.counts > 0).sum())
     judged = np.empty(len(rows), np.bool_)
     for number in range(FOLDS):
@@ -85,7 +85,7 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0) -> 
     interval, probability = _bootstrap(difference, rows, seed)
     kept = method != AUTO or probability >= SURE
     return HeadChoice(
-        head=blend(METHODS[methods[name]](rows, seed), rows.zero_shot, BLENDS[share]) if kept else None,
+        head=blend(fits[methods[name]](rows, seed), rows.zero_shot, BLENDS[share]) if kept else None,
         method=methods[name] if kept else ZERO_SHOT,
         blend=BLENDS[share] if kept else 0.0,
         accuracy=float(judged.mean()),
@@ -117,7 +117,7 @@ def _affordable(rows: LabelledEmbeddings) -> Sequence[str]:
 
 
 def _held_out(
-    rows: LabelledEmbeddings, methods: Sequence[str], seed: int
+    rows: LabelledEmbeddings, fits: Sequence[Fit], seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return each row's fold, int64 (N,), and whether it is right when held out: zero-shot (N,), heads (methods, blends, N).
 
@@ -125,13 +125,13 @@ def _held_out(
     """
     fold = np.full(len(rows), -1)
     zero_shot = (rows.zero_shot(rows.embeddings).argmax(1) == rows.truth).numpy()
-    correct = np.broadcast_to(zero_shot, (len(methods), len(BLENDS), len(rows))).copy()
+    correct = np.broadcast_to(zero_shot, (len(fits), len(BLENDS), len(rows))).copy()
     for number, (fitted, held_out) in enumerate(rows.folds(FOLDS, seed)):
         embeddings, truth = rows.embeddings[held_out], rows.truth[held_out]
         fold[held_out] = number
         base = rows.zero_shot(embeddings)
-        for place, method in enumerate(methods):
-            logits = METHODS[method](fitted, seed)(embeddings)
+        for place, fit in enumerate(fits):
+            logits = fit(fitted, seed)(embeddings)
             for step, share in enumerate(BLENDS):
                 correct[place, step, held_out] = (torch.lerp(base, logits, share).argmax(1) == truth).numpy()
     fold[fold < 0] = 0

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from tagger.training.choose_head import blend
-from tagger.training.head_methods import METHODS, Head
+from tagger.training.head_methods import Fit, Head
 from tagger.training.labelled_embeddings import LabelledEmbeddings
 
 FOLDS = 5
@@ -22,7 +22,7 @@ class Duel(NamedTuple):
 
 
 def compare_with_earlier(
-    rows: LabelledEmbeddings, unseen: Tensor, earlier: Head, method: str, share: float, seed: int
+    rows: LabelledEmbeddings, unseen: Tensor, earlier: Head, fit: Fit, share: float, seed: int
 ) -> Duel | None:
     """Compare what the method makes of the rows with an earlier head; None where there is no row to compare them on.
 
@@ -35,7 +35,7 @@ def compare_with_earlier(
         if not len(fresh):
             continue
         embeddings, truth = rows.embeddings[fresh], rows.truth[fresh]
-        head = blend(METHODS[method](fitted, seed), fitted.zero_shot, share)
+        head = blend(fit(fitted, seed), fitted.zero_shot, share)
         judged += len(fresh)
         new += int((head(embeddings).argmax(1) == truth).sum())
         old += int((earlier(embeddings).argmax(1) == truth).sum())

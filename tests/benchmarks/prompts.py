@@ -99,14 +99,14 @@ def main() -> None:
         validation, _ = embedded(manifests[1], config)
         for manifest in manifests:
             started = time.perf_counter()
-            found = tagger.prompts(manifest, config, descriptions=folder / "descriptions.json")
+            found = tagger.prompts(manifest, config, trial=tagger.PromptTrial(descriptions=folder / "descriptions.json"))
             print(f"\n{manifest.name}, {time.perf_counter() - started:.1f} s\n{found.to_text()}")
         rows = [["A photo of a {label}.", accuracy(adapt.zero_shot, adapt), accuracy(adapt.zero_shot, validation), ""]]
         for weight in (0.0, prompt_learning.DISPERSION):
             prompt_learning.DISPERSION = weight
             for seed in range(options.seeds):
                 started = time.perf_counter()
-                head = fit_prompts(adapt, encoder, LABELS, seed)
+                head = fit_prompts(adapt, seed, encoder, LABELS)
                 seconds = time.perf_counter() - started
                 rows.append(
                     [
