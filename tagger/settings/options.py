@@ -13,7 +13,7 @@ from tagger.core.types import BATCH_SIZE, Preprocessing
 Backend = Literal["torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
-HEAD_METHODS = ("auto", "gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f")
+HEAD_METHODS = ("auto", "gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f", "prompts")
 
 ZERO_SHOT, RESNET18, HYBRID, HEAD = "zero-shot", "resnet18", "hybrid", "head"
 HEAD_SYSTEMS = ("gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f", HEAD)  # of HEAD_METHODS; HEAD is its auto
@@ -137,9 +137,10 @@ class Recipe:
 class HeadRecipe:
     """How a head is fitted. Raises UsageError for what cannot be meant.
 
-    method: one of HEAD_METHODS. product_column: whose value rows of one product share, which are never on both sides of a
-    split; default: product_id, where there is one. hold_out: share of the labelled rows that are left for other uses, the same
-    ones every night. force: write a head that is no better than zero-shot, too, or than the one that is there.
+    method: one of HEAD_METHODS; auto tries all but prompts. product_column: whose value rows of one product share, which are
+    never on both sides of a split; default: product_id, where there is one. hold_out: share of the labelled rows that are left
+    for other uses, the same ones every night. force: write a head that is no better than zero-shot, too, or than the one that is
+    there.
     """
 
     method: str = "auto"
@@ -153,6 +154,21 @@ class HeadRecipe:
             raise UsageError(f"--method {self.method}: expected one of {', '.join(HEAD_METHODS)}; correct it")
         if not 0 <= self.hold_out < 1:
             raise UsageError(f"--hold-out: expected a share from 0 on and below 1, found {self.hold_out:g}; correct it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTrial:
+    """How sets of prompts are tried.
+
+    descriptions: a JSON file, {label: [descriptions]}, that are one of the sets. product_column: whose value rows of one product
+    share, which choose or judge together, as pictures do that are nearly the same; default: product_id, where there is one. write:
+    put the best set into tagger.toml if it is surely better than what is there. seed: of the halves and the random words.
+    """
+
+    descriptions: str | Path | None = None
+    product_column: str | None = None
+    write: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from tagger.core.errors import UsageError
 from tagger.evaluation.paired import paired_difference
 from tagger.tagging.heads import KernelHead, LinearHead
-from tagger.training.head_methods import METHODS, Head
+from tagger.training.head_methods import METHODS, Fit, Head
 from tagger.training.labelled_embeddings import HELD_OUT_LOGITS, LabelledEmbeddings
 from tagger.training.temperature import fit_temperature
 
@@ -32,7 +33,8 @@ class HeadChoice:
     head: fitted on all rows and blended with zero-shot; None only from `auto`, where zero-shot wins or nothing can be judged.
     method: of the head, those that are averaged joined by "+", "zero-shot" for None. blend: the head's share beside zero-shot's.
     accuracy: of the held-out rows. gain: by how much it is above zero-shot's; interval: its 95 % interval from a paired
-    bootstrap; probability: that it is above zero. beats_zero_shot: what `--force` is asked for otherwise.
+    bootstrap; probability: that it is above zero. beats_zero_shot: what `--force` is asked for otherwise. fit: fits the same
+    methods, averaged and blended alike, on other rows.
     """
 
     head: Head | None
@@ -46,6 +48,7 @@ class HeadChoice:
     rows: int
     folds: int
     beats_zero_shot: bool
+    fit: Fit | None
 
 
 class _HeldOut(NamedTuple):
@@ -74,17 +77,18 @@ class _Recipe(NamedTuple):
         return torch.lerp(self.zero_shot_scale * held_out.zero_shot, logits, self.share)
 
 
-def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0) -> HeadChoice:
+def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0, fits: Mapping[str, Fit] = METHODS) -> HeadChoice:
     """Fit the method, or with `auto` the mean of those that win on held-out folds, and judge it there against zero-shot.
 
     `_recipe` says which methods, and which share stays zero-shot's (WiSE-FT, Wortsman et al. 2022, section 3). For each fold the
     others choose all of that, so a row that judges has chosen nothing. Where no label has rows in two groups, nothing can be
-    judged: a held-out row's label would be one that no row was fitted on. UsageError for a method that is not there.
+    judged: a held-out row's label would be one that no row was fitted on. fits: the methods by name; those of METHODS, but for one
+    that needs more than the rows. UsageError for a method that is not there.
     """
-    if method not in (AUTO, *METHODS):
-        raise UsageError(f"--method: expected one of {', '.join((AUTO, *METHODS))}, found {method}")
+    if method not in (AUTO, *fits):
+        raise UsageError(f"--method: expected one of {', '.join((AUTO, *fits))}, found {method}")
     if not rows.can_be_split:
-        head = None if method == AUTO else METHODS[method](rows, seed)
+        head = None if method == AUTO else fits[method](rows, seed)
         return HeadChoice(
             head=head,
             method=ZERO_SHOT if head is None else method,
@@ -97,9 +101,10 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0) -> 
             rows=len(rows),
             folds=0,
             beats_zero_shot=False,
+            fit=None if head is None else fits[method],
         )
     methods = _affordable(rows) if method == AUTO else (method,)
-    held_out, fold, place = _hold_out(rows, methods, seed)
+    held_out, fold, place = _hold_out(rows, [fits[name] for name in methods], seed)
     judged = torch.zeros(len(place), dtype=torch.bool)
     for number in range(FOLDS):
         part = held_out.part(fold == number)
@@ -109,8 +114,9 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0) -> 
     difference = paired_difference(own, other, rows.group_of_row[place.numpy()])
     beats = difference.better >= SURE
     recipe = _recipe(held_out, methods) if beats or method != AUTO else None
+    fit = None if recipe is None else partial(_fit, recipe, [fits[name] for name in methods])
     return HeadChoice(
-        head=None if recipe is None else _fit(recipe, methods, rows, seed),
+        head=None if fit is None else fit(rows, seed),
         method=ZERO_SHOT if recipe is None else "+".join(methods[number] for number in recipe.methods),
         blend=0.0 if recipe is None else recipe.share,
         accuracy=float(own.mean()),
@@ -121,6 +127,7 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0) -> 
         rows=len(rows),
         folds=FOLDS,
         beats_zero_shot=beats,
+        fit=fit,
     )
 
 
@@ -149,11 +156,11 @@ def _affordable(rows: LabelledEmbeddings) -> tuple[str, ...]:
     return tuple(name for name in METHODS if len(rows) <= KERNEL_ROWS or name not in KERNELS)
 
 
-def _hold_out(rows: LabelledEmbeddings, methods: Sequence[str], seed: int) -> tuple[_HeldOut, Tensor, Tensor]:
+def _hold_out(rows: LabelledEmbeddings, fits: Sequence[Fit], seed: int) -> tuple[_HeldOut, Tensor, Tensor]:
     """Return what each method says of held-out rows, the number of each one's fold and its place among the rows, int64 (M,)."""
     logits, folds, places = [], [], []
     for number, (fitted, held_out) in enumerate(rows.folds(FOLDS, seed)):
-        logits.append(torch.stack([METHODS[method](fitted, seed)(rows.embeddings[held_out]) for method in methods]))
+        logits.append(torch.stack([fit(fitted, seed)(rows.embeddings[held_out]) for fit in fits]))
         folds.append(torch.full((len(held_out),), number))
         places.append(held_out)
     place = torch.cat(places)
@@ -192,7 +199,7 @@ def _scale(logits: Tensor, truth: Tensor) -> float:
     return 1 / fit_temperature(logits.numpy(), truth.numpy())
 
 
-def _fit(recipe: _Recipe, methods: Sequence[str], rows: LabelledEmbeddings, seed: int) -> Head:
-    heads = [METHODS[methods[number]](rows, seed) for number in recipe.methods]
+def _fit(recipe: _Recipe, fits: Sequence[Fit], rows: LabelledEmbeddings, seed: int) -> Head:
+    heads = [fits[number](rows, seed) for number in recipe.methods]
     scales = [recipe.share * scale for scale in recipe.scales]
     return _combine([*heads, rows.zero_shot], [*scales, (1 - recipe.share) * recipe.zero_shot_scale])

@@ -8,11 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import tagger
-from tagger.core.errors import GateError, ManifestError, UsageError
+from tagger.core import shutdown
+from tagger.core.errors import GateError, ManifestError, ModelError, UsageError
 from tagger.settings.options import HEAD_METHODS
 from tagger.tagging.head_file import read_head
+from tagger.training import prompt_learning
 from tests.conftest import SAMPLE
 from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, LABELS
 
@@ -92,6 +95,50 @@ def test_what_is_no_better_is_not_written(coded: Path, tmp_path: Path):
     assert not path.exists()
 
 
+def test_learned_prompts_are_a_head_like_others(coded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prompt_learning, "STEPS", 5)
+    path = tmp_path / "head.safetensors"
+    trained = train(coded, path, recipe={"method": "prompts", "force": True})
+    assert (trained.written, trained.choice.method, trained.choice.folds) == (True, "prompts", 5)
+    again = train(coded, path, recipe={"method": "prompts", "force": True}, overwrite=True)
+    assert again.choice.accuracy == trained.choice.accuracy
+    head = read_head(str(path))
+    assert head.description.method == "prompts"
+    config = {**CODED, "attribute": [{**CODED["attribute"][0], "head": str(path)}]}
+    output = tagger.Output(path=tmp_path / "tagged.parquet", report=False)
+    summary = tagger.run(coded, config, output=output, machine=tagger.Machine(workers=0), model=MODEL)
+    assert set(summary.read()["category_source"].to_pylist()) == {"head"}
+
+
+@pytest.mark.parametrize(
+    ("scale", "stopped", "error", "words"),
+    [
+        (float("nan"), False, ModelError, "expected a finite loss, found nan at step 1 of 100"),
+        (None, True, KeyboardInterrupt, None),
+    ],
+)
+def test_learning_that_fails_writes_nothing(
+    coded: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scale: float | None,
+    stopped: bool,
+    error: type,
+    words: str | None,
+):
+    dispersion = prompt_learning.dispersion
+
+    def go_wrong(features: torch.Tensor, t: float) -> torch.Tensor:
+        monkeypatch.setattr(shutdown, "requested", stopped)
+        return dispersion(features, t) * (1 if scale is None else scale)
+
+    monkeypatch.setattr(prompt_learning, "dispersion", go_wrong)
+    with pytest.raises(error, match=words):
+        train(coded, tmp_path / "head.safetensors", recipe={"method": "prompts"})
+    monkeypatch.setattr(shutdown, "requested", False)
+    assert list(tmp_path.glob("*.safetensors*")) == []
+
+
 def test_what_cannot_be_meant_is_refused(coded: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="--method svm: expected one of auto, gda"):
         tagger.HeadRecipe(method="svm")
@@ -106,4 +153,4 @@ def test_what_cannot_be_meant_is_refused(coded: Path, tmp_path: Path):
 def test_all_methods_can_be_named():
     from tagger.training.head_methods import METHODS
 
-    assert list(HEAD_METHODS) == ["auto", *METHODS]
+    assert list(HEAD_METHODS) == ["auto", *METHODS, "prompts"]
