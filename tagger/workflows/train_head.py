@@ -30,6 +30,7 @@ from tagger.tagging.head_file import HeadDescription, HeldOut, read_head, to_byt
 if TYPE_CHECKING:
     from tagger.training.choose_head import HeadChoice
     from tagger.training.earlier_head import Duel
+    from tagger.training.head_methods import Head
     from tagger.training.labelled_embeddings import LabelledEmbeddings
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,8 @@ def train_head(
         if choice.head is None or not (choice.beats_zero_shot or recipe.force):
             raise GateError(
                 describe(choice),
-                f"--output {file}: expected a head that beats zero-shot on held-out rows, found none; nothing was written; "
+                f"--output {file}: expected a head that beats zero-shot on held-out rows, found none; "
+                + ("the one that is there stays; " if file.exists() else "nothing was written; ")
                 + ("label more" if recipe.force else "label more, or write one all the same with --method and --force"),
                 summary=TrainedHead(choice=choice, set_aside=rows.set_aside, duel=None, written=False),
             )
@@ -128,7 +130,8 @@ def describe(choice: HeadChoice) -> str:
     """Return how good the head is on held-out rows, beside zero-shot, and how sure that is."""
     if choice.accuracy is None or choice.zero_shot_accuracy is None:
         return f"{choice.method}: fitted on {choice.rows} rows, too few to hold some out: how good it is cannot be said"
-    line = f"{choice.method}: accuracy {choice.accuracy:.1%} on {choice.rows} rows, each held out once; zero-shot "
+    name = "the best method" if choice.head is None else choice.method
+    line = f"{name}: accuracy {choice.accuracy:.1%} on {choice.rows} rows, each held out once; zero-shot "
     line += f"{choice.zero_shot_accuracy:.1%}"
     if choice.gain is None or choice.interval is None or choice.probability is None:
         return line
@@ -200,7 +203,9 @@ def _compare(file: Path, attribute: Attribute, rows: _Rows, choice: HeadChoice, 
     """Compare the head with the one that is there; None, and a line that says why, where that cannot be done."""
     import torch
 
+    from tagger.training.choose_head import blend
     from tagger.training.earlier_head import compare_with_earlier
+    from tagger.training.head_methods import METHODS
     from tagger.training.row_groups import touched
 
     if not file.exists():
@@ -214,9 +219,18 @@ def _compare(file: Path, attribute: Attribute, rows: _Rows, choice: HeadChoice, 
         return None
     unseen = torch.from_numpy(~touched(rows.groups, earlier.has_seen(rows.digests)))
     head = earlier.head(torch.device("cpu"))
-    duel = compare_with_earlier(rows.labelled, unseen, head, choice.method, choice.blend, seed)
+
+    def fit(part: LabelledEmbeddings) -> Head:
+        return blend(METHODS[choice.method](part, seed), part.zero_shot, choice.blend)
+
+    duel = compare_with_earlier(rows.labelled, unseen, head, fit, seed)
     if duel is None:
-        log.info("the head that is there has seen all rows: it is replaced without a comparison")
+        log.info(
+            "the head that is there is replaced without a comparison: it was fitted on %d rows, the new one on %d, none of them "
+            "or of their products new to it",
+            len(earlier.fitted),
+            len(rows.digests),
+        )
     return duel
 
 
