@@ -111,7 +111,8 @@ def train_head(
         if choice.head is None or choice.fit is None or not (choice.beats_zero_shot or recipe.force):
             raise GateError(
                 describe(choice),
-                f"--output {file}: expected a head that beats zero-shot on held-out rows, found none; nothing was written; "
+                f"--output {file}: expected a head that beats zero-shot on held-out rows, found none; "
+                + ("the one that is there stays; " if file.exists() else "nothing was written; ")
                 + ("label more" if recipe.force else "label more, or write one all the same with --method and --force"),
                 summary=TrainedHead(choice=choice, set_aside=rows.set_aside, duel=None, written=False),
             )
@@ -131,7 +132,8 @@ def describe(choice: HeadChoice) -> str:
     """Return how good the head is on held-out rows, beside zero-shot, and how sure that is."""
     if choice.accuracy is None or choice.zero_shot_accuracy is None:
         return f"{choice.method}: fitted on {choice.rows} rows, too few to hold some out: how good it is cannot be said"
-    line = f"{choice.method}: accuracy {choice.accuracy:.1%} on {choice.rows} rows, each held out once; zero-shot "
+    name = "the best method" if choice.head is None else choice.method
+    line = f"{name}: accuracy {choice.accuracy:.1%} on {choice.rows} rows, each held out once; zero-shot "
     line += f"{choice.zero_shot_accuracy:.1%}"
     if choice.gain is None or choice.interval is None or choice.probability is None:
         return line
@@ -205,7 +207,12 @@ def _compare(file: Path, attribute: Attribute, rows: _Rows, fit: Fit, seed: int)
     head = earlier.head(torch.device("cpu"))
     duel = compare_with_earlier(rows.labelled, unseen, head, fit, seed)
     if duel is None:
-        log.info("the head that is there has seen all rows: it is replaced without a comparison")
+        log.info(
+            "the head that is there is replaced without a comparison: it was fitted on %d rows, the new one on %d, none of them "
+            "or of their products new to it",
+            len(earlier.fitted),
+            len(rows.digests),
+        )
     return duel
 
 

@@ -40,7 +40,8 @@ def train(manifest: Path, output: Path, config: dict[str, Any] = CODED, **option
     return tagger.train_head(manifest, output, config, recipe=recipe, machine=tagger.Machine(workers=0), model=MODEL, **options)
 
 
-def test_a_head_learns_labels_that_mean_nothing(coded: Path, tmp_path: Path):
+def test_a_head_learns_labels_that_mean_nothing(coded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
     path = tmp_path / "head.safetensors"
     trained = train(coded, path)
     assert trained.written
@@ -53,6 +54,7 @@ def test_a_head_learns_labels_that_mean_nothing(coded: Path, tmp_path: Path):
     assert summary.encoded_images == 0
     again = train(coded, path, overwrite=True)  # no new row: nothing to compare with
     assert (again.duel, again.written) == (None, True)
+    assert "is replaced without a comparison: it was fitted on" in caplog.text
     assert read_head(str(path)).fingerprint == head.fingerprint
 
 
@@ -86,6 +88,10 @@ def test_what_is_no_better_is_not_written(coded: Path, tmp_path: Path):
     pq.write_table(table.take(rows), two)
     with pytest.raises(GateError, match="expected a head that beats zero-shot on held-out rows, found none"):
         train(two, path)
+    path.write_bytes(b"yesterday's")
+    with pytest.raises(GateError, match="found none; the one that is there stays; label more"):
+        train(two, path, overwrite=True)
+    path.unlink()
     one = tmp_path / "one.parquet"
     pq.write_table(table.take(rows[:1]), one)
     with pytest.raises(ManifestError, match="expected rows of two labels or more to learn from, found 1 rows of 1"):
