@@ -161,8 +161,8 @@ class PromptTrial:
     """How sets of prompts are tried.
 
     descriptions: a JSON file, {label: [descriptions]}, that are one of the sets. product_column: whose value rows of one product
-    share, which choose or judge together, as pictures do that are nearly the same; default: product_id, where there is one. write:
-    put the best set into tagger.toml if it is surely better than what is there. seed: of the halves and the random words.
+    share, which choose or judge together, as pictures do that are nearly the same; default: product_id, where there is one.
+    write: put the best set into tagger.toml if it is surely better than what is there. seed: of the halves and the random words.
     """
 
     descriptions: str | Path | None = None

@@ -64,7 +64,7 @@ class _HeldOut(NamedTuple):
 
 
 class _Recipe(NamedTuple):
-    """Say how logits are put together: methods' times scales, summed, and the share of that beside zero-shot's times its scale."""
+    """Say how logits are put together: methods' times scales, summed, and that sum's share beside zero-shot's times its scale."""
 
     methods: tuple[int, ...]
     scales: tuple[float, ...]
@@ -82,8 +82,8 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0, fit
 
     `_recipe` says which methods, and which share stays zero-shot's (WiSE-FT, Wortsman et al. 2022, section 3). For each fold the
     others choose all of that, so a row that judges has chosen nothing. Where no label has rows in two groups, nothing can be
-    judged: a held-out row's label would be one that no row was fitted on. fits: the methods by name; those of METHODS, but for one
-    that needs more than the rows. UsageError for a method that is not there.
+    judged: a held-out row's label would be one that no row was fitted on. fits: the methods by name; those of METHODS, but for
+    one that needs more than the rows. UsageError for a method that is not there.
     """
     if method not in (AUTO, *fits):
         raise UsageError(f"--method: expected one of {', '.join((AUTO, *fits))}, found {method}")
@@ -131,11 +131,6 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0, fit
     )
 
 
-def blend(head: Head, zero_shot: LinearHead, share: float) -> Head:
-    """Interpolate between the weights of zero-shot (share 0) and of the head (share 1); logits lie between theirs as well."""
-    return _combine((head, zero_shot), (share, 1 - share))
-
-
 def _combine(heads: Sequence[Head], scales: Sequence[float]) -> Head:
     """Return the head whose logits are the sum of scale times these heads' logits; one of them at most has a kernel."""
     weight = _sum(scale * head.weight for head, scale in zip(heads, scales, strict=True))
@@ -172,8 +167,8 @@ def _recipe(held_out: _HeldOut, methods: Sequence[str]) -> _Recipe:
     """Choose the methods to average and zero-shot's share beside them.
 
     Methods whose accuracy is within a standard error of the best's cannot be told apart (Breiman et al. 1984, section 3.4.3): all
-    are averaged, which is steadier than the luck of one, each over the temperature that calibrates it, so that their logits are of
-    one size. Of kernels only the best is taken: one head holds the keys of one. Shares within a standard error of the best
+    are averaged, which is steadier than the luck of one, each over the temperature that calibrates it, so that their logits are
+    of one size. Of kernels only the best is taken: one head holds the keys of one. Shares within a standard error of the best
     are as good, too, and the middle one of them is taken.
     """
     correct = (held_out.logits.argmax(2) == held_out.truth).double()

@@ -8,7 +8,7 @@ import torch
 from tagger.core.errors import UsageError
 from tagger.tagging.heads import KernelHead, LinearHead
 from tagger.training import choose_head as module
-from tagger.training.choose_head import blend, choose_head
+from tagger.training.choose_head import choose_head
 from tagger.training.head_methods import METHODS
 from tagger.training.labelled_embeddings import LabelledEmbeddings
 from tests.helpers.labelled_embeddings import clusters, labelled
@@ -60,16 +60,17 @@ def test_the_recipe_and_the_head_made_of_it_agree():
     recipe = module._Recipe((0, 1, 3), (0.5, 0.25, 2.0), 3.0, 0.7)
     all_logits = torch.stack([METHODS[method](rows, 0)(rows.embeddings) for method in methods])
     expected = recipe(module._HeldOut(all_logits, rows.zero_shot(rows.embeddings), rows.truth))
-    head = module._fit(recipe, methods, rows, 0)
+    head = module._fit(recipe, list(METHODS.values()), rows, 0)
     assert isinstance(head, KernelHead)
     torch.testing.assert_close(head(rows.embeddings), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_blending_interpolates_logits():
-    zero_shot = LinearHead(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.zeros(2))
-    head = KernelHead(torch.zeros(2, 2), torch.tensor([4.0, 8.0]), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 12.0]]), 1.0)
-    image = torch.tensor([[1.0, 0.0]])  # the key itself: the kernel is 1
-    assert blend(head, zero_shot, 0.25)(image).tolist() == [[0.75 * 2 + 0.25 * 4, 0.25 * (8 + 12)]]
+def test_what_fitted_the_head_fits_it_again():
+    rows = clusters(2, shots=6, meaningless=True)
+    choice = choose_head(rows)
+    assert choice.head is not None
+    assert choice.fit is not None
+    assert torch.equal(choice.fit(rows, 0)(rows.embeddings), choice.head(rows.embeddings))
 
 
 def test_copies_of_a_row_make_it_no_surer():
