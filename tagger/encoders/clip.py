@@ -71,18 +71,54 @@ class ClipEncoder:
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Encode P prompts as float32 (P, D), L2-normalised. ConfigError for a prompt longer than the model reads."""
-        limit = self._text_config.max_position_embeddings
+        tokens = self._tokenize(prompts)
+        pooled = self._text_model(**tokens).pooler_output
+        return F.normalize(self._text_projection(pooled).float(), dim=1)
+
+    @torch.no_grad()
+    def embed_words(self, text: str) -> Tensor:
+        """Return the embeddings that the text tower begins with, float32 (M, W), of a text's M tokens."""
+        words: Tensor = self._text_model.embeddings.token_embedding(self._tokenize([text])["input_ids"][0, 1:-1])
+        return words
+
+    def encode_with_context(self, context: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Encode P prompts that learned words stand before, as float32 (P, D), L2-normalised, with gradients for `context`.
+
+        context: float32 (M, W), between the start token and the prompt's words, as the embeddings of M tokens would be (CoOp:
+        Zhou et al. 2022, section 3.2). ConfigError for a prompt that is longer with it than the model reads.
+        """
+        size, tokens = len(context), self._tokenize(prompts, len(context))
+        # The start token, once more for each vector, holds their places: the end token, which the tower looks for by its id,
+        # stays the highest one, and moves back with the label.
+        starts = tokens["input_ids"][:, :1].expand(-1, size)
+        ids = torch.cat([starts, tokens["input_ids"]], 1)
+        mask = torch.cat([torch.ones_like(starts), tokens["attention_mask"]], 1)
+
+        def insert(_module: object, _args: object, embedded: Tensor) -> Tensor:
+            return torch.cat([embedded[:, :1], context.expand(len(embedded), -1, -1), embedded[:, 1 + size :]], 1)
+
+        # A hook, because the tower takes tokens only, and where it looks for a prompt's end differs between releases.
+        handle = self._text_model.embeddings.token_embedding.register_forward_hook(insert)
+        try:
+            pooled = self._text_model(input_ids=ids, attention_mask=mask).pooler_output
+        finally:
+            handle.remove()
+        return F.normalize(self._text_projection(pooled).float(), dim=1)
+
+    def _tokenize(self, prompts: Sequence[str], context: int = 0) -> dict[str, Tensor]:
+        """Return the prompts' tokens on the encoder's device; ConfigError where one and its `context` tokens are too many."""
+        limit = self._text_config.max_position_embeddings - context
         tokens = self._tokenizer(list(prompts), padding=True, return_tensors="pt")
         if int(tokens["input_ids"].max()) >= (known := self._text_config.vocab_size):
             raise ModelError(f"expected a tokenizer with the model's {known} tokens, found more; get the model again")
         lengths = tokens["attention_mask"].sum(1).tolist()
         for prompt, length in zip(prompts, lengths, strict=True):
             if length > limit:
+                read = f"reads behind {context} learned ones" if context else "reads"
                 raise ConfigError(
-                    f"prompt {prompt!r}: expected at most {limit} tokens, which the model reads, found {length}; shorten it"
+                    f"prompt {prompt!r}: expected at most {limit} tokens, which the model {read}, found {length}; shorten it"
                 )
-        pooled = self._text_model(**tokens.to(self.device)).pooler_output
-        return F.normalize(self._text_projection(pooled).float(), dim=1)
+        return {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask")}
 
 
 def load_clip(name: str, revision: str | None, device: torch.device, exact_preprocessing: bool = False) -> ClipEncoder:
