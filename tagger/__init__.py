@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tagger.reports.inspection import Inspection
     from tagger.reports.summary import RunSummary
-    from tagger.settings.options import HeadRecipe, Machine, Output, Recipe, Study, Target
+    from tagger.settings.options import HeadRecipe, Machine, Output, PromptTrial, Recipe, Study, Target
     from tagger.workflows.apply_corrections import apply_corrections
     from tagger.workflows.calibrate import calibrate
     from tagger.workflows.compare import compare
@@ -34,6 +34,7 @@ __all__ = [
     "Inspection",
     "Machine",
     "Output",
+    "PromptTrial",
     "Recipe",
     "RunSummary",
     "Study",
@@ -59,6 +60,7 @@ _MODULES = {
     "Inspection": "tagger.reports.inspection",
     "Machine": "tagger.settings.options",
     "Output": "tagger.settings.options",
+    "PromptTrial": "tagger.settings.options",
     "Recipe": "tagger.settings.options",
     "RunSummary": "tagger.reports.summary",
     "Study": "tagger.settings.options",

@@ -13,6 +13,7 @@ object_manifest.py     the objects of a manifest on a store, copied
 object_storage.py      whole objects on S3, Google Cloud Storage and Azure
 outputs.py             where the results go, never among the inputs
 partitions.py          columns that folder names hold: category=shirt/
+product_column.py      which rows show one product
 profile.py             what a manifest holds: references and labels, counted
 references.py          rows -> references to their images
 remote_results.py      results on an object store

@@ -17,11 +17,10 @@ from tagger.catalog.id_column import require_distinct_ids
 from tagger.catalog.image_column import choose_image_column, count_nulls
 from tagger.catalog.manifest_files import ManifestFiles, find_files, unreadable
 from tagger.catalog.partitions import partition_of
-from tagger.catalog.references import are_texts, image_refs
+from tagger.catalog.references import ImageRefs, are_texts, image_refs
 from tagger.catalog.schemas import is_bytes
 from tagger.catalog.unified_schema import conform, unify_schemas
 from tagger.core.errors import ManifestError
-from tagger.core.types import ImageRef
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Manifest:
     def shard_rows(self) -> int:
         return rows_per_shard(self.bytes_per_row)
 
-    def image_refs(self, table: pa.Table, first_row: int) -> list[ImageRef]:
+    def image_refs(self, table: pa.Table, first_row: int) -> ImageRefs:
         """Return the image references of these rows; first_row: the row that is the table's first. Raises ManifestError."""
         return image_refs(table[self.image_column], first_row, self.has_binary_paths)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
@@ -16,25 +17,47 @@ FIRST = 100  # values that tell whether a binary column holds text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def image_refs(column: pa.ChunkedArray, first_row: int, binary_paths: bool) -> list[ImageRef]:
+@dataclass(frozen=True)
+class ImageRefs:
+    """The image references of N rows, made one by one as they are asked for: of most rows the path is enough.
+
+    first_row: the manifest's row that is the first of them. paths, data: as ImageRef has them, N of each; no data where the
+    column holds none.
+    """
+
+    first_row: int
+    paths: Sequence[str | None]
+    data: Sequence[bytes | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> ImageRef:
+        return ImageRef(self.first_row + place, self.paths[place], None if self.data is None else self.data[place])
+
+    def __iter__(self) -> Iterator[ImageRef]:
+        return map(self.__getitem__, range(len(self)))
+
+
+def image_refs(column: pa.ChunkedArray, first_row: int, binary_paths: bool) -> ImageRefs:
     """Return the references of a part of an image column.
 
     first_row: the manifest's row that is the first of them. binary_paths: whether a binary column holds paths (are_texts).
     """
-    rows = zip(range(first_row, first_row + len(column)), column.to_pylist(), strict=True)
+    values = column.to_pylist()
     if is_text(column.type):
-        return [ImageRef(row, path=_path(value)) for row, value in rows]
+        return ImageRefs(first_row, _paths(values))
     if not is_bytes(column.type):
-        return [ImageRef(row) if value is None else ImageRef(row, _path(value["path"]), value["bytes"]) for row, value in rows]
-    if not binary_paths:
-        return [ImageRef(row, data=value) for row, value in rows]
-    texts = ((row, value, as_text(value)) for row, value in rows)
-    return [ImageRef(row, data=value) if text is None else ImageRef(row, path=_path(text)) for row, value, text in texts]
+        given = [value or {"path": None, "bytes": None} for value in values]
+        return ImageRefs(first_row, _paths([value["path"] for value in given]), [value["bytes"] for value in given])
+    texts = [as_text(value) if binary_paths else None for value in values]
+    data = [value if text is None else None for value, text in zip(values, texts, strict=True)]
+    return ImageRefs(first_row, _paths(texts), data)
 
 
-def _path(text: str | None) -> str | None:
-    """Return a reference as it is; a URL, which no file is called, without white space around it."""
-    return trim(text) if text is not None and "://" in text else text
+def _paths(texts: Sequence[str | None]) -> list[str | None]:
+    """Return references as they are; a URL, which no file is called, without white space around it."""
+    return [trim(text) if text is not None and "://" in text else text for text in texts]
 
 
 def are_texts(parts: Iterable[pa.Array]) -> bool:

@@ -14,6 +14,7 @@ from tagger.catalog.schemas import SET_TYPE, TOP_TYPE
 from tagger.core.errors import ImageError
 from tagger.core.types import Decision, LabelSets
 
+STATUSES = ("tagged", "review", "error")
 MAX_REASON = 300  # characters of an error's message that are kept
 
 
@@ -50,16 +51,18 @@ def tag_columns(
             *([pa.array(decision.known, pa.float32()).take(where)] if decision.known is not None else []),
             pa.array(decision.source, pa.string()).take(where),
         ]
+    reviews: dict[int, list[str]] = {row: [f"quality: {flaw}"] for row, flaw in flaws.items()}
+    for _, decision in decisions.values():
+        for row, reason in zip(tagged.tolist(), decision.review, strict=True):
+            if reason is not None:
+                reviews.setdefault(row, []).append(reason)
     reasons: list[str | None] = [None] * rows
-    status = ["tagged"] * rows
-    reviews = zip(*(decision.review for _, decision in decisions.values()), strict=True)
-    for row, given in zip(tagged.tolist(), reviews, strict=True):
-        flaw = f"quality: {flaws[row]}" if row in flaws else None
-        if text := "; ".join(reason for reason in (flaw, *given) if reason is not None):
-            reasons[row], status[row] = text, "review"
+    status = np.zeros(rows, np.int8)
+    for row, found in reviews.items():
+        reasons[row], status[row] = "; ".join(found), STATUSES.index("review")
     for row, error in errors.items():
-        reasons[row], status[row] = str(error)[:MAX_REASON], "error"
-    return [*columns, pa.array(status, pa.string()), pa.array(reasons, pa.string())]
+        reasons[row], status[row] = str(error)[:MAX_REASON], STATUSES.index("error")
+    return [*columns, pa.array(STATUSES, pa.string()).take(pa.array(status)), pa.array(reasons, pa.string())]
 
 
 def _sets(names: pa.Array, sets: LabelSets) -> pa.Array:

@@ -12,7 +12,7 @@ from tagger.cli import options
 from tagger.cli.console import log_to_stderr
 from tagger.cli.options import manifest_options, recipe_options, split_list, take_machine, take_overrides, take_recipe
 from tagger.core.errors import UsageError
-from tagger.settings.options import SYSTEMS, Study
+from tagger.settings.options import COMPARED, SYSTEMS, Study
 
 
 @click.command()
@@ -23,9 +23,9 @@ from tagger.settings.options import SYSTEMS, Study
 @click.option(
     "--systems",
     callback=split_list,
-    default=",".join(SYSTEMS),
+    default=",".join(COMPARED),
     show_default=True,
-    help="What is compared, the yardstick first.",
+    help=f"What is compared, the yardstick first: some of {', '.join(SYSTEMS)}.",
 )
 @click.option(
     "--shots",
@@ -42,11 +42,15 @@ from tagger.settings.options import SYSTEMS, Study
 def compare(
     manifest: str, output: Path, shots: list[str], test: str, overwrite: bool, **options: Any
 ) -> None:  # the others are those of settings/options.py, by the same names
-    """Compare zero-shot CLIP, a ResNet18 and both together: each learns from a few rows and is tested with others, --seeds times.
+    """Compare systems: each learns from a few rows and is tested with others, --seeds times.
+
+    They are zero-shot CLIP, a ResNet18, both together (hybrid), heads on CLIP's embeddings by one method, and head: what
+    `tagger train head` would use after those rows.
 
     \b
-    Example:
+    Examples:
       tagger compare labelled.parquet --shots 12 --test 4 --seeds 20 --output comparison
+      tagger compare labelled.parquet --systems zero-shot,gda,clap,head --shots 1,2,4,8,16 --output curves
     """
     log_to_stderr(logging.INFO)
     study = Study(

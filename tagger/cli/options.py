@@ -74,6 +74,10 @@ manifest_options = _decorator(
 
 max_errors = click.option("--max-errors", metavar="N|P%", help="Exit with 3 when more rows than this fail; results go aside.")
 attribute = click.option("--attribute", help="Which attribute of the settings to learn.")
+product_column = click.option(
+    "--product-column",
+    help="Whose value rows of one product share, which no split parts; default: product_id, where there is one.",
+)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

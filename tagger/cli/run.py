@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 @max_errors
 @click.option("--retry-errors", type=click.Path(), help="Try only the error rows of this result again.")
 @click.option("--previous", type=click.Path(), help="Count labels that differ from this result; default: the one at --output.")
+@click.option("--no-heads", is_flag=True, help="Leave the attributes' heads out: the prompts decide, without calibration.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html into the run folder.")
 @click.option("--quiet", is_flag=True, help="Print only errors and the result's path.")
-def run(manifest: str, quiet: bool, **options: Any) -> None:  # those of settings/options.py, by the same names
+def run(manifest: str, quiet: bool, no_heads: bool, **options: Any) -> None:  # those of settings/options.py, by the same names
     """Tag the images of MANIFEST: a Parquet file, a folder of them, or a glob in quotes; here or on s3://, gs:// or az://.
 
     Every row of the manifest comes back, in order, with its tags; a row whose image cannot be read says why. Rows with
@@ -54,7 +55,7 @@ def run(manifest: str, quiet: bool, **options: Any) -> None:  # those of setting
     from tagger.workflows.run import run
 
     try:
-        summary = run(manifest, config, output=output, machine=machine, **overrides)
+        summary = run(manifest, config, output=output, machine=machine, heads=not no_heads, **overrides)
     except GateError as error:
         _show(error.summary, quiet)
         raise

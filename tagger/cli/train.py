@@ -30,8 +30,10 @@ def train() -> None:
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The head, *.safetensors.")
 @manifest_options
 @options.attribute
-@click.option("--method", type=click.Choice(HEAD_METHODS), default="auto", show_default=True, help="auto: what wins.")
-@click.option("--product-column", help="Whose value rows of one product share; default: product_id, where there is one.")
+@click.option(
+    "--method", type=click.Choice(HEAD_METHODS), default="auto", show_default=True, help="auto: what wins; not prompts."
+)
+@options.product_column
 @click.option("--hold-out", type=float, default=0.0, help="Share of the rows that is left, for example for calibrate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is left to chance.")
 @click.option("--force", is_flag=True, help="Write the head even if it is no better.")

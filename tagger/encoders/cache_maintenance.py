@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tagger.core.errors import UsageError
 from tagger.core.text import first_line
-from tagger.encoders.embedding_cache import FILE, cache_folder, connect, evict, is_whole, remove_files, transaction, used_bytes
+from tagger.encoders.cache_file import FILE, connect, evict, is_whole, remove_files, transaction, used_bytes
+from tagger.encoders.embedding_cache import cache_folder
 
 DAY = 86400
 

@@ -77,18 +77,10 @@ class ClipEncoder:
         They are encoded PROMPTS_AT_ONCE at a time, those of about one length together, in one shape for each length: kernels
         differ with the shape, and a prompt's embedding is to be the same whatever others there are (the cache keeps it).
         """
-        limit = self._text_config.max_position_embeddings
-        tokens = self._tokenizer(list(prompts))["input_ids"]
-        known = self._text_config.vocab_size
-        for prompt, ids in zip(prompts, tokens, strict=True):
-            if max(ids) >= known:
-                raise ModelError(f"expected a tokenizer with the model's {known} tokens, found more; get the model again")
-            if len(ids) > limit:
-                raise ConfigError(
-                    f"prompt {prompt!r}: expected at most {limit} tokens, which the model reads, found {len(ids)}; shorten it"
-                )
+        tokens = self._tokenize(prompts)
         found = torch.empty((len(prompts), self.dimension), device=self.device)
-        lengths = [min(-(-len(ids) // PROMPT_STEP) * PROMPT_STEP, limit) for ids in tokens]
+        longest = self._text_config.max_position_embeddings
+        lengths = [min(-(-len(ids) // PROMPT_STEP) * PROMPT_STEP, longest) for ids in tokens]
         for length in sorted(set(lengths)):
             rows = [row for row, own in enumerate(lengths) if own == length]
             for start in range(0, len(rows), PROMPTS_AT_ONCE):
@@ -102,6 +94,52 @@ class ClipEncoder:
         padded = self._tokenizer.pad({"input_ids": filled}, padding="max_length", max_length=length, return_tensors="pt")
         pooled = self._text_model(**padded.to(self.device)).pooler_output
         return F.normalize(self._text_projection(pooled).float(), dim=1)[: len(tokens)]
+
+    @torch.no_grad()
+    def embed_words(self, text: str) -> Tensor:
+        """Return the embeddings that the text tower begins with, float32 (M, W), of a text's M tokens."""
+        ids = torch.tensor(self._tokenize([text])[0][1:-1], device=self.device)
+        words: Tensor = self._text_model.embeddings.token_embedding(ids)
+        return words
+
+    def encode_with_context(self, context: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Encode P prompts that learned words stand before, as float32 (P, D), L2-normalised, with gradients for `context`.
+
+        context: float32 (M, W), between the start token and the prompt's words, as the embeddings of M tokens would be (CoOp:
+        Zhou et al. 2022, section 3.2). ConfigError for a prompt that is longer with it than the model reads.
+        """
+        size = len(context)
+        tokens = self._tokenizer.pad({"input_ids": self._tokenize(prompts, size)}, return_tensors="pt").to(self.device)
+        # The start token, once more for each vector, holds their places: the end token, which the tower looks for by its id,
+        # stays the highest one, and moves back with the label.
+        starts = tokens["input_ids"][:, :1].expand(-1, size)
+        ids = torch.cat([starts, tokens["input_ids"]], 1)
+        mask = torch.cat([torch.ones_like(starts), tokens["attention_mask"]], 1)
+
+        def insert(_module: object, _args: object, embedded: Tensor) -> Tensor:
+            return torch.cat([embedded[:, :1], context.expand(len(embedded), -1, -1), embedded[:, 1 + size :]], 1)
+
+        # A hook, because the tower takes tokens only, and where it looks for a prompt's end differs between releases.
+        handle = self._text_model.embeddings.token_embedding.register_forward_hook(insert)
+        try:
+            pooled = self._text_model(input_ids=ids, attention_mask=mask).pooler_output
+        finally:
+            handle.remove()
+        return F.normalize(self._text_projection(pooled).float(), dim=1)
+
+    def _tokenize(self, prompts: Sequence[str], context: int = 0) -> list[list[int]]:
+        """Return each prompt's tokens; ConfigError where one and `context` more are too many."""
+        limit, known = self._text_config.max_position_embeddings - context, self._text_config.vocab_size
+        tokens: list[list[int]] = self._tokenizer(list(prompts))["input_ids"]
+        for prompt, ids in zip(prompts, tokens, strict=True):
+            if max(ids) >= known:
+                raise ModelError(f"expected a tokenizer with the model's {known} tokens, found more; get the model again")
+            if len(ids) > limit:
+                read = f"reads behind {context} learned ones" if context else "reads"
+                raise ConfigError(
+                    f"prompt {prompt!r}: expected at most {limit} tokens, which the model {read}, found {len(ids)}; shorten it"
+                )
+        return tokens
 
 
 def load_clip(name: str, revision: str | None, device: torch.device, exact_preprocessing: bool = False) -> ClipEncoder:

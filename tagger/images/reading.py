@@ -1,14 +1,11 @@
-"""How images are read, and that nothing is started for batches in which there is none to read."""
+"""How images are read."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 
-import numpy as np
-
-from tagger.core.types import MEASURES, ImageBatch, ImagePolicy, ImageRef, Preprocessing
+from tagger.core.types import ImagePolicy, Preprocessing
 from tagger.images.workers import start_method
 
 ENOUGH = 3  # times the side that is wanted; with 2, the confidences of 1 photo in 100 move by 0.02, with 3 by 0.01
@@ -28,21 +25,6 @@ class Reading:
     known: Container[bytes] = ()
     workers: int
     start_method: str = field(default_factory=start_method)
-
-
-def read_images(batches: Iterable[list[ImageRef]], reading: Reading) -> Iterator[ImageBatch]:
-    """Read and decode batches of references, in order, as load_images does (images/resilient_loader.py).
-
-    Processes are started, and torch is imported, when the first batch comes that has a reference.
-    """
-    source = iter(batches)
-    for refs in source:
-        if refs:
-            from tagger.images.resilient_loader import load_images
-
-            yield from load_images(chain([refs], source), reading)
-            return
-        yield ImageBatch(np.empty(0, np.int64), {}, (), np.empty((0, MEASURES), np.float32))
 
 
 def decoded_for(wanted: Mapping[str, Preprocessing]) -> int:

@@ -10,6 +10,7 @@ prompts.py          prompts -> embeddings, each encoded once
 unknown.py          the rule that finds images that are none of the labels
 hybrid.py           CLIP and a ResNet18 together: which rows the second has to see, and who decides
 local_engine.py     shards on this machine: recalled, read, encoded, decided
+recall.py           shards opened, with what is known of their images without reading a file
 shard_state.py      shards on their way, and the batches in which their images are read
 embedding_stream.py images -> embeddings, each looked up or encoded once
 fallback_stream.py  the fallback's embeddings, of the rows that it has to see

@@ -54,12 +54,13 @@ class EmbeddingStream:
             if piece is not None and digest in piece.waiting:
                 piece.waiting[digest].append(arrived)
                 return True
-        found = self._new.get(digest)
-        if found is None:
-            found = self.cache.get([digest]).get(digest)
-        if found is None:
-            return False
-        arrived(found)
+        if digest not in self._new:
+            kept = self.cache.get([digest])
+            if not len(kept.places):
+                return False
+            arrived(Embedding(kept.vectors[0], kept.measures[0]))
+        else:
+            arrived(self._new[digest])
         return True
 
     def encode(self, digest: bytes, pixels: Tensor, measures: NDArray[np.float32], arrived: Arrival) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,17 +63,14 @@ class FallbackStream:
                     self.stream.encode(candidate.digest, candidate.pixels, candidate.embedding.measures, arrived)
         return lacking
 
-    def recall(self, shard: OpenShard, rows: Sequence[int], digests: Sequence[bytes]) -> list[int]:
-        """Settle those of the rows, whose first embeddings are there, that can be; return the others, which lack an image."""
-        wanted = self._wanted(shard.embeddings[list(rows)])
-        found = self.stream.cache.get({digest for digest, needed in zip(digests, wanted, strict=True) if needed})
-        lacking = []
-        for row, digest, needed in zip(rows, digests, wanted.tolist(), strict=True):
-            if not needed or digest in found:
-                shard.settle(row, found[digest] if needed else None)
-            else:
-                lacking.append(row)
-        return lacking
+    def recall(self, shard: OpenShard, rows: NDArray[np.int64]) -> None:
+        """Settle those of the rows, int64 (N,), whose first embeddings are there, that need no image."""
+        wanted = self._wanted(shard.embeddings[rows])
+        shard.settled[rows[~wanted]] = True
+        asked = rows[wanted].tolist()
+        found = self.stream.cache.get([shard.digests[row] for row in asked])
+        for place, *embedding in zip(found.places.tolist(), found.vectors, found.measures, strict=True):
+            shard.settle(asked[place], Embedding(*embedding))
 
     def _wanted(self, embeddings: Embeddings) -> NDArray[np.bool_]:
         return np.ones(len(embeddings), np.bool_) if self._show_all else self.hybrid.wanted(embeddings)

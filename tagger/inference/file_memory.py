@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+from tagger.catalog.references import ImageRefs
 from tagger.core.types import ImagePolicy, ImageRef
 from tagger.images.file_versions import FileVersions
 from tagger.inference.embedding_stream import EmbeddingStream
@@ -20,25 +21,29 @@ class FileMemory:
     def __init__(self, stream: EmbeddingStream, policy: ImagePolicy, verify_content: bool) -> None:
         self._stream, self._versions, self._verify_content = stream, FileVersions(policy), verify_content
 
-    def digests(self, shard: OpenShard, refs: list[ImageRef]) -> dict[int, bytes]:
-        """Return row -> digest, of the shard's images that are in the manifest or that have not changed since they were read.
+    def recall(self, shard: OpenShard, refs: ImageRefs) -> dict[int, ImageRef]:
+        """Give the shard the digests of its images that are in the manifest or that have not changed since they were read.
 
-        A remote one, which only its server can say this of, gets version and digest into its reference.
+        Returns row -> reference, with version and digest, of remote images that were read before: only their servers can say
+        whether they have changed.
         """
-        digests = shard.digests
-        for row in shard.rows.tolist():
-            if (data := refs[row].data) is not None:
-                digests[row] = hashlib.sha256(data).digest()
-            elif (file := self._versions(refs[row])) is not None:
-                shard.files[row] = file
-        if not self._verify_content:
-            kept = self._stream.cache.known_files([name for name, _ in shard.files.values()])
-            for (row, (_, version)), (last, digest) in zip(shard.files.items(), kept, strict=True):
-                if last and last == version:
-                    digests[row] = digest
-                elif last and not version:
-                    refs[row] = replace(refs[row], version=last.decode("ascii", "replace"), digest=digest)
-        return digests
+        rows = shard.rows.tolist()
+        if refs.data is not None:
+            for row in rows:
+                if (data := refs.data[row]) is not None:
+                    shard.digests[row] = hashlib.sha256(data).digest()
+        found = self._versions.of([None if shard.digests[row] else refs.paths[row] for row in rows])
+        shard.files = {row: file for row, file in zip(rows, found, strict=True) if file is not None}
+        if self._verify_content:
+            return {}
+        remote = {}
+        kept = self._stream.cache.known_files([name for name, _ in shard.files.values()])
+        for (row, (_, version)), (last, digest) in zip(shard.files.items(), kept, strict=True):
+            if last and last == version:
+                shard.digests[row] = digest
+            elif last and not version:
+                remote[row] = replace(refs[row], version=last.decode("ascii", "replace"), digest=digest)
+        return remote
 
     def keep(self, shard: OpenShard, row: int, digest: bytes, current: str | None) -> None:
         """Keep which bytes the row's file has, and wait for it no longer; `current` is the version that its server sent."""
@@ -47,5 +52,5 @@ class FileMemory:
         name, version = shard.files.get(row, (b"", b""))
         if current:
             self._stream.remember_file(name, current.encode(), digest)
-        elif version and self._versions(ref) == (name, version):  # else it was changed while it was read
+        elif version and self._versions(ref.path) == (name, version):  # else it was changed while it was read
             self._stream.remember_file(name, version, digest)

@@ -110,6 +110,13 @@ def model_alone(settings: Settings) -> Settings:
     return settings.model_copy(update={"attributes": attributes, "fallback": None})
 
 
+def without_heads(settings: Settings) -> Settings:
+    """Return the settings without heads, and without what was calibrated for them: the prompts decide."""
+    left_out = {"head": None, "calibration": None, "prediction_sets": None}
+    attributes = tuple(one.model_copy(update=left_out) if one.head else one for one in settings.attributes)
+    return settings.model_copy(update={"attributes": attributes})
+
+
 def one_attribute(attributes: Sequence[Attribute], name: str | None, purpose: str) -> Attribute:
     """Return the attribute `name`, or the only one; UsageError. purpose: a verb that says what it is for."""
     names = [attribute.name for attribute in attributes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import repeat
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +13,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tagger.catalog.manifest import Manifest, Shard
-from tagger.catalog.retry import error_rows, merge_tags
+from tagger.catalog.retry import merge_tags
 from tagger.catalog.schemas import EMBEDDINGS_KEY
 from tagger.catalog.tags import tag_columns
 from tagger.core.moments import Moments
-from tagger.core.types import MEASURES, ImageBatch, ImagePolicy, ImageRef, Preprocessing
+from tagger.core.types import ImageBatch, ImagePolicy, Preprocessing
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
-from tagger.images.reading import Reading, read_images
+from tagger.images.reading import Reading
 from tagger.inference.embedding_stream import Arrival, EmbeddingStream
 from tagger.inference.fallback_stream import Candidate, FallbackStream
 from tagger.inference.file_memory import FileMemory
 from tagger.inference.hybrid import Hybrid
 from tagger.inference.predictor import Predictor
+from tagger.inference.recall import Recall
 from tagger.inference.shard_state import OpenShard, ShardQueue
 from tagger.inference.timings import Stages
 
@@ -65,6 +66,7 @@ class LocalEngine:
         self._reading, self._batch_size, self._verify_content = reading, batch_size, verify_content
         self._fallback, self._stream = fallback, EmbeddingStream(predictor, cache)
         self._files = FileMemory(self._stream, reading.policy, verify_content)
+        self._recall = Recall(predictor, cache, self._files, fallback, self.stages)
 
     @property
     def workers(self) -> int:
@@ -100,7 +102,7 @@ class LocalEngine:
         schema: the result's. advance: called with the number of rows that were read or recalled. earlier: a result of these
         rows, of which only those with an error are tagged. Raises ManifestError if it is one of other rows.
         """
-        for shard in self._complete(self._open(manifest, shards, earlier), advance):
+        for shard in self._complete(self._recall.open(manifest, shards, earlier), advance):
             yield shard.shard, self._close(shard, schema), shard.sketches()
 
     def embed(
@@ -116,26 +118,37 @@ class LocalEngine:
         that can be read and their pixels; for it, they are decoded even if their embeddings are known.
         """
         shards = [shard for shard in manifest.shards() if np.searchsorted(rows, shard.start) < np.searchsorted(rows, shard.stop)]
-        opened = self._open(manifest, shards, rows=rows, decode_all=take_pixels is not None)
+        opened = self._recall.open(manifest, shards, rows=rows, decode_all=take_pixels is not None)
         yield from self._complete(opened, advance, take_pixels)
 
     def _complete(
         self, opened: Iterator[OpenShard], advance: Callable[[int], object], take_pixels: TakePixels | None = None
     ) -> Iterator[OpenShard]:
-        queue = ShardQueue(opened, self._batch_size)
-        reading = replace(self._reading, known=self.cache.known())
+        def done(shard: OpenShard) -> OpenShard:
+            advance(shard.recalled)
+            self._commit()
+            return shard
 
         def completed() -> Iterator[OpenShard]:
             self._count()
-            for shard in queue.completed():
-                advance(shard.recalled)
-                self._commit()
-                yield shard
+            yield from map(done, queue.completed())
 
         try:
+            # Decoding processes start at the first shard that has something for them.
+            for shard in opened:
+                if shard.loading:
+                    opened = chain([shard], opened)
+                    break
+                yield done(shard)
+            else:
+                return
+            from tagger.images.resilient_loader import load_images  # and torch, which takes seconds to import
+
+            queue = ShardQueue(opened, self._batch_size)
+            reading = replace(self._reading, known=self.cache.known())
             # A second time for images only that turn out to be needed after the loader has asked for its last batch.
             while True:
-                for batch in self._timed(read_images(queue.batches(), reading)):
+                for batch in self._timed(load_images(queue.batches(), reading)):
                     shard, again = queue.arrived()
                     self._take(batch, shard, queue)
                     if take_pixels is not None and len(batch.rows):
@@ -178,59 +191,6 @@ class LocalEngine:
             if batch is None:
                 return
             yield batch
-
-    def _open(
-        self,
-        manifest: Manifest,
-        shards: Sequence[Shard],
-        earlier: Manifest | None = None,
-        rows: NDArray[np.int64] | None = None,
-        decode_all: bool = False,
-    ) -> Iterator[OpenShard]:
-        """Yield the shards, one by one, with what is known of their images without reading a file.
-
-        rows: of the manifest, those that are wanted; default: all, or those with an error in an `earlier` result. decode_all:
-        whether those are decoded whose embeddings are known, too.
-        """
-        results = earlier.read(shards) if earlier else zip(shards, repeat(None))
-        read = zip(manifest.read(shards), results, strict=True)
-        while True:
-            began = time.perf_counter()
-            try:
-                if (found := next(read, None)) is None:
-                    return
-                (shard, table), (_, tags) = found
-                wanted = np.arange(len(table))
-                if rows is not None:
-                    wanted = rows[np.searchsorted(rows, shard.start) : np.searchsorted(rows, shard.stop)] - shard.start
-                elif tags is not None:
-                    wanted = error_rows(shard, table, tags, manifest.image_column)
-                embeddings = np.zeros((len(table), self.predictor.encoder.dimension), self.predictor.dtype)
-                measures, settled = np.zeros((len(table), MEASURES), np.float32), np.zeros(len(table), np.bool_)
-                current = OpenShard(shard, table, tags, wanted, embeddings, measures, settled)
-                self._recall(current, manifest.image_refs(table, shard.start), decode_all)
-                current.recalled = (len(table) if rows is None else len(wanted)) - len(current.loading)
-            finally:
-                self.stages.recall += time.perf_counter() - began
-            yield current
-
-    def _recall(self, shard: OpenShard, refs: list[ImageRef], decode_all: bool) -> None:
-        rows = shard.rows.tolist()
-        digests = self._files.digests(shard, refs)
-        if decode_all:
-            shard.loading = {row: replace(refs[row], decode=True) for row in rows}
-            return
-        found = self.cache.get(set(digests.values()))
-        known = [row for row in rows if digests.get(row, b"") in found]
-        for row in known:
-            shard.embed(row, found[digests[row]])
-        lacking = set[int]()  # the fallback's
-        if self._fallback is None:
-            shard.settled[known] = True
-        elif known:
-            lacking = set(self._fallback.recall(shard, known, [digests[row] for row in known]))
-        done = set(known) - lacking
-        shard.loading = {row: replace(refs[row], decode=True) if row in lacking else refs[row] for row in rows if row not in done}
 
     def _take(self, batch: ImageBatch, shard: OpenShard, queue: ShardQueue) -> None:
         """Send a batch's images to the encoder, unless their embeddings are there by now."""

@@ -37,9 +37,12 @@ class OpenShard:
     seconds: dict[int, NDArray[Any]] = field(default_factory=dict)
     errors: dict[int, ImageError] = field(default_factory=dict)
     loading: dict[int, ImageRef] = field(default_factory=dict)  # which no batch has brought yet
-    digests: dict[int, bytes] = field(default_factory=dict)  # row -> SHA-256 of its image's bytes, where it is known
+    digests: list[bytes] = field(init=False)  # SHA-256 of each row's image, b"" while it is not known
     files: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # row -> name and version, before it was read
     recalled: int = 0  # of the rows that are counted, those that no batch brings
+
+    def __post_init__(self) -> None:
+        self.digests = [b""] * len(self.table)
 
     def embed(self, row: int, embedding: Embedding) -> None:
         """Take the row's embedding and its picture's measures."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from tagger.core.text import one_line
-from tagger.evaluation.comparison import Score
+from tagger.evaluation.comparison import Score, Spread
 from tagger.evaluation.confidence import AttributeConfidence
 from tagger.reports.inline_svg import INK, inline_svg
 
@@ -28,6 +29,11 @@ CORRECT, WRONG = GREEN, VERMILION
 GREY = "#868e96"
 NUMBERED = 25  # labels of the largest confusion matrix whose cells can hold a number
 DPI = 100
+WIDEST = 60  # inches of a sheet of confusion matrices
+# Of a curve each: a marker of its own, and curves of one colour differ in how they are dashed as well.
+CURVES = cycler(linestyle=["-", "--", ":"]) * cycler(color=[BLUE, VERMILION, GREEN, PURPLE]) + cycler(marker=list("os^Dv*XP<>ph"))
+ZERO = Spread(mean=0, standard_deviation=None, low=None, high=None, of_draws=())
+NEAR_BEST = 0.1  # of accuracy: what lies further below the best does not stretch the picture of differences
 LINE, GAP = 17, 14  # pixels: of a line of text on a sheet, between its pictures
 TEXT = 24  # characters of a text on a picture
 
@@ -56,10 +62,15 @@ class Sample(NamedTuple):
 
 def draw_confusion(matrices: Sequence[tuple[str, Sequence[Sequence[int]]]], labels: Sequence[str]) -> bytes:
     """Draw confusion matrices, each under its title, their rows (true labels) in percent. PNG."""
-    side = min(2.5 + 0.45 * len(labels), 20.0)
+    columns = min(len(matrices), max(3, math.ceil(math.sqrt(len(matrices)))))
+    rows = -(-len(matrices) // columns)
+    side = min(2.5 + 0.45 * len(labels), 20.0, WIDEST / columns)
     with _style(STYLE):
-        figure = Figure(figsize=(side * len(matrices), side), layout="constrained")
-        for axes, (title, matrix) in zip(_grid(figure, 1, len(matrices))[0], matrices, strict=True):
+        figure = Figure(figsize=(side * columns, side * rows), layout="constrained")
+        places = [axes for row in _grid(figure, rows, columns) for axes in row]
+        for axes in places[len(matrices) :]:
+            axes.remove()
+        for axes, (title, matrix) in zip(places, matrices, strict=False):
             counts = np.asarray(matrix, np.float64)
             shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
             axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -104,27 +115,52 @@ def draw_samples(samples: Sequence[Sample], columns: int) -> bytes:
 
 
 def draw_curves(scores: Sequence[Score]) -> bytes:
-    """Draw the accuracy by the number of shots, a line for each system, with its interval. PNG."""
+    """Draw accuracy by the number of shots, a line and its 95 % interval for each system; beside it, the first subtracted. PNG.
+
+    The differences are draw by draw, so their intervals are narrower: what is easy or hard in a draw is so for all systems.
+    """
+    most = max(score.shots for score in scores)
+    final = {score.system: score.accuracy.mean for score in scores if score.shots == most}
+    first, *others = final
+    near = {system for system in others if final[system] >= max(final.values()) - NEAR_BEST}
     with _style(STYLE):
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        [[axes]] = _grid(figure, 1, 1)
-        for system in dict.fromkeys(score.system for score in scores):
+        figure = Figure(figsize=(10 if others else 6, 4.4), layout="constrained")
+        left, *right = _grid(figure, 1, 2 if others else 1)[0]
+        seen = []
+        for (system, _), style in zip(final.items(), CURVES(), strict=False):
             points = sorted((score for score in scores if score.system == system), key=lambda score: score.shots)
-            shots, accuracies = [point.shots for point in points], [point.accuracy for point in points]
-            [line] = axes.plot(shots, [one.mean for one in accuracies], marker="o", label=system)
-            low = [one.mean if one.low is None else one.low for one in accuracies]
-            high = [one.mean if one.high is None else one.high for one in accuracies]
-            axes.fill_between(shots, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        axes.set_xscale("log", base=2)
-        ticks = sorted({score.shots for score in scores})
-        axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_xlabel("labelled pictures of each label")
-        axes.set_ylabel("accuracy")
-        axes.grid()
-        axes.legend(loc="lower right")
+            _curve(left, [(point.shots, point.accuracy) for point in points], system, style)
+            for axes in right:
+                bounds = _curve(axes, [(point.shots, point.difference or ZERO) for point in points], system, style)
+                seen += bounds if system in near else []
+        for axes in (left, *right):
+            axes.set_xscale("log", base=2)
+            ticks = sorted({score.shots for score in scores})
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.set_xlabel("labelled pictures of each label")
+            axes.grid()
+        left.set_ylim(0, 1.02)
+        left.set_ylabel("accuracy")
+        for axes in right:
+            margin = 0.05 * (max(seen, default=0) - min(seen, default=0)) + 0.002
+            axes.set_ylim(min(seen, default=0) - margin, max(seen, default=0) + margin)
+            axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+            axes.set_ylabel(f"accuracy less that of {first}, points")
+        lines = dict(zip(final, left.get_lines(), strict=True))
+        order = sorted(final, key=lambda system: -final[system])
+        figure.legend([lines[system] for system in order], order, loc="outside right center", handlelength=3.5, frameon=False)
         return _png(figure)
+
+
+def _curve(axes: Axes, points: Sequence[tuple[int, Spread]], label: str, style: dict[str, Any]) -> list[float]:
+    """Draw a line of means with a band between the bounds of their intervals, and return these bounds."""
+    shots, means = [number for number, _ in points], [spread.mean for _, spread in points]
+    low = [spread.mean if spread.low is None else spread.low for _, spread in points]
+    high = [spread.mean if spread.high is None else spread.high for _, spread in points]
+    axes.plot(shots, means, label=label, markersize=4, linewidth=1.2, **style)
+    axes.fill_between(shots, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    return low + high
 
 
 def draw_reliability(confidence: AttributeConfidence, name: str) -> Markup:

@@ -13,9 +13,12 @@ from tagger.core.types import BATCH_SIZE, Preprocessing
 Backend = Literal["torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
-HEAD_METHODS = ("auto", "gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f")
+HEAD_METHODS = ("auto", "gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f", "prompts")
 
-SYSTEMS = ("zero-shot", "resnet18", "hybrid")  # that can be compared
+ZERO_SHOT, RESNET18, HYBRID, HEAD = "zero-shot", "resnet18", "hybrid", "head"
+HEAD_SYSTEMS = ("gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f", HEAD)  # of HEAD_METHODS; HEAD is its auto
+SYSTEMS = (ZERO_SHOT, RESNET18, HYBRID, *HEAD_SYSTEMS)  # that can be compared
+COMPARED = (ZERO_SHOT, RESNET18, HYBRID, HEAD)  # unless others are named
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which torchvision's weights were trained with
 BICUBIC = 3  # Pillow's number; CLIP's, so that both share their pixels where their sizes are the same
@@ -134,9 +137,10 @@ class Recipe:
 class HeadRecipe:
     """How a head is fitted. Raises UsageError for what cannot be meant.
 
-    method: one of HEAD_METHODS. product_column: whose value rows of one product share, which are never on both sides of a
-    split; default: product_id, where there is one. hold_out: share of the labelled rows that are left for other uses, the same
-    ones every night. force: write a head that is no better than zero-shot, too, or than the one that is there.
+    method: one of HEAD_METHODS; auto tries all but prompts. product_column: whose value rows of one product share, which are
+    never on both sides of a split; default: product_id, where there is one. hold_out: share of the labelled rows that are left
+    for other uses, the same ones every night. force: write a head that is no better than zero-shot, too, or than the one that is
+    there.
     """
 
     method: str = "auto"
@@ -150,6 +154,21 @@ class HeadRecipe:
             raise UsageError(f"--method {self.method}: expected one of {', '.join(HEAD_METHODS)}; correct it")
         if not 0 <= self.hold_out < 1:
             raise UsageError(f"--hold-out: expected a share from 0 on and below 1, found {self.hold_out:g}; correct it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTrial:
+    """How sets of prompts are tried.
+
+    descriptions: a JSON file, {label: [descriptions]}, that are one of the sets. product_column: whose value rows of one product
+    share, which choose or judge together, as pictures do that are nearly the same; default: product_id, where there is one.
+    write: put the best set into tagger.toml if it is surely better than what is there. seed: of the halves and the random words.
+    """
+
+    descriptions: str | Path | None = None
+    product_column: str | None = None
+    write: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,12 +193,13 @@ class Target:
 class Study:
     """What is compared, and on which rows. Raises UsageError for what cannot be meant.
 
-    systems: the yardstick first. shots: rows of each label to learn from; several numbers draw learning curves. test: rows of
-    each label to test with, None for all of `test_manifest`, from which they are drawn in place of the manifest. seeds: how
-    often rows are drawn. attribute: which one of the settings', where there are several.
+    systems: some of SYSTEMS, the yardstick first; HEAD is what "auto" makes of the shots. shots: rows of each label to learn
+    from; several numbers draw learning curves. test: rows of each label to test with, None for all of `test_manifest`, from
+    which they are drawn in place of the manifest. seeds: how often rows are drawn. attribute: which one of the settings', where
+    there are several.
     """
 
-    systems: Sequence[str] = SYSTEMS
+    systems: Sequence[str] = COMPARED
     shots: Sequence[int] = (12,)
     test: int | None = 4
     test_manifest: str | Path | None = None

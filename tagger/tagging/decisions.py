@@ -31,12 +31,14 @@ def decide(
     labels = np.argsort(-probabilities, axis=1, kind="stable")
     ranked = np.take_along_axis(probabilities, labels, axis=1)
     below = np.asarray(review_below, np.float64)[labels[:, 0]]
-    review = tuple(_review(name, *row) for row in zip(ranked[:, 0].tolist(), below.tolist(), strict=True))
+    review: list[str | None] = [None] * len(probabilities)
+    for row in np.flatnonzero((ranked[:, 0] < below) | (below >= 1)).tolist():  # a confidence may be 1
+        review[row] = _reason(name, float(ranked[row, 0]), float(below[row]))
     sets = None
     if set_threshold is not None:
         sizes = set_sizes(ranked, set_threshold)
         sets = LabelSets(labels=labels[np.arange(labels.shape[1]) < sizes[:, None]], sizes=sizes)
-    return Decision(top=labels[:, :TOP_K], confidence=ranked[:, :TOP_K], review=review, source=source, sets=sets)
+    return Decision(top=labels[:, :TOP_K], confidence=ranked[:, :TOP_K], review=tuple(review), source=source, sets=sets)
 
 
 def set_sizes(ranked: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
@@ -49,11 +51,10 @@ def set_sizes(ranked: NDArray[np.float32], threshold: float) -> NDArray[np.int64
     return sizes
 
 
-def _review(name: str, confidence: float, below: float) -> str | None:
-    """Return why a person should look at a decision, or None."""
-    if below >= 1:  # a confidence may be 1
-        return f"low-confidence: {name} {confidence:.3f}, and review_below is 1"
-    return f"low-confidence: {name} {confidence:.3f} is below {below:g}" if confidence < below else None
+def _reason(name: str, confidence: float, below: float) -> str:
+    """Return why a person should look at a decision that needs it."""
+    comparison = ", and review_below is 1" if below >= 1 else f" is below {below:g}"
+    return f"low-confidence: {name} {confidence:.3f}{comparison}"
 
 
 def more_confident(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from tagger.core.errors import UsageError
+from tagger.evaluation.paired import paired_difference
 from tagger.tagging.heads import KernelHead, LinearHead
-from tagger.training.head_methods import METHODS, Head
-from tagger.training.labelled_embeddings import LabelledEmbeddings
+from tagger.training.head_methods import METHODS, Fit, Head
+from tagger.training.labelled_embeddings import HELD_OUT_LOGITS, LabelledEmbeddings
+from tagger.training.temperature import fit_temperature
 
 AUTO, ZERO_SHOT = "auto", "zero-shot"
 FOLDS = 5
-BLENDS = tuple(number / 10 for number in range(1, 11))
-RESAMPLES = 2_000
+SHARES = tuple(number / 10 for number in range(1, 11))
 SURE = 0.95  # probability of a gain from which a head is kept
 # What `auto` tries: all methods while there are few rows, those without a kernel of rows by rows up to so many logits, else gda.
-KERNEL_ROWS, LOGITS = 500, 20_000_000
+KERNEL_ROWS = 2_000
 KERNELS = ("proker", "tip-adapter", "tip-adapter-f")
 
 
@@ -29,9 +31,10 @@ class HeadChoice:
     """Say which head won on held-out rows. All figures are shares of 1, and None where rows cannot be split (folds 0).
 
     head: fitted on all rows and blended with zero-shot; None only from `auto`, where zero-shot wins or nothing can be judged.
-    method: of the head, "zero-shot" for None. blend: the head's share beside zero-shot's. accuracy: of the held-out rows. gain:
-    by how much the mean of the labels' recalls is above zero-shot's; interval: its 95 % interval from a paired bootstrap;
-    probability: that it is above zero. beats_zero_shot: what `--force` is asked for otherwise.
+    method: of the head, those that are averaged joined by "+", "zero-shot" for None. blend: the head's share beside zero-shot's.
+    accuracy: of the held-out rows. gain: by how much it is above zero-shot's; interval: its 95 % interval from a paired
+    bootstrap; probability: that it is above zero. beats_zero_shot: what `--force` is asked for otherwise. fit: fits the same
+    methods, averaged and blended alike, on other rows.
     """
 
     head: Head | None
@@ -45,22 +48,47 @@ class HeadChoice:
     rows: int
     folds: int
     beats_zero_shot: bool
+    fit: Fit | None
 
 
-def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0) -> HeadChoice:
-    """Fit the method, or with `auto` the one that wins on held-out folds, and judge it there against zero-shot.
+class _HeldOut(NamedTuple):
+    """What heads say of M rows that they were not fitted on: logits float32 (methods, M, K), zero-shot's (M, K), truth (M,)."""
 
-    A row counts by 1 / rows of its label, so that a rare label counts as much as a frequent one: labelled rows need not be
-    spread over the labels as the catalogue is. The head's share beside zero-shot's (WiSE-FT, Wortsman et al. 2022, section 3) is
-    chosen on held-out rows as well. For each fold the others choose method and share, so the rows that judge have chosen nothing.
-    Where no label has rows in two groups, nothing can be judged: a held-out row's label would be one that no row was fitted on.
-    UsageError for a method that is not there.
+    logits: Tensor
+    zero_shot: Tensor
+    truth: Tensor
+
+    def part(self, rows: Tensor) -> _HeldOut:
+        """Return the rows with these indices, or where this is true."""
+        return _HeldOut(self.logits[:, rows], self.zero_shot[rows], self.truth[rows])
+
+
+class _Recipe(NamedTuple):
+    """Say how logits are put together: methods' times scales, summed, and that sum's share beside zero-shot's times its scale."""
+
+    methods: tuple[int, ...]
+    scales: tuple[float, ...]
+    zero_shot_scale: float
+    share: float
+
+    def __call__(self, held_out: _HeldOut) -> Tensor:
+        """Return the logits, float32 (M, K)."""
+        logits = _sum(scale * held_out.logits[method] for method, scale in zip(self.methods, self.scales, strict=True))
+        return torch.lerp(self.zero_shot_scale * held_out.zero_shot, logits, self.share)
+
+
+def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0, fits: Mapping[str, Fit] = METHODS) -> HeadChoice:
+    """Fit the method, or with `auto` the mean of those that win on held-out folds, and judge it there against zero-shot.
+
+    `_recipe` says which methods, and which share stays zero-shot's (WiSE-FT, Wortsman et al. 2022, section 3). For each fold the
+    others choose all of that, so a row that judges has chosen nothing. Where no label has rows in two groups, nothing can be
+    judged: a held-out row's label would be one that no row was fitted on. fits: the methods by name; those of METHODS, but for
+    one that needs more than the rows. UsageError for a method that is not there.
     """
-    if method not in (AUTO, *METHODS):
-        raise UsageError(f"--method: expected one of {', '.join((AUTO, *METHODS))}, found {method}")
-    methods = _affordable(rows) if method == AUTO else (method,)
+    if method not in (AUTO, *fits):
+        raise UsageError(f"--method: expected one of {', '.join((AUTO, *fits))}, found {method}")
     if not rows.can_be_split:
-        head = None if method == AUTO else METHODS[method](rows, seed)
+        head = None if method == AUTO else fits[method](rows, seed)
         return HeadChoice(
             head=head,
             method=ZERO_SHOT if head is None else method,
@@ -73,91 +101,100 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0) -> 
             rows=len(rows),
             folds=0,
             beats_zero_shot=False,
+            fit=None if head is None else fits[method],
         )
-    fold, zero_shot, correct = _held_out(rows, methods, seed)
-    weights = (1 / rows.counts[rows.truth]).double().numpy() / int((rows.counts > 0).sum())
-    judged = np.empty(len(rows), np.bool_)
+    methods = _affordable(rows) if method == AUTO else (method,)
+    held_out, fold, place = _hold_out(rows, [fits[name] for name in methods], seed)
+    judged = torch.zeros(len(place), dtype=torch.bool)
     for number in range(FOLDS):
-        place = _best(correct[:, :, fold != number], weights[fold != number])
-        judged[fold == number] = correct[place][fold == number]
-    name, share = _best(correct, weights)
-    difference = weights * (judged.astype(np.int64) - zero_shot)
-    interval, probability = _bootstrap(difference, rows, seed)
-    kept = method != AUTO or probability >= SURE
+        part = held_out.part(fold == number)
+        judged[fold == number] = _recipe(held_out.part(fold != number), methods)(part).argmax(1) == part.truth
+    own = judged.double().numpy()
+    other = (held_out.zero_shot.argmax(1) == held_out.truth).double().numpy()
+    difference = paired_difference(own, other, rows.group_of_row[place.numpy()])
+    beats = difference.better >= SURE
+    recipe = _recipe(held_out, methods) if beats or method != AUTO else None
+    fit = None if recipe is None else partial(_fit, recipe, [fits[name] for name in methods])
     return HeadChoice(
-        head=blend(METHODS[methods[name]](rows, seed), rows.zero_shot, BLENDS[share]) if kept else None,
-        method=methods[name] if kept else ZERO_SHOT,
-        blend=BLENDS[share] if kept else 0.0,
-        accuracy=float(judged.mean()),
-        zero_shot_accuracy=float(zero_shot.mean()),
-        gain=float(difference.sum()),
-        interval=interval,
-        probability=probability,
+        head=None if fit is None else fit(rows, seed),
+        method=ZERO_SHOT if recipe is None else "+".join(methods[number] for number in recipe.methods),
+        blend=0.0 if recipe is None else recipe.share,
+        accuracy=float(own.mean()),
+        zero_shot_accuracy=float(other.mean()),
+        gain=difference.mean,
+        interval=(difference.low, difference.high),
+        probability=difference.better,
         rows=len(rows),
         folds=FOLDS,
-        beats_zero_shot=probability >= SURE,
+        beats_zero_shot=beats,
+        fit=fit,
     )
 
 
-def blend(head: Head, zero_shot: LinearHead, share: float) -> Head:
-    """Interpolate between the weights of zero-shot (share 0) and of the head (share 1); logits lie between theirs as well."""
-    weight = torch.lerp(zero_shot.weight, head.weight, share)
-    bias = torch.lerp(zero_shot.bias, head.bias, share)
-    if isinstance(head, KernelHead):
-        return KernelHead(weight, bias, head.keys, share * head.values, head.beta)
+def _combine(heads: Sequence[Head], scales: Sequence[float]) -> Head:
+    """Return the head whose logits are the sum of scale times these heads' logits; one of them at most has a kernel."""
+    weight = _sum(scale * head.weight for head, scale in zip(heads, scales, strict=True))
+    bias = _sum(scale * head.bias for head, scale in zip(heads, scales, strict=True))
+    for head, scale in zip(heads, scales, strict=True):
+        if isinstance(head, KernelHead):
+            return KernelHead(weight, bias, head.keys, scale * head.values, head.beta)
     return LinearHead(weight, bias)
 
 
-def _affordable(rows: LabelledEmbeddings) -> Sequence[str]:
-    if len(rows) <= KERNEL_ROWS:
-        return tuple(METHODS)
-    if len(rows) * rows.classes <= LOGITS:
-        return tuple(name for name in METHODS if name not in KERNELS)
-    return ("gda",)
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)).sum(0)
 
 
-def _held_out(
-    rows: LabelledEmbeddings, methods: Sequence[str], seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return each row's fold, int64 (N,), and whether it is right when held out: zero-shot (N,), heads (methods, blends, N).
+def _affordable(rows: LabelledEmbeddings) -> tuple[str, ...]:
+    if len(rows) * rows.classes > HELD_OUT_LOGITS:
+        return ("gda",)
+    return tuple(name for name in METHODS if len(rows) <= KERNEL_ROWS or name not in KERNELS)
 
-    Rows that no fold can hold out count as zero-shot has them.
-    """
-    fold = np.full(len(rows), -1)
-    zero_shot = (rows.zero_shot(rows.embeddings).argmax(1) == rows.truth).numpy()
-    correct = np.broadcast_to(zero_shot, (len(methods), len(BLENDS), len(rows))).copy()
+
+def _hold_out(rows: LabelledEmbeddings, fits: Sequence[Fit], seed: int) -> tuple[_HeldOut, Tensor, Tensor]:
+    """Return what each method says of held-out rows, the number of each one's fold and its place among the rows, int64 (M,)."""
+    logits, folds, places = [], [], []
     for number, (fitted, held_out) in enumerate(rows.folds(FOLDS, seed)):
-        embeddings, truth = rows.embeddings[held_out], rows.truth[held_out]
-        fold[held_out] = number
-        base = rows.zero_shot(embeddings)
-        for place, method in enumerate(methods):
-            logits = METHODS[method](fitted, seed)(embeddings)
-            for step, share in enumerate(BLENDS):
-                correct[place, step, held_out] = (torch.lerp(base, logits, share).argmax(1) == truth).numpy()
-    fold[fold < 0] = 0
-    return fold, zero_shot, correct
+        logits.append(torch.stack([fit(fitted, seed)(rows.embeddings[held_out]) for fit in fits]))
+        folds.append(torch.full((len(held_out),), number))
+        places.append(held_out)
+    place = torch.cat(places)
+    found = _HeldOut(torch.cat(logits, dim=1), rows.zero_shot(rows.embeddings[place]), rows.truth[place])
+    return found, torch.cat(folds), place
 
 
-def _best(correct: NDArray[np.bool_], weights: NDArray[np.float64]) -> tuple[int, int]:
-    """Return the numbers of the best method and of its share, from bool (methods, blends, N) and float64 (N,).
+def _recipe(held_out: _HeldOut, methods: Sequence[str]) -> _Recipe:
+    """Choose the methods to average and zero-shot's share beside them.
 
-    Shares within a standard error of the best are as good, and the middle one of them is taken: which is best is chance.
+    Methods whose accuracy is within a standard error of the best's cannot be told apart (Breiman et al. 1984, section 3.4.3): all
+    are averaged, which is steadier than the luck of one, each over the temperature that calibrates it, so that their logits are
+    of one size. Of kernels only the best is taken: one head holds the keys of one. Shares within a standard error of the best
+    are as good, too, and the middle one of them is taken.
     """
-    scores = correct @ weights
-    method = int(scores.max(1).argmax())
-    best = correct[method, scores[method].argmax()]
-    error = float(np.sqrt(((weights * (best - (best @ weights) / weights.sum())) ** 2).sum()))
-    good = np.flatnonzero(scores[method] >= scores[method].max() - error)
-    return method, int(good[len(good) // 2])
+    correct = (held_out.logits.argmax(2) == held_out.truth).double()
+    good = _as_good_as_the_best(correct)
+    kernels = [number for number in good if methods[number] in KERNELS]
+    best_kernel = max(kernels, key=lambda number: float(correct[number].mean()), default=None)
+    chosen = tuple(number for number in good if number not in kernels or number == best_kernel)
+    scales = tuple(_scale(held_out.logits[number], held_out.truth) / len(chosen) for number in chosen)
+    recipe = _Recipe(chosen, scales, _scale(held_out.zero_shot, held_out.truth), 1.0)
+    blended = [recipe._replace(share=share)(held_out).argmax(1) == held_out.truth for share in SHARES]
+    shares = _as_good_as_the_best(torch.stack(blended).double())
+    return recipe._replace(share=SHARES[shares[len(shares) // 2]])
 
 
-def _bootstrap(difference: NDArray[np.float64], rows: LabelledEmbeddings, seed: int) -> tuple[tuple[float, float], float]:
-    """Return the 95 % interval of the sum of the rows' differences, and the share of resamples in which it is above zero.
+def _as_good_as_the_best(correct: Tensor) -> list[int]:
+    """Return the numbers of those within a standard error of the best's accuracy, from float64 (candidates, M)."""
+    accuracy = correct.mean(1)
+    best = accuracy.max()
+    return torch.nonzero(accuracy >= best - (best * (1 - best) / correct.shape[1]).sqrt()).squeeze(1).tolist()
 
-    Groups are drawn, not rows: those of a product are right or wrong together. Half of the resamples in which it is zero count.
-    """
-    sums = np.bincount(rows.group_of_row, weights=difference)
-    rng = np.random.default_rng(seed)
-    drawn = np.asarray([sums[rng.integers(len(sums), size=len(sums))].sum() for _ in range(RESAMPLES)])
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return (float(low), float(high)), float(np.mean(drawn > 0) + np.mean(drawn == 0) / 2)
+
+def _scale(logits: Tensor, truth: Tensor) -> float:
+    return 1 / fit_temperature(logits.numpy(), truth.numpy())
+
+
+def _fit(recipe: _Recipe, fits: Sequence[Fit], rows: LabelledEmbeddings, seed: int) -> Head:
+    heads = [fits[number](rows, seed) for number in recipe.methods]
+    scales = [recipe.share * scale for scale in recipe.scales]
+    return _combine([*heads, rows.zero_shot], [*scales, (1 - recipe.share) * recipe.zero_shot_scale])

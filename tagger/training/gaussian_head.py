@@ -12,7 +12,7 @@ from tagger.training.cross_validation import best_setting
 from tagger.training.labelled_embeddings import LabelledEmbeddings
 
 ALPHAS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-SMALLEST_SCATTER = 1e-4  # of embeddings of length 1: rows that are all the same still have a regular covariance
+SMALLEST_RIDGE = 1e-4  # of embeddings of length 1: rows that are all the same still have a regular covariance
 
 
 def fit_gda(rows: LabelledEmbeddings, seed: int) -> LinearHead:
@@ -31,25 +31,34 @@ def fit_gda(rows: LabelledEmbeddings, seed: int) -> LinearHead:
 
 
 def gaussian_head(rows: LabelledEmbeddings) -> LinearHead:
-    """Classify by class means and one precision matrix of all labels (Wang et al. 2024, section 3.1).
+    """Classify by class means and one precision matrix of all labels, with equal priors (Wang et al. 2024, section 3.1).
 
-    A label without rows takes the mean of the others' weights and biases, so that zero-shot alone speaks for and against it.
+    A label without rows has the mean that its text embedding says, moved as the others' means are from their texts: images and
+    texts lie apart (Liang et al. 2022, "Mind the Gap").
     """
-    means = rows.class_means
-    weight = means @ shrunk_precision(rows.embeddings - means[rows.truth])
-    bias = -0.5 * (weight * means).sum(1)  # the prior is the same for all labels: its logarithm would change nothing
     absent = rows.counts == 0
-    weight[absent], bias[absent] = weight[~absent].mean(0), bias[~absent].mean()
-    return LinearHead(weight, bias)
+    gap = (rows.class_means - rows.label_embeddings)[~absent].mean(0)
+    means = torch.where(absent[:, None], rows.label_embeddings + gap, rows.class_means)
+    return LinearHead(*gaussian_layer(means, rows.embeddings - means[rows.truth]))
+
+
+def gaussian_layer(means: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Return P m, (K, D), and -m P m / 2, (K,), in the type of what is given: the posterior of equal priors is linear.
+
+    means: (K, D). centred: (N, D), each row less the mean of its label, from which `shrunk_precision` has P.
+    """
+    weight = means @ shrunk_precision(centred)
+    return weight, -0.5 * (weight * means).sum(1)
 
 
 def shrunk_precision(centred: Tensor) -> Tensor:
-    """Return D ((N - 1) S + tr(S) I)^-1, float32 (D, D), where S is the covariance of `centred`, float32 (N, D).
+    """Return D ((N - 1) S + tr(S) I)^-1, (D, D) in the type of `centred`, (N, D), whose covariance is S.
 
-    Wang et al. take this empirical-Bayes ridge estimate from Kubokawa and Srivastava 2008; it is regular for however few rows.
+    Wang et al., equation 5, take this empirical-Bayes ridge estimate from Kubokawa and Srivastava 2008: it needs no choice, and
+    is regular for however few rows.
     """
     count, size = centred.shape
     scatter = centred.T.double() @ centred.double()
-    ridge = (scatter.trace() / max(count - 1, 1)).clamp_min(SMALLEST_SCATTER)
+    ridge = (scatter.trace() / max(count - 1, 1)).clamp_min(SMALLEST_RIDGE)
     inverse: Tensor = torch.linalg.inv(scatter + ridge * torch.eye(size, dtype=scatter.dtype))
-    return (size * inverse).float()
+    return (size * inverse).to(centred.dtype)

@@ -12,7 +12,9 @@ from tagger.training.linear_probes import fit_clap, fit_linear
 
 Head = LinearHead | KernelHead
 
-METHODS: Mapping[str, Callable[[LabelledEmbeddings, int], Head]] = {
+Fit = Callable[[LabelledEmbeddings, int], Head]  # rows and a seed -> a head
+
+METHODS: Mapping[str, Fit] = {
     "gda": fit_gda,
     "linear": fit_linear,
     "clap": fit_clap,

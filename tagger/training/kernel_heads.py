@@ -46,7 +46,7 @@ def fit_tip_adapter(rows: LabelledEmbeddings, seed: int) -> KernelHead:
 def fit_tip_adapter_f(rows: LabelledEmbeddings, seed: int) -> KernelHead:
     """Learn the keys of Tip-Adapter, from where they are (Tip-Adapter-F, Zhang et al. 2022, section 3.2), by AdamW in batches.
 
-    alpha and beta are those of Tip-Adapter itself. Keys are set back to length 1 after each step.
+    alpha and beta are those of Tip-Adapter itself.
     """
     head = fit_tip_adapter(rows, seed)
     keys = head.keys.clone().requires_grad_()
@@ -62,8 +62,6 @@ def fit_tip_adapter_f(rows: LabelledEmbeddings, seed: int) -> KernelHead:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            with torch.no_grad():
-                keys.copy_(F.normalize(keys, dim=1))
     if not torch.isfinite(keys).all():
         raise ManifestError(
             "labelled rows: expected tip-adapter-f to end at a finite loss, found NaN; choose another method with --method"

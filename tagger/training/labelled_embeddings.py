@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.core.errors import ManifestError
-from tagger.tagging.heads import LinearHead
+from tagger.tagging.heads import LinearHead, ZeroShotHead
+
+HELD_OUT_LOGITS = 20_000_000  # of all folds together: 80 MB
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,6 +41,23 @@ class LabelledEmbeddings:
             raise ManifestError(
                 f"labelled rows: expected rows of two labels or more to learn from, found {len(self)} rows of {found}; label more"
             )
+
+    @classmethod
+    def from_engine(
+        cls,
+        embeddings: NDArray[Any],
+        truth: NDArray[np.int64],
+        zero_shot: ZeroShotHead,
+        groups: NDArray[np.int64] | None = None,
+    ) -> Self:
+        """Hold what an engine embedded, float16 or float32 (N, D), with truth and groups, int64 (N,), and its head of prompts."""
+        return cls(
+            embeddings=torch.from_numpy(embeddings).float(),
+            truth=torch.from_numpy(truth),
+            label_embeddings=torch.from_numpy(zero_shot.label_embeddings),
+            logit_scale=zero_shot.logit_scale,
+            groups=None if groups is None else torch.from_numpy(groups),
+        )
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -89,8 +109,9 @@ class LabelledEmbeddings:
         """Yield `count` times rows to fit on and int64 indices of the others, which are each held out once.
 
         A group goes as a whole; the groups of each label are spread evenly. A split is left out that would leave one label to fit
-        on, or no row to hold out.
+        on, or no row to hold out. With very many labels only some rows are held out: HELD_OUT_LOGITS bounds what is kept of them.
         """
+        most = max(1, HELD_OUT_LOGITS // self.classes // count)
         _, first = np.unique(self.group_of_row, return_index=True)
         order = np.lexsort((np.random.default_rng(seed).random(len(first)), self.truth.numpy()[first]))
         fold_of_group = np.empty(len(first), np.int64)
@@ -98,5 +119,7 @@ class LabelledEmbeddings:
         fold = torch.from_numpy(fold_of_group[self.group_of_row])
         for number in range(count):
             fitted, held_out = (torch.nonzero(part).squeeze(1) for part in (fold != number, fold == number))
+            if len(held_out) > most:
+                held_out = held_out[torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))[:most]]
             if len(held_out) and len(torch.unique(self.truth[fitted])) > 1:
                 yield self.part(fitted), held_out

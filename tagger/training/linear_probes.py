@@ -14,6 +14,7 @@ from tagger.training.labelled_embeddings import LabelledEmbeddings
 
 BLEND_ROUNDS = 300  # of LP++; a round is a step of each block
 CLAP_STEPS, CLAP_RATE, CLAP_MOMENTUM = 300, 0.1, 0.9  # Silva-Rodriguez et al. 2024, section 5.1
+TEXT_LENGTH = 10.0  # about that of a text embedding of OpenAI's CLIP, before it is normalised
 
 
 def fit_linear(rows: LabelledEmbeddings, seed: int) -> LinearHead:
@@ -41,9 +42,11 @@ def fit_clap(rows: LabelledEmbeddings, seed: int) -> LinearHead:
     """Learn one prototype a label, held near its text embedding by as much as zero-shot is right about it (CLAP).
 
     Silva-Rodriguez et al. 2024, "A Closer Look at the Few-Shot Adaptation of Large Vision-Language Models", equation 6: the
-    cross-entropy plus the sum of multiplier * |w - t|^2, with the multipliers of `clap_multipliers`; no row is held out.
+    cross-entropy plus the mean over labels of multiplier * |w - t|^2, with the multipliers of `clap_multipliers`; no row is held
+    out. Only the cosine with w counts in the logits, but rate and penalty are made for a t as long as CLIP's text tower returns
+    it: with a t of length 1 a step would turn w by 100 times as much, and one row a label would end far below zero-shot.
     """
-    text, multipliers = rows.label_embeddings, clap_multipliers(rows)[:, None]
+    text, multipliers = TEXT_LENGTH * rows.label_embeddings, clap_multipliers(rows)[:, None] / rows.classes
     weight, velocity = text, torch.zeros_like(text)
     for step in range(CLAP_STEPS):
         prototypes, lengths = F.normalize(weight, dim=1), weight.norm(dim=1, keepdim=True)

@@ -19,6 +19,7 @@ from tagger.settings.attributes import Attribute
 from tagger.tagging.calibration import Classifier, UnknownThreshold
 from tagger.tagging.unknown import PosteriorScore
 from tagger.training.dataset import LabelledRows
+from tagger.training.gaussian_head import gaussian_layer
 
 log = logging.getLogger(__name__)
 
@@ -111,19 +112,11 @@ def fit_classifiers(embeddings: NDArray[np.float32], kind: NDArray[np.int64]) ->
 
 
 def gaussian_classifier(embeddings: NDArray[np.float32], kind: NDArray[np.int64]) -> Classifier:
-    """Fit class means and one covariance, whose posterior is linear: w = P m, b = -m P m / 2, of equal priors.
-
-    P is the empirical Bayes ridge estimate of the inverse covariance, D ((N - 1) S + tr(S) I)^-1 (Kubokawa and Srivastava 2008,
-    in Wang et al. 2024, equation 5), which needs neither a choice nor more rows than dimensions.
-    """
-    rows = embeddings.astype(np.float64)
-    means = np.stack([rows[kind == one].mean(0) for one in range(kind.max() + 1)])
-    rest = rows - means[kind]
-    covariance, (count, dimension) = rest.T @ rest / (len(rest) - 1), rows.shape
-    ridge = np.trace(covariance) or 1.0  # rows that are all the same
-    inverse = dimension * np.linalg.inv((count - 1) * covariance + ridge * np.eye(dimension))
-    weight = means @ inverse
-    return _classifier(weight, -(weight * means).sum(1) / 2)
+    """Fit class means and one covariance, as `gaussian_layer` says; it needs neither a choice nor more rows than dimensions."""
+    rows = torch.from_numpy(embeddings).double()
+    means = torch.stack([rows[torch.from_numpy(kind == one)].mean(0) for one in range(kind.max() + 1)])
+    weight, bias = gaussian_layer(means, rows - means[torch.from_numpy(kind)])
+    return _classifier(weight.numpy(), bias.numpy())
 
 
 def _classifier(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> Classifier:

@@ -24,17 +24,16 @@ from tagger.core.write_check import require_writable_folder
 from tagger.images.workers import choose_workers, start_early
 from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.load import load_settings
-from tagger.settings.options import Machine, Overrides, Recipe, Study
+from tagger.settings.options import HYBRID, RESNET18, Machine, Overrides, Recipe, Study
 
 if TYPE_CHECKING:
-    from tagger.evaluation.comparison import Comparison
-    from tagger.inference.predictor import Probabilities
+    from tagger.evaluation.comparison import Answer, Comparison
     from tagger.reports.plots import Sample
     from tagger.training.dataset import Examples
     from tagger.training.few_shot import Draw
     from tagger.training.systems import Side, Task
 
-    Answers = Mapping[int, Sequence[Mapping[str, Probabilities]]]  # number of shots -> draw -> system -> of the test rows
+    Answers = Mapping[int, Sequence[Mapping[str, Answer]]]  # number of shots -> draw -> system -> of the test rows
 
 log = logging.getLogger(__name__)
 
@@ -81,17 +80,13 @@ def compare(
         if machine.workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
-        from tagger.encoders.backends import choose_device
         from tagger.training.resnet18 import initial_network
-        from tagger.training.systems import Task
 
-        device = choose_device(machine.device)
-        if set(study.systems) != {"zero-shot"}:
+        if {RESNET18, HYBRID} & set(study.systems):
             initial_network(recipe.init, len(chosen.labels), recipe.seed)  # else it is missed only after all images were read
         try:
-            sides, clip_weights = _read_sides(jobs, study, recipe, machine, Path(scratch))
-            draws = _draw(names, sides, chosen.label_names, study)
-            task = Task(learn=sides[0], test=sides[-1], labels=len(chosen.labels), device=device)
+            task, clip_weights = _read_task(jobs, study, recipe, machine, Path(scratch))
+            draws = _draw(names, task, chosen.label_names, study)
             found = _learn_and_test(task, draws, study, recipe, quiet=not machine.progress)
             model = {"name": settings.model.name, "weights": clip_weights} if clip_weights else {}
             tested = task.test.examples
@@ -106,29 +101,31 @@ def compare(
 
 
 def _needs_clip(study: Study) -> bool:
-    return set(study.systems) != {"resnet18"}
+    return set(study.systems) != {RESNET18}
 
 
-def _read_sides(
-    jobs: Sequence[Job], study: Study, recipe: Recipe, machine: Machine, scratch: Path
-) -> tuple[list[Side], str | None]:
+def _read_task(jobs: Sequence[Job], study: Study, recipe: Recipe, machine: Machine, scratch: Path) -> tuple[Task, str | None]:
     """Read the labelled rows of each manifest, decoded once for all systems; return them and the identity of CLIP's weights."""
     from tagger.encoders.backends import choose_device
     from tagger.images.reading import Reading
     from tagger.inference.load import open_engine
-    from tagger.training.dataset import RESNET18, WHOLE_PICTURE, decode, embed, read_labelled, require_all_labels
+    from tagger.tagging.heads import ZeroShotHead
+    from tagger.training.dataset import RESNET18 as RESNET18_PIXELS
+    from tagger.training.dataset import WHOLE_PICTURE, decode, embed, read_labelled, require_all_labels
     from tagger.training.few_shot import WHOLE
-    from tagger.training.systems import Side
+    from tagger.training.systems import Side, Task
 
-    [chosen] = jobs[0].attributes
-    pixels = {RESNET18: recipe.preprocessing, WHOLE_PICTURE: WHOLE}
+    [chosen], device = jobs[0].attributes, choose_device(machine.device)
+    pixels = {RESNET18_PIXELS: recipe.preprocessing, WHOLE_PICTURE: WHOLE}
     read = []
     for number, job in enumerate(jobs):
         labelled = read_labelled(job.manifest, [chosen])
         require_all_labels(job.manifest.name, chosen, labelled.truths[chosen.name])
         (folder := scratch / str(number)).mkdir()
         read.append((job, labelled, folder))
-    sides, weights = [], None
+    sides: list[Side] = []
+    prompts: ZeroShotHead | None = None
+    weights = None
     with tqdm(unit="image", desc="reading", disable=not machine.progress or None) as bar:
 
         def advance(count: int) -> None:
@@ -137,38 +134,41 @@ def _read_sides(
 
         if _needs_clip(study):
             with open_engine(jobs[0], machine, pixels=pixels) as engine:
-                weights = engine.predictor.encoder.weights
+                [head], weights = engine.predictor.heads, engine.predictor.encoder.weights
+                assert isinstance(head, ZeroShotHead)
+                prompts = head
                 for job, labelled, folder in read:
                     examples = embed(labelled, engine.with_policy(job.policy), advance, pixels, folder)
                     assert examples.embeddings is not None
                     [zero_shot] = engine.predictor.probabilities(examples.embeddings)
                     sides.append(Side(examples, zero_shot))
         else:
-            workers = choose_workers(choose_device(machine.device).type) if machine.workers is None else machine.workers
+            workers = choose_workers(device.type) if machine.workers is None else machine.workers
             for job, labelled, folder in read:
                 reading = Reading(policy=job.policy, preprocessings=pixels, workers=workers)
                 sides.append(Side(decode(labelled, reading, advance, folder), None))
     for job, side in zip(jobs, sides, strict=True):
         require_all_labels(job.manifest.name, chosen, side.examples.truth)
-    return sides, weights
+    task = Task(learn=sides[0], test=sides[-1], labels=len(chosen.labels), device=device, prompts=prompts)
+    return task, weights
 
 
-def _draw(names: Sequence[str], sides: Sequence[Side], labels: Sequence[str], study: Study) -> list[Draw]:
+def _draw(names: Sequence[str], task: Task, labels: Sequence[str], study: Study) -> list[Draw]:
     from tagger.training.dataset import WHOLE_PICTURE
     from tagger.training.few_shot import Pool, draw, perceptual_hashes
 
-    pools = [
+    learn, test = (
         Pool(name, side.examples.truth, perceptual_hashes(side.examples.pixels[WHOLE_PICTURE]))
-        for name, side in zip(names, sides, strict=True)
-    ]
-    return [draw(pools[0], pools[-1], labels, max(study.shots), study.test, seed) for seed in range(study.seeds)]
+        for name, side in ((names[0], task.learn), (names[-1], task.test))
+    )
+    return [draw(learn, test, labels, max(study.shots), study.test, seed) for seed in range(study.seeds)]
 
 
 def _learn_and_test(task: Task, draws: Sequence[Draw], study: Study, recipe: Recipe, quiet: bool) -> Answers:
     """Let all systems learn from the shots of each draw, and answer about its test rows."""
     from tagger.training.systems import answers, for_draw
 
-    found: dict[int, list[Mapping[str, Probabilities]]] = {}
+    found: dict[int, list[Mapping[str, Answer]]] = {}
     with tqdm(total=study.seeds * len(study.shots), unit="draw", desc="comparing", disable=quiet or None) as bar:
         for count in study.shots:
             found[count] = []
@@ -188,14 +188,13 @@ def _score(
     recipe: Recipe,
     model: Mapping[str, str],
 ) -> Comparison:
-    from tagger.evaluation.comparison import Comparison, score, worse_hybrids
-    from tagger.training.systems import HYBRID
+    from tagger.evaluation.comparison import Comparison, notes, score
 
     [chosen] = jobs[0].attributes
     truths = [tested.truth[drawn.tests] for drawn in draws]
     scores = []
     for count, of_draws in found.items():
-        by_system = {system: [given[system].argmax(1) for given in of_draws] for system in study.systems}
+        by_system = {system: [answers[system] for answers in of_draws] for system in study.systems}
         scores += score(truths, by_system, len(chosen.labels), count)
     return Comparison(
         manifests={job.manifest.name: job.manifest.content_hash() for job in jobs},
@@ -206,7 +205,7 @@ def _score(
         test=study.test,
         seeds=study.seeds,
         scores=tuple(scores),
-        notes=tuple(worse_hybrids(scores, HYBRID)),
+        notes=tuple(notes(scores)),
         versions={library: version(library) for library in VERSIONS},
     )
 
@@ -239,34 +238,34 @@ def _predictions(labels: Sequence[str], tested: Examples, draws: Sequence[Draw],
     for count, of_draws in found.items():
         for seed, (drawn, by_system) in enumerate(zip(draws, of_draws, strict=True)):
             rows = drawn.tests
-            for system, probabilities in by_system.items():
+            for system, answer in by_system.items():
                 columns = {
                     "shots": np.full(len(rows), count),
                     "seed": np.full(len(rows), seed),
                     "system": [system] * len(rows),
                     "row": tested.rows[rows],
                     "truth": [labels[label] for label in tested.truth[rows]],
-                    "label": [labels[label] for label in probabilities.argmax(1)],
-                    "confidence": probabilities.max(1),
+                    "label": [labels[label] for label in answer.probabilities.argmax(1)],
+                    "confidence": answer.probabilities.max(1),
                 }
                 parts.append(pa.table(columns))
     return pa.concat_tables(parts)
 
 
-def _samples(labels: Sequence[str], tested: Examples, drawn: Draw, by_system: Mapping[str, Probabilities]) -> list[Sample]:
+def _samples(labels: Sequence[str], tested: Examples, drawn: Draw, by_system: Mapping[str, Answer]) -> list[Sample]:
     """Return a few test rows of each label with what the systems say of them."""
     from tagger.reports.plots import Sample
-    from tagger.training.dataset import RESNET18
+    from tagger.training.dataset import RESNET18 as RESNET18_PIXELS
 
     rows, truth = drawn.tests, tested.truth[drawn.tests]
     places = [place for label in range(min(len(labels), SHOWN_LABELS)) for place in np.flatnonzero(truth == label)[:SHOWN]]
     return [
         Sample(
-            tested.pixels[RESNET18][int(rows[place])].permute(1, 2, 0).numpy(),
+            tested.pixels[RESNET18_PIXELS][int(rows[place])].permute(1, 2, 0).numpy(),
             labels[truth[place]],
             [
-                (system, labels[probabilities[place].argmax()], float(probabilities[place].max()))
-                for system, probabilities in by_system.items()
+                (system, labels[answer.probabilities[place].argmax()], float(answer.probabilities[place].max()))
+                for system, answer in by_system.items()
             ],
         )
         for place in places

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tagger.catalog.object_storage import Workspace
+from tagger.catalog.product_column import find_product_column, read_products
 from tagger.core import published, shutdown
 from tagger.core.errors import ManifestError, UsageError
 from tagger.core.write_check import require_writable
@@ -22,7 +23,7 @@ from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.attributes import Attribute
 from tagger.settings.edit import require_editable, write_prompts
 from tagger.settings.load import load_settings, settings_file
-from tagger.settings.options import Machine, Overrides
+from tagger.settings.options import Machine, Overrides, PromptTrial
 from tagger.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -41,35 +42,34 @@ def prompts(
     config: str | Path | Mapping[str, Any] | None = None,
     *,
     attribute: str | None = None,
-    descriptions: str | Path | None = None,
-    write: bool = False,
-    seed: int = 0,
+    trial: PromptTrial = PromptTrial(),  # noqa: B008  # frozen
     machine: Machine = Machine(),  # noqa: B008  # frozen
     **overrides: Unpack[Overrides],
 ) -> PromptComparison:
     """Try sets of prompts on the labelled rows: half of them choose the best set, the others judge all of them.
 
-    attribute: which one of the settings', where there are several. descriptions: a JSON file, {label: [descriptions]}, that are
-    one of the sets. write: put the best set into tagger.toml if it is surely better than what is there; a warning says what was
-    fitted with the former prompts. Raises the errors of core/errors.py; ManifestError for too few labelled rows.
+    attribute: which one of the settings', where there are several. With `trial.write`, a warning says what was fitted with the
+    former prompts. Raises the errors of core/errors.py; ManifestError for too few labelled rows.
     """
     name = str(manifest)
     settings = load_settings(name, config, **overrides)
     if settings.model.is_resnet18:
         raise UsageError(f"--model: expected a CLIP, which reads prompts, found {settings.model.name}; name one with --model")
-    file = _file_to_write(name, config, overrides) if write else None
+    file = _file_to_write(name, config, overrides) if trial.write else None
     with Workspace() as space:
         job = with_one_attribute(open_job(name, model_alone(settings), space), attribute)
         [chosen] = job.attributes
+        column = find_product_column(job.manifest, trial.product_column)
         if file is not None:
             require_editable(file, chosen.name)
         from tagger.training.prompt_sets import prompt_sets, read_descriptions
 
-        texts = read_descriptions(Path(descriptions), chosen.label_names) if descriptions is not None else None
-        sets = prompt_sets(chosen, texts, seed)
+        file_of_texts = trial.descriptions
+        texts = None if file_of_texts is None else read_descriptions(Path(file_of_texts), chosen.label_names)
+        sets = prompt_sets(chosen, texts, trial.seed)
         if machine.workers != 0:
             start_early()
-        found = _compare(job, chosen, sets, seed, machine)
+        found = _compare(job, chosen, sets, column, trial.seed, machine)
     if file is not None and found.better:
         best = found.score_of(found.chosen)
         write_prompts(file, chosen.name, best.templates, best.prompts)
@@ -92,16 +92,17 @@ def _file_to_write(manifest: str, config: str | Path | Mapping[str, Any] | None,
     return file
 
 
-def _compare(job: Job, attribute: Attribute, sets: Sequence[PromptSet], seed: int, machine: Machine) -> PromptComparison:
+def _compare(
+    job: Job, attribute: Attribute, sets: Sequence[PromptSet], column: str | None, seed: int, machine: Machine
+) -> PromptComparison:
     """Embed prompts and rows, tag these with each set, and compare the sets."""
     # torch takes seconds to import: only now that everything else is known to be right.
     from tagger.encoders.base import PromptEncoder
-    from tagger.encoders.sketch import sketch
-    from tagger.evaluation.duplicates import near_duplicates
     from tagger.evaluation.prompt_comparison import Tried, compare_prompts
     from tagger.inference.load import open_engine, store_of
     from tagger.inference.prompts import PromptEmbeddings
     from tagger.training.dataset import embed, read_labelled
+    from tagger.training.row_groups import groups_of
     from tagger.training.split import halve_groups
 
     labelled = read_labelled(job.manifest, [attribute])
@@ -119,7 +120,7 @@ def _compare(job: Job, attribute: Attribute, sets: Sequence[PromptSet], seed: in
             examples = embed(labelled, engine, advance)
     assert examples.embeddings is not None
     _require_enough(job.manifest.name, attribute, examples.truth)
-    groups = near_duplicates(sketch(examples.embeddings))
+    groups = groups_of(examples.embeddings, read_products(job.manifest, column, examples.rows))
     return compare_prompts(
         examples.truth,
         groups,

@@ -29,7 +29,7 @@ from tagger.core.text import without_secrets
 from tagger.core.urls import is_object_url
 from tagger.inference.artifacts import guarantees_of
 from tagger.inference.fingerprints import heads_of, result_schema_of, results_depend_on
-from tagger.inference.job import Job, open_job
+from tagger.inference.job import Job, open_job, without_heads
 from tagger.inference.load import open_engine
 from tagger.reports.run_record import Record, recorded
 from tagger.reports.summary import RunSummary
@@ -62,12 +62,14 @@ def run(
     *,
     output: Output = Output(),  # noqa: B008  # frozen
     machine: Machine = Machine(),  # noqa: B008  # frozen
+    heads: bool = True,
     **overrides: Unpack[Overrides],
 ) -> RunSummary:
     """Tag every row of `manifest` (a Parquet file, a folder of them or a glob) and write the results to `output`.
 
     Either may be a URL of an object store: s3://, gs:// or az://. Then copies, parts and results lie in a temporary folder
     while the run lasts. config: a tagger.toml or its content; the overrides beat it (settings/options.py).
+    heads: False leaves out the attributes' heads, with what was calibrated for them, for as long as there are none.
 
     Until the end nothing appears at the output, and nothing at all where a gate fails. Raises the errors of core/errors.py;
     GateError after the results are written aside.
@@ -79,6 +81,8 @@ def run(
     previous = None if output.previous is None or is_object_url(output.previous) else Path(output.previous)
     with recorded(name, local_output(name, output.path, output.in_place), previous) as record:
         settings = load_settings(name, config, **overrides)
+        if not heads:
+            settings = without_heads(settings)
         with Workspace() as space:
             plan = make_plan(open_job(name, settings, space), space, output)
             record.rows, record.encoded_images = plan.rows, 0

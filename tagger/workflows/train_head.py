@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from tagger.catalog.manifest import Manifest
 from tagger.catalog.object_storage import Workspace
+from tagger.catalog.product_column import find_product_column, read_products
 from tagger.core import published, shutdown
 from tagger.core.errors import ConfigError, GateError, ModelError, UsageError
 from tagger.core.files import write_bytes
@@ -30,11 +30,12 @@ from tagger.tagging.head_file import HeadDescription, HeldOut, read_head, to_byt
 if TYPE_CHECKING:
     from tagger.training.choose_head import HeadChoice
     from tagger.training.earlier_head import Duel
+    from tagger.training.head_methods import Fit
     from tagger.training.labelled_embeddings import LabelledEmbeddings
 
 log = logging.getLogger(__name__)
 
-PRODUCT_COLUMN = "product_id"  # where there is one, and none is named
+PROMPTS = "prompts"  # the one method that takes CLIP itself, not embeddings alone
 VERSIONS = ("tagger", "torch")
 
 
@@ -60,7 +61,7 @@ class TrainedHead:
 
 
 class _Rows(NamedTuple):
-    """The rows that fit, the SHA-256 of their images, uint8 (N, 32), and their groups."""
+    """The rows that fit, the SHA-256 of their images, uint8 (N, 32), and their groups; the weights that embedded them."""
 
     labelled: LabelledEmbeddings
     digests: NDArray[np.uint8]
@@ -96,23 +97,25 @@ def train_head(
     with Workspace() as space:
         job = with_one_attribute(open_job(name, settings, space), attribute)
         [chosen] = job.attributes
-        column = _product_column(job.manifest, recipe.product_column)
+        column = find_product_column(job.manifest, recipe.product_column)
         if machine.workers != 0:
             start_early()
         rows = _read(job, column, recipe.hold_out, machine)
         # torch takes seconds to import: only now that everything else is known to be right.
         from tagger.training.choose_head import choose_head
 
-        choice = choose_head(rows.labelled, recipe.method, recipe.seed)
+        fits = _fits(recipe.method, settings.model, machine.device, chosen)
+        choice = choose_head(rows.labelled, recipe.method, recipe.seed, fits)
         shutdown.check()
-        if choice.head is None or not (choice.beats_zero_shot or recipe.force):
+        if choice.head is None or choice.fit is None or not (choice.beats_zero_shot or recipe.force):
             raise GateError(
                 describe(choice),
-                f"--output {file}: expected a head that beats zero-shot on held-out rows, found none; nothing was written; "
+                f"--output {file}: expected a head that beats zero-shot on held-out rows, found none; "
+                + ("the one that is there stays; " if file.exists() else "nothing was written; ")
                 + ("label more" if recipe.force else "label more, or write one all the same with --method and --force"),
                 summary=TrainedHead(choice=choice, set_aside=rows.set_aside, duel=None, written=False),
             )
-        duel = _compare(file, chosen, rows, choice, recipe.seed)
+        duel = _compare(file, chosen, rows, choice.fit, recipe.seed)
         trained = TrainedHead(
             choice=choice,
             set_aside=rows.set_aside,
@@ -128,32 +131,32 @@ def describe(choice: HeadChoice) -> str:
     """Return how good the head is on held-out rows, beside zero-shot, and how sure that is."""
     if choice.accuracy is None or choice.zero_shot_accuracy is None:
         return f"{choice.method}: fitted on {choice.rows} rows, too few to hold some out: how good it is cannot be said"
-    line = f"{choice.method}: accuracy {choice.accuracy:.1%} on {choice.rows} rows, each held out once; zero-shot "
+    name = "the best method" if choice.head is None else choice.method
+    line = f"{name}: accuracy {choice.accuracy:.1%} on {choice.rows} rows, each held out once; zero-shot "
     line += f"{choice.zero_shot_accuracy:.1%}"
     if choice.gain is None or choice.interval is None or choice.probability is None:
         return line
     low, high = (100 * bound for bound in choice.interval)
-    line += f"; mean recall {100 * choice.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
+    line += f"; {100 * choice.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
     return f"{line}, above 0 with probability {choice.probability:.3f}"
 
 
-def _product_column(manifest: Manifest, named: str | None) -> str | None:
-    """Return the column whose value rows of one product share; UsageError where the named one is not there."""
-    column = named or PRODUCT_COLUMN
-    if column in manifest.schema.names and not pa.types.is_nested(manifest.schema.field(column).type):
-        return column
-    if named is not None:
-        raise UsageError(
-            f"--product-column {named}: expected a column of single values of {manifest.name}, found "
-            f"{', '.join(manifest.schema.names)}; correct it or leave it out"
-        )
-    return None
+def _fits(method: str, model: ModelSettings, device: str | None, attribute: Attribute) -> Mapping[str, Fit]:
+    """Return the methods among which to choose, by name."""
+    from tagger.training.head_methods import METHODS
+
+    if method != PROMPTS:
+        return METHODS
+    from tagger.encoders.backends import choose_device
+    from tagger.encoders.clip import load_clip
+    from tagger.training.prompt_learning import fit_prompts
+
+    encoder = load_clip(model.name, model.revision, choose_device(device))
+    return {PROMPTS: partial(fit_prompts, encoder=encoder, labels=attribute.label_names)}
 
 
 def _read(job: Job, column: str | None, hold_out: float, machine: Machine) -> _Rows:
     """Embed the labelled rows, leaving out those whose image cannot be read; no image is decoded whose embedding is known."""
-    import torch
-
     from tagger.inference.load import open_engine
     from tagger.tagging.heads import ZeroShotHead
     from tagger.training.dataset import embed, read_labelled
@@ -168,21 +171,12 @@ def _read(job: Job, column: str | None, hold_out: float, machine: Machine) -> _R
     assert isinstance(zero_shot, ZeroShotHead)
     assert examples.embeddings is not None
     assert examples.digests is not None
-    products = None
-    if column is not None:
-        products = pa.concat_arrays(list(job.manifest.column(column))).take(pa.array(examples.rows))
-    groups = groups_of(examples.embeddings, products)
+    groups = groups_of(examples.embeddings, read_products(job.manifest, column, examples.rows))
     aside = set_aside(groups, examples.digests, hold_out)
     kept = ~aside
     _warn_of_lacking(chosen, examples.truth[kept])
     return _Rows(
-        LabelledEmbeddings(
-            embeddings=torch.from_numpy(examples.embeddings[kept]).float(),
-            truth=torch.from_numpy(examples.truth[kept]),
-            label_embeddings=torch.from_numpy(zero_shot.label_embeddings),
-            logit_scale=zero_shot.logit_scale,
-            groups=torch.from_numpy(groups[kept]),
-        ),
+        LabelledEmbeddings.from_engine(examples.embeddings[kept], examples.truth[kept], zero_shot, groups[kept]),
         examples.digests[kept],
         groups[kept],
         int(aside.sum()),
@@ -196,8 +190,8 @@ def _warn_of_lacking(attribute: Attribute, truth: NDArray[np.int64]) -> None:
         log.warning("labels without a labelled row, which only their prompts speak for: %s", ", ".join(lacking))
 
 
-def _compare(file: Path, attribute: Attribute, rows: _Rows, choice: HeadChoice, seed: int) -> Duel | None:
-    """Compare the head with the one that is there; None, and a line that says why, where that cannot be done."""
+def _compare(file: Path, attribute: Attribute, rows: _Rows, fit: Fit, seed: int) -> Duel | None:
+    """Compare what `fit` makes with the head that is there; None, and a line that says why, where that cannot be done."""
     import torch
 
     from tagger.training.earlier_head import compare_with_earlier
@@ -214,9 +208,14 @@ def _compare(file: Path, attribute: Attribute, rows: _Rows, choice: HeadChoice, 
         return None
     unseen = torch.from_numpy(~touched(rows.groups, earlier.has_seen(rows.digests)))
     head = earlier.head()
-    duel = compare_with_earlier(rows.labelled, unseen, head, choice.method, choice.blend, seed)
+    duel = compare_with_earlier(rows.labelled, unseen, head, fit, seed)
     if duel is None:
-        log.info("the head that is there has seen all rows: it is replaced without a comparison")
+        log.info(
+            "the head that is there is replaced without a comparison: it was fitted on %d rows, the new one on %d, none of them "
+            "or of their products new to it",
+            len(earlier.fitted),
+            len(rows.digests),
+        )
     return duel
 
 

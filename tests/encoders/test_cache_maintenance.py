@@ -59,8 +59,8 @@ def test_stats_say_how_much_there_is(cache: EmbeddingCache):
 
 def test_prune_removes_what_was_not_used(cache: EmbeddingCache):
     assert call("prune", "--unused-days", "90") == "200 embeddings removed\n"
-    assert len(cache.get([bytes([number]) * 31 for number in range(100)])) == 100
-    assert cache.get([bytes(32)]) == {}
+    assert len(cache.get([bytes([number]) * 31 for number in range(100)]).places) == 100
+    assert cache.get([bytes(32)]).places.tolist() == []
     assert cache.known_files([b"file"]) == [(b"", b"")]
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def digest(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
+def get(cache: EmbeddingCache, digests: Iterable[bytes]) -> dict[bytes, Embedding]:
+    """What a cache knows, by digest."""
+    asked = list(digests)
+    places, found, measures = cache.get(asked)
+    assert places.tolist() == sorted(places.tolist())
+    embeddings = map(Embedding, found, measures)
+    return dict(zip([asked[place] for place in places.tolist()], embeddings, strict=True))
+
+
 def vectors(*numbers: int) -> dict[bytes, Embedding]:
     return {digest(number): Embedding(np.full(DIMENSION, number % 1000, np.float16), MEASURED) for number in numbers}
 
@@ -40,7 +50,7 @@ def test_what_was_put_is_there_in_the_next_run(tmp_path: Path):
     cache.put(vectors(1, 2, 3), {b"a": (b"v1", digest(1)), b"b": (b"v1", digest(2))})
     cache.close()
     cache = open_cache(tmp_path)
-    found = cache.get([digest(3), digest(4), digest(1)])
+    found = get(cache, [digest(3), digest(4), digest(1)])
     assert {key: value.vector.tolist() for key, value in found.items()} == {digest(1): [1.0] * 8, digest(3): [3.0] * 8}
     assert cache.known_files([b"b", b"c", b"a"]) == [(b"v1", digest(2)), (b"", b""), (b"v1", digest(1))]
     assert digest(1) in cache.known()
@@ -50,7 +60,7 @@ def test_what_was_put_is_there_in_the_next_run(tmp_path: Path):
 def test_another_encoder_knows_none_of_it(tmp_path: Path):
     open_cache(tmp_path).put(vectors(1), {b"a": (b"v1", digest(1))})
     other = open_cache(tmp_path, "another")
-    assert other.get([digest(1)]) == {}
+    assert get(other, [digest(1)]) == {}
     assert digest(1) not in other.known()
     assert other.known_files([b"a"]) == [(b"v1", digest(1))]  # what the file is does not depend on the encoder
 
@@ -58,12 +68,12 @@ def test_another_encoder_knows_none_of_it(tmp_path: Path):
 def test_measures_are_kept_with_their_image_and_belong_to_it(tmp_path: Path):
     cache = open_cache(tmp_path)
     cache.put({digest(1): Embedding(np.ones(DIMENSION, np.float16), MEASURED / 3), **vectors(2)}, {})
-    found = cache.get([digest(1), digest(2)])
+    found = get(cache, [digest(1), digest(2)])
     assert [one.vector.tolist() for one in found.values()] == [[1.0] * 8, [2.0] * 8]
     assert [one.measures.tolist() for one in found.values()] == [(MEASURED / 3).tolist(), MEASURED.tolist()]
     with closing(sqlite3.connect(cache.path)) as db, db:
         db.execute("UPDATE embeddings SET vector = CAST(vector || 'x' AS BLOB)")
-    assert cache.get([digest(1), digest(2)]) == {}
+    assert get(cache, [digest(1), digest(2)]) == {}
 
 
 @given(steps=st.lists(st.dictionaries(st.integers(0, 20), st.integers(0, 9), max_size=8), max_size=6))
@@ -74,7 +84,7 @@ def test_the_last_put_wins(tmp_path_factory: pytest.TempPathFactory, steps: list
     for step in steps:
         cache.put({digest(key): Embedding(np.full(DIMENSION, value, np.float16), MEASURED) for key, value in step.items()}, {})
         expected |= {digest(key): [float(value)] * DIMENSION for key, value in step.items()}
-    found = cache.get([digest(key) for key in range(21)])
+    found = get(cache, [digest(key) for key in range(21)])
     assert {key: value.vector.tolist() for key, value in found.items()} == expected
     cache.close()
 
@@ -85,10 +95,10 @@ def test_a_damaged_vector_is_not_trusted_and_is_replaced(tmp_path: Path, damaged
     cache.put(vectors(1, 2), {})
     with closing(sqlite3.connect(cache.path)) as db, db:
         db.execute(f"UPDATE embeddings SET vector = {damaged} WHERE id = 1")
-    assert set(cache.get([digest(1), digest(2)])) == {digest(2)}
+    assert set(get(cache, [digest(1), digest(2)])) == {digest(2)}
     assert digest(1) not in cache.known()
     cache.put(vectors(1), {})
-    assert cache.get([digest(1)])[digest(1)].vector.tolist() == [1.0] * DIMENSION
+    assert get(cache, [digest(1)])[digest(1)].vector.tolist() == [1.0] * DIMENSION
 
 
 @pytest.mark.parametrize("damage", ["garbage", "half", "another program's tables", "no tables left"])
@@ -111,9 +121,9 @@ def test_a_damaged_file_is_made_anew_and_said_once(tmp_path: Path, caplog: pytes
             db.execute("CREATE TABLE notes (text)")
     before = cache.path.read_bytes()
     cache = open_cache(tmp_path)
-    cache.get([digest(number) for number in range(2000)])
+    get(cache, [digest(number) for number in range(2000)])
     cache.put(vectors(1), {})
-    found = cache.get([digest(1)])
+    found = get(cache, [digest(1)])
     if damage == "another program's tables":
         assert (found, cache.path.read_bytes()) == ({}, before)
         assert "going on without the embedding cache" in caplog.text
@@ -128,7 +138,7 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_and_nothing_else(tmp_pa
     (tmp_path / "file").write_text("")
     cache = open_cache(tmp_path / "file")
     cache.put(vectors(1), {b"a": (b"v", digest(1))})
-    assert (cache.get([digest(1)]), cache.known_files([b"a"])) == ({}, [(b"", b"")])
+    assert (get(cache, [digest(1)]), cache.known_files([b"a"])) == ({}, [(b"", b"")])
     assert digest(1) not in cache.known()
     cache.trim()
     assert len(caplog.messages) == 1
@@ -141,10 +151,10 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: p
     for night, first in enumerate(range(0, 8000, 1000)):
         monkeypatch.setattr(module.time, "time", lambda night=night: day + night * 30 * 86400)
         cache.put(vectors(*range(first, first + 1000)), {bytes([night]): (b"v", digest(first))})
-        cache.get([digest(number) for number in range(500)])  # these are used every night
+        get(cache, [digest(number) for number in range(500)])  # these are used every night
     cache.put({}, {})
     cache.trim()
-    found = cache.get([digest(number) for number in range(8000)])
+    found = get(cache, [digest(number) for number in range(8000)])
     numbers = [int.from_bytes(key, "big") for key in found]
     assert set(range(500)) <= set(numbers)
     others = [number for number in numbers if number >= 500]
@@ -175,7 +185,7 @@ def test_writers_that_are_killed_leave_whole_commits_to_two_readers(tmp_path: Pa
             for index in range(2):
                 first = (10 * turn + index) * 1_000_000
                 for reader in readers:
-                    commits = [reader.get(map(digest, range(number, number + 10))) for number in range(first, first + 300, 10)]
+                    commits = [get(reader, map(digest, range(number, number + 10))) for number in range(first, first + 300, 10)]
                     assert {len(commit) for commit in commits} <= {0, 10}
                     seen[index] = max(seen[index], sum(map(bool, commits)))
         for writer in writers:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tagger.core.types import ImagePolicy, ImageRef
+from tagger.core.types import ImagePolicy
 from tagger.images import file_versions as module
 from tagger.images.file_versions import FileVersions
 
@@ -23,8 +24,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def version(root: Path, name: str | None, *more: Path, data: bytes | None = None) -> tuple[bytes, bytes] | None:
-    return FileVersions(ImagePolicy(roots=(root, *more)))(ImageRef(0, name, data))
+def version(root: Path, name: str | None, *more: Path) -> tuple[bytes, bytes] | None:
+    return FileVersions(ImagePolicy(roots=(root, *more)))(name)
 
 
 def test_a_file_keeps_its_version_until_it_is_written(root: Path):
@@ -70,10 +71,31 @@ def test_a_remote_image_has_a_name_and_its_server_the_version(root: Path, tmp_pa
     assert len(set(found)) == 4
 
 
-def test_embedded_images_and_links_have_no_version(root: Path):
+def test_a_link_has_no_version(root: Path):
     (root / "link.jpg").symlink_to(root / "a.jpg")
     assert version(root, "link.jpg") is None
-    assert version(root, "a.jpg", data=b"bytes") is None
+
+
+@pytest.mark.parametrize("seconds", [0.0, 2 * module.SLOW_SECONDS])
+def test_files_far_away_are_asked_for_side_by_side(root: Path, monkeypatch: pytest.MonkeyPatch, seconds: float):
+    """As on a network folder, whose every answer takes a while; the answers are those of one after the other."""
+    for number in range(0, 200, 2):
+        (root / f"{number}.jpg").write_bytes(b"%d" % number)
+    references = [None, "https://host/a.jpg", *(f"{number}.jpg" for number in range(200))]
+    versions = FileVersions(ImagePolicy(roots=(root,)))
+    expected = [versions(reference) for reference in references]
+    lstat, threads = os.lstat, set[int]()
+
+    def far_away(path: str) -> os.stat_result:
+        threads.add(threading.get_ident())
+        time.sleep(seconds)
+        return lstat(path)
+
+    monkeypatch.setattr(module.os, "lstat", far_away)
+    assert versions.of(references) == expected
+    assert sum(file is not None for file in expected) == 101
+    assert (len(threads) > 1) == (seconds > 0)
+    assert versions.of([]) == []
 
 
 def test_a_file_changed_just_now_may_change_again_unseen(root: Path, monkeypatch: pytest.MonkeyPatch):

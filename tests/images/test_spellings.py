@@ -71,17 +71,17 @@ def test_the_file_of_the_very_name_comes_first_and_is_never_taken_for_the_other(
     monkeypatch.setattr(file_versions, "SETTLED_NS", 0)
     policy, ref = ImagePolicy(roots=(root,)), ImageRef(0, reference)
     other = read_bytes(ref, policy).decode()
-    remembered = FileVersions(policy)(ref)
+    remembered = FileVersions(policy)(reference)
     assert remembered is not None
-    assert remembered == FileVersions(policy)(ImageRef(1, other))  # the file is, not its spelling
+    assert remembered == FileVersions(policy)(other)  # the file is, not its spelling
     (root / reference).parent.mkdir(exist_ok=True)
     (root / reference).write_text("as written")
     assert read_bytes(ref, policy) == b"as written"
-    now = FileVersions(policy)(ref)
+    now = FileVersions(policy)(reference)
     assert now is not None
     assert now[0] != remembered[0]
     (root / reference).unlink()
-    assert FileVersions(policy)(ref) == remembered
+    assert FileVersions(policy)(reference) == remembered
 
 
 def test_a_file_that_is_there_as_written_costs_one_look(root: Path, monkeypatch: pytest.MonkeyPatch):

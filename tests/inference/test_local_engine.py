@@ -18,7 +18,9 @@ from tagger.catalog.schemas import EMBEDDINGS_KEY, result_schema
 from tagger.core.moments import Moments
 from tagger.core.types import ImagePolicy
 from tagger.encoders.embedding_cache import EmbeddingCache
+from tagger.images import file_versions
 from tagger.images.reading import Reading
+from tagger.images.workers import start_method
 from tagger.inference.local_engine import LocalEngine, Stages, preprocessings_of
 from tagger.inference.predictor import Predictor
 
@@ -43,6 +45,7 @@ def tag(
     limit: int | None = None,
     cached: Path | None = None,
     stop_after: int | None = None,
+    start_method: str = start_method(),
 ) -> tuple[pa.Table, Stages]:
     path = root / "manifest.parquet"
     pq.write_table(pa.table({"image": pa.array(images, pa.string()), "row": range(len(images))}), path)
@@ -60,7 +63,8 @@ def tag(
     with TemporaryDirectory() as folder:
         dimension = predictor.encoder.dimension
         cache = EmbeddingCache(Path(cached or folder), "sample", dimension=dimension, dtype=predictor.dtype, limit=1 << 30)
-        reading = Reading(policy=policy, preprocessings=preprocessings_of(predictor, None), workers=workers)
+        preprocessings = preprocessings_of(predictor, None)
+        reading = Reading(policy=policy, preprocessings=preprocessings, workers=workers, start_method=start_method)
         engine = LocalEngine(predictor, cache, reading, batch_size=4)
         tagged = list(engine.tag(manifest, schema, shards, advance))
         cache.close()
@@ -102,6 +106,27 @@ def test_what_a_stopped_run_has_encoded_is_not_encoded_again(predictor: Predicto
         tag(names, tmp_path, predictor, cached=tmp_path / "cache", stop_after=40)
     for encoded in (70 - 32, 0):
         assert tag(names, tmp_path, predictor, cached=tmp_path / "cache")[1].encoded_images == encoded
+
+
+def test_where_all_is_known_no_process_is_started_to_decode(
+    predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(file_versions, "SETTLED_NS", 0)
+    names = [f"{number:04d}.png" for number in range(70)]
+    for name in names:
+        (tmp_path / name).write_bytes((pictures / name).read_bytes())
+    first, _ = tag(names, tmp_path, predictor, cached=tmp_path / "cache")
+    again, stages = tag(names, tmp_path, predictor, workers=2, cached=tmp_path / "cache", start_method="no such method")
+    assert again.equals(first)
+    assert again.schema.metadata == first.schema.metadata
+    assert stages.encoded_images == 0
+    (tmp_path / names[69]).write_bytes((pictures / names[0]).read_bytes())  # in the second of two shards
+    changed, stages = tag(names, tmp_path, predictor, workers=1, cached=tmp_path / "cache")
+    assert changed.slice(0, 69).equals(first.slice(0, 69))
+    assert changed["category_top"][69] == first["category_top"][0]
+    assert stages.encoded_images == 0
+    with pytest.raises(ValueError, match="no such method"):
+        tag([*names, GOOD, NO_IMAGE], tmp_path, predictor, workers=2, cached=tmp_path / "cache", start_method="no such method")
 
 
 def test_a_part_has_the_moments_of_its_embeddings(root: Path, predictor: Predictor, pictures: Path):

@@ -51,7 +51,7 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
     """
     import tagger.catalog.sandbox
     import tagger.inference.job
-    import tagger.inference.load
+    import tagger.inference.predictors
     import tagger.settings.load
     import tagger.workflows.plan
     from tagger.catalog.held_files import HeldFiles
@@ -59,7 +59,7 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
     settings = tagger.settings.load.load_settings(str(SAMPLE / "manifest.parquet"))
     model = settings.model
-    loaded = tagger.inference.load.load_predictor(model, None, settings.attributes)
+    loaded = tagger.inference.predictors.load_predictor(model, None, settings.attributes)
     if at_once is not None:
         predictor, reference = loaded.predictor, loaded.reference
         reference = reference and reference.encoding_at_once(at_once)
@@ -69,7 +69,7 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
         return [list(one) for one in HeldFiles(find_files(str(name)).files).identities]
 
     def share() -> None:
-        tagger.inference.load.load_predictor = lambda *_: loaded
+        tagger.inference.predictors.load_predictor = lambda *_: loaded
         tagger.catalog.sandbox.start_reading = lambda name: None
         tagger.workflows.plan.read_elsewhere = tagger.inference.job.read_elsewhere = identities
 

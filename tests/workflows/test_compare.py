@@ -13,13 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
-from scipy.stats import norm
 
 import tagger
 from tagger.core.errors import ManifestError, UsageError
-from tagger.evaluation.comparison import Comparison, score, spread, worse_hybrids
+from tagger.evaluation.comparison import Comparison
 from tagger.images.decode import read_pixels
-from tagger.settings.options import Recipe
+from tagger.settings.options import COMPARED, HEAD, HEAD_SYSTEMS, SYSTEMS, Recipe
+from tagger.training.choose_head import ZERO_SHOT
 from tagger.training.few_shot import NEAR, WHOLE, Pool, draw, perceptual_hashes
 from tests.conftest import SAMPLE
 from tests.helpers.keywords import study_keywords
@@ -41,7 +41,7 @@ def test_the_table_is_what_the_predictions_say(compared: tuple[Path, Comparison]
     folder, comparison = compared
     assert Comparison.model_validate_json((folder / "comparison.json").read_text()) == comparison
     table = pq.read_table(folder / "predictions.parquet").to_pandas()
-    assert len(table) == 2 * 3 * 3 * 3 * len(LABELS)  # shots, seeds, systems, rows of each label
+    assert len(table) == 2 * 3 * len(COMPARED) * 3 * len(LABELS)  # shots, seeds, systems, rows of each label
     for one in comparison.scores:
         rows = table[(table.system == one.system) & (table.shots == one.shots)]
         by_draw = (rows.truth == rows.label).groupby(rows.seed).mean()
@@ -49,6 +49,7 @@ def test_the_table_is_what_the_predictions_say(compared: tuple[Path, Comparison]
         assert one.accuracy.standard_deviation == pytest.approx(by_draw.std())
         assert sum(map(sum, one.confusion_matrix)) == len(rows)
         assert sum(row[number] for number, row in enumerate(one.confusion_matrix)) == (rows.truth == rows.label).sum()
+        assert one.seconds > 0
     named = {(one.system, one.shots): one for one in comparison.scores}
     # What learns nothing does not depend on the shots, and its difference to itself is none.
     assert named["zero-shot", 2].accuracy == named["zero-shot", 4].accuracy
@@ -112,10 +113,32 @@ def test_tests_may_come_from_a_manifest_of_their_own(labelled: Path, tmp_path: P
     assert list(found.manifests) == [str(tmp_path / "learn.parquet"), str(tmp_path / "test.parquet")]
 
 
+def test_all_systems_can_be_compared_at_once(labelled: Path, tmp_path: Path):
+    options = {**OPTIONS, "systems": SYSTEMS}
+    found = tagger.compare(labelled, tmp_path / "all", CONFIG, **study_keywords(shots=(4,), test=3, seeds=1, **options))
+    assert tuple(one.system for one in found.scores) == SYSTEMS
+    methods = {one.system: one.methods for one in found.scores if one.methods}
+    assert {system: methods[system] for system in HEAD_SYSTEMS if system != HEAD} == {
+        system: {system: 1} for system in HEAD_SYSTEMS if system != HEAD
+    }
+    assert methods.keys() == set(HEAD_SYSTEMS)
+    with Image.open(tmp_path / "all" / "confusion.png") as picture:
+        assert picture.width > picture.height  # four beside each other, in three lines
+
+
+def test_heads_need_no_weights_of_a_resnet18(labelled: Path, tmp_path: Path):
+    options = {**OPTIONS, "recipe": Recipe(init="missing.safetensors"), "systems": ("zero-shot", "head")}
+    found = tagger.compare(labelled, tmp_path / "heads", CONFIG, **study_keywords(shots=(1,), test=3, seeds=2, **options))
+    zero_shot, head = found.scores
+    assert head.accuracy == zero_shot.accuracy
+    assert head.methods == {ZERO_SHOT: 2}
+    assert found.notes == ("With 1 shot the head was zero-shot in 2 of 2 draws.",)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"systems": ("clip",)}, UsageError, "--systems: expected some of zero-shot, resnet18, hybrid, found clip"),
+        ({"systems": ("clip",)}, UsageError, "--systems: expected some of zero-shot, resnet18, hybrid, gda, "),
         ({"systems": ()}, UsageError, "--systems: expected some of"),
         ({"systems": ("hybrid", "hybrid")}, UsageError, "each once"),
         ({"shots": (0,)}, UsageError, "--shots: expected numbers from 1 on"),
@@ -125,6 +148,7 @@ def test_tests_may_come_from_a_manifest_of_their_own(labelled: Path, tmp_path: P
         ({"labels": ["dress", "bag", "hat"]}, ManifestError, "found none of hat"),
         ({"attribute": "colour"}, UsageError, "--attribute colour: expected one of category"),
         ({"model": "other.safetensors"}, UsageError, "--model: expected a CLIP"),
+        ({"model": "other.safetensors", "systems": ("gda", "resnet18")}, UsageError, "--model: expected a CLIP"),
     ],
 )
 def test_mistakes(labelled: Path, tmp_path: Path, options: dict[str, Any], error: type[Exception], words: str):
@@ -203,27 +227,3 @@ def test_fewer_shots_are_the_first_of_more():
         more, again = (draw(pool, pool, ["a", "b"], 8, 4, seed) for _ in range(2))
         assert (more.shots == again.shots).all()
         assert (more.tests == again.tests).all()
-
-
-# Figures
-
-
-def test_the_interval_is_that_of_a_mean():
-    values = np.random.default_rng(3).normal(0.8, 0.1, 400)
-    found = spread(values.tolist())
-    half = norm.ppf(0.975) * values.std(ddof=1) / 20
-    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.002)
-
-
-def test_a_figure_that_never_changes_has_an_interval_of_no_width():
-    found = spread([1.0, 1.0, 1.0])
-    assert (found.mean, found.standard_deviation, found.low, found.high) == (1.0, 0.0, 1.0, 1.0)
-
-
-def test_a_hybrid_that_is_worse_than_a_part_is_said():
-    truth = [np.asarray([0, 1, 0, 1])] * 2
-    wrong = [np.asarray([0, 1, 0, 0])] * 2
-    scores = score(truth, {"zero-shot": wrong, "resnet18": truth, "hybrid": wrong}, 2, 12)
-    [line] = worse_hybrids(scores, "hybrid")
-    assert line == "With 12 shots the hybrid (75.0%) is more than 1 point worse than resnet18 alone (100.0%): use that."
-    assert worse_hybrids(score(truth, {"zero-shot": wrong, "hybrid": wrong}, 2, 12), "hybrid") == []

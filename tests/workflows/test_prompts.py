@@ -44,7 +44,9 @@ def write_catalogue(folder: Path, settings: str = SETTINGS) -> Path:
 
 
 def try_prompts(manifest: Path, **options: Any) -> PromptComparison:
-    return tagger.prompts(manifest, **machine_keywords(workers=0, **options))
+    names = [name for name in ("descriptions", "product_column", "write", "seed") if name in options]
+    trial = tagger.PromptTrial(**{name: options.pop(name) for name in names})
+    return tagger.prompts(manifest, trial=trial, **machine_keywords(workers=0, **options))
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,15 @@ def test_descriptions_say_what_codes_do_not(tmp_path: Path, caplog: pytest.LogCa
     assert "c.json was fitted with the former prompts: run `tagger calibrate` before the next run" in caplog.text
 
 
+@pytest.mark.parametrize(("column", "options"), [("product_id", {}), ("sku", {"product_column": "sku"})])
+def test_rows_of_one_product_choose_or_judge_together(tmp_path: Path, column: str, options: dict[str, Any]):
+    manifest = write_catalogue(tmp_path)
+    table = pq.read_table(manifest).to_pandas()
+    table.assign(**{column: table["category"]}).to_parquet(manifest)  # three products: dresses and boots choose, bags judge
+    found = try_prompts(manifest, **options)
+    assert (found.rows, found.choosing_rows) == ((table["category"] == "bag").sum(), (table["category"] != "bag").sum() - 1)
+
+
 def test_json_is_what_python_gets(tmp_path: Path):
     manifest = write_catalogue(tmp_path)
     done = CliRunner().invoke(cli, ["prompts", str(manifest), "--workers", "0", "--json"])
@@ -133,6 +144,7 @@ def test_json_is_what_python_gets(tmp_path: Path):
         ({"attribute": "colour"}, UsageError, "--attribute colour: expected one of category"),
         ({"labels": ["hat", "cape"]}, ManifestError, "expected at least 20 labelled, readable rows of at least 2 labels"),
         ({"labels": ["dress", "cape"]}, ManifestError, "found 29 of 1; label more"),
+        ({"product_column": "none"}, UsageError, "--product-column none: expected a column of single values"),
         ({"descriptions": "none.json"}, ConfigError, "--descriptions none.json: expected a readable file"),
         ({"labels": ["dress", "bag " * 100]}, ConfigError, "expected at most 77 tokens, which the model reads"),
     ],

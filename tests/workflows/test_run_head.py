@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 import tagger
 from tagger.catalog.schemas import tagger_metadata
-from tagger.core.errors import ConfigError, ManifestError
+from tagger.core.errors import ConfigError, ManifestError, ModelError
 from tagger.encoders.clip import ClipEncoder
 from tagger.settings.attributes import Attribute, prompts_hash
 from tagger.tagging.head_file import HeadDescription, HeldOut, to_bytes
@@ -98,6 +98,16 @@ def test_a_fallback_stands_behind_a_head(labelled: Path, checkpoint: Path, tmp_p
         tag(labelled, tmp_path, settings(head, fallback={**fallback, "mode": "ensemble"}))
     with pytest.raises(ConfigError, match="expected a CLIP, whose embeddings it was fitted on, found model .*resnet18"):
         tag(labelled, tmp_path, settings(head), model=checkpoint)
+
+
+def test_without_heads_the_prompts_decide_even_if_there_is_no_head_yet(labelled: Path, tmp_path: Path):
+    config = settings(tmp_path / "none yet.safetensors", tmp_path / "none.json", of_attribute={"prediction_sets": 0.9})
+    with pytest.raises(ModelError, match="none yet.safetensors: expected a readable file, found: No such file"):
+        tag(labelled, tmp_path, config)
+    plain = tag(labelled, tmp_path, config, heads=False)
+    assert plain.confidence == {"category": "uncalibrated"}
+    assert plain.read()["category_source"].unique().drop_null().to_pylist() == ["clip"]
+    assert plain.read().equals(tag(labelled, tmp_path, settings()).read())
 
 
 def test_another_models_head_or_prompts_are_refused(labelled: Path, tmp_path: Path, encoder: ClipEncoder):

@@ -8,11 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import tagger
-from tagger.core.errors import GateError, ManifestError, UsageError
+from tagger.core import shutdown
+from tagger.core.errors import GateError, ManifestError, ModelError, UsageError
 from tagger.settings.options import HEAD_METHODS
 from tagger.tagging.head_file import read_head
+from tagger.training import prompt_learning
 from tests.conftest import SAMPLE
 from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, LABELS
 
@@ -37,7 +40,8 @@ def train(manifest: Path, output: Path, config: dict[str, Any] = CODED, **option
     return tagger.train_head(manifest, output, config, recipe=recipe, machine=tagger.Machine(workers=0), model=MODEL, **options)
 
 
-def test_a_head_learns_labels_that_mean_nothing(coded: Path, tmp_path: Path):
+def test_a_head_learns_labels_that_mean_nothing(coded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
     path = tmp_path / "head.safetensors"
     trained = train(coded, path)
     assert trained.written
@@ -50,6 +54,7 @@ def test_a_head_learns_labels_that_mean_nothing(coded: Path, tmp_path: Path):
     assert summary.encoded_images == 0
     again = train(coded, path, overwrite=True)  # no new row: nothing to compare with
     assert (again.duel, again.written) == (None, True)
+    assert "is replaced without a comparison: it was fitted on" in caplog.text
     assert read_head(str(path)).fingerprint == head.fingerprint
 
 
@@ -83,6 +88,10 @@ def test_what_is_no_better_is_not_written(coded: Path, tmp_path: Path):
     pq.write_table(table.take(rows), two)
     with pytest.raises(GateError, match="expected a head that beats zero-shot on held-out rows, found none"):
         train(two, path)
+    path.write_bytes(b"yesterday's")
+    with pytest.raises(GateError, match="found none; the one that is there stays; label more"):
+        train(two, path, overwrite=True)
+    path.unlink()
     one = tmp_path / "one.parquet"
     pq.write_table(table.take(rows[:1]), one)
     with pytest.raises(ManifestError, match="expected rows of two labels or more to learn from, found 1 rows of 1"):
@@ -90,6 +99,50 @@ def test_what_is_no_better_is_not_written(coded: Path, tmp_path: Path):
     with pytest.raises(ManifestError, match="found 0 rows of 0"):
         train(coded, path, CONFIG)  # the labels are others
     assert not path.exists()
+
+
+def test_learned_prompts_are_a_head_like_others(coded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prompt_learning, "STEPS", 5)
+    path = tmp_path / "head.safetensors"
+    trained = train(coded, path, recipe={"method": "prompts", "force": True})
+    assert (trained.written, trained.choice.method, trained.choice.folds) == (True, "prompts", 5)
+    again = train(coded, path, recipe={"method": "prompts", "force": True}, overwrite=True)
+    assert again.choice.accuracy == trained.choice.accuracy
+    head = read_head(str(path))
+    assert head.description.method == "prompts"
+    config = {**CODED, "attribute": [{**CODED["attribute"][0], "head": str(path)}]}
+    output = tagger.Output(path=tmp_path / "tagged.parquet", report=False)
+    summary = tagger.run(coded, config, output=output, machine=tagger.Machine(workers=0), model=MODEL)
+    assert set(summary.read()["category_source"].to_pylist()) == {"head", None}  # None: the truncated image
+
+
+@pytest.mark.parametrize(
+    ("scale", "stopped", "error", "words"),
+    [
+        (float("nan"), False, ModelError, "expected a finite loss, found nan at step 1 of 100"),
+        (None, True, KeyboardInterrupt, None),
+    ],
+)
+def test_learning_that_fails_writes_nothing(
+    coded: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scale: float | None,
+    stopped: bool,
+    error: type,
+    words: str | None,
+):
+    dispersion = prompt_learning.dispersion
+
+    def go_wrong(features: torch.Tensor, t: float) -> torch.Tensor:
+        monkeypatch.setattr(shutdown, "requested", stopped)
+        return dispersion(features, t) * (1 if scale is None else scale)
+
+    monkeypatch.setattr(prompt_learning, "dispersion", go_wrong)
+    with pytest.raises(error, match=words):
+        train(coded, tmp_path / "head.safetensors", recipe={"method": "prompts"})
+    monkeypatch.setattr(shutdown, "requested", False)
+    assert list(tmp_path.glob("*.safetensors*")) == []
 
 
 def test_what_cannot_be_meant_is_refused(coded: Path, tmp_path: Path):
@@ -106,4 +159,4 @@ def test_what_cannot_be_meant_is_refused(coded: Path, tmp_path: Path):
 def test_all_methods_can_be_named():
     from tagger.training.head_methods import METHODS
 
-    assert list(HEAD_METHODS) == ["auto", *METHODS]
+    assert list(HEAD_METHODS) == ["auto", *METHODS, "prompts"]

@@ -1,0 +1,90 @@
+"""Shards opened: their rows, with what is known of their images without reading a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import repeat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.catalog.manifest import Manifest, Shard
+from tagger.catalog.references import ImageRefs
+from tagger.catalog.retry import error_rows
+from tagger.core.types import MEASURES
+from tagger.encoders.embedding_cache import EmbeddingCache
+from tagger.inference.fallback_stream import FallbackStream
+from tagger.inference.file_memory import FileMemory
+from tagger.inference.predictor import Predictor
+from tagger.inference.shard_state import OpenShard
+from tagger.inference.timings import Stages
+
+
+class Recall:
+    """Opens shards and settles those of their rows whose embeddings are in the caches; the others are left loading.
+
+    stages: to which its seconds are added.
+    """
+
+    def __init__(
+        self, predictor: Predictor, cache: EmbeddingCache, files: FileMemory, fallback: FallbackStream | None, stages: Stages
+    ) -> None:
+        self._predictor, self._cache, self._files = predictor, cache, files
+        self._fallback, self._stages = fallback, stages
+
+    def open(
+        self,
+        manifest: Manifest,
+        shards: Sequence[Shard],
+        earlier: Manifest | None = None,
+        rows: NDArray[np.int64] | None = None,
+        decode_all: bool = False,
+    ) -> Iterator[OpenShard]:
+        """Yield the shards, one by one.
+
+        rows: of the manifest, those that are wanted; default: all, or those with an error in an `earlier` result. decode_all:
+        whether those are decoded whose embeddings are known, too.
+        """
+        results = earlier.read(shards) if earlier else zip(shards, repeat(None))
+        read = zip(manifest.read(shards), results, strict=True)
+        while True:
+            began = time.perf_counter()
+            try:
+                if (found := next(read, None)) is None:
+                    return
+                (shard, table), (_, tags) = found
+                wanted = np.arange(len(table))
+                if rows is not None:
+                    wanted = rows[np.searchsorted(rows, shard.start) : np.searchsorted(rows, shard.stop)] - shard.start
+                elif tags is not None:
+                    wanted = error_rows(shard, table, tags, manifest.image_column)
+                embeddings = np.zeros((len(table), self._predictor.encoder.dimension), self._predictor.dtype)
+                measures, settled = np.zeros((len(table), MEASURES), np.float32), np.zeros(len(table), np.bool_)
+                current = OpenShard(shard, table, tags, wanted, embeddings, measures, settled)
+                self._settle(current, manifest.image_refs(table, shard.start), decode_all)
+                current.recalled = (len(table) if rows is None else len(wanted)) - len(current.loading)
+            finally:
+                self._stages.recall += time.perf_counter() - began
+            yield current
+
+    def _settle(self, shard: OpenShard, refs: ImageRefs, decode_all: bool) -> None:
+        remote = self._files.recall(shard, refs)
+        decoded = set(shard.rows.tolist() if decode_all else self._take_embeddings(shard))
+        for row in shard.rows[~shard.settled[shard.rows]].tolist():
+            ref = remote.get(row) or refs[row]
+            shard.loading[row] = replace(ref, decode=True) if row in decoded else ref
+
+    def _take_embeddings(self, shard: OpenShard) -> list[int]:
+        """Return the rows that the fallback needs decoded, although their embeddings are there."""
+        asked = [row for row in shard.rows.tolist() if shard.digests[row]]
+        found = self._cache.get([shard.digests[row] for row in asked])
+        known = np.array(asked, np.int64)[found.places]
+        shard.embeddings[known], shard.measures[known] = found.vectors, found.measures
+        if self._fallback is None:
+            shard.settled[known] = True
+        elif len(known):
+            self._fallback.recall(shard, known)
+        lacking: list[int] = known[~shard.settled[known]].tolist()
+        return lacking
