@@ -15,7 +15,6 @@ from tagger.encoders.base import PromptEncoder
 from tagger.encoders.embedding_cache import Embedding, open_cache
 
 COMPUTING = ("tagger", "torch", "transformers")  # whose versions may move the last digits
-AT_ONCE = 256  # prompts that are looked up, and kept, together
 
 
 class PromptEmbeddings:
@@ -30,16 +29,19 @@ class PromptEmbeddings:
         """Return float32 (P, D), L2-normalised. ConfigError for a prompt longer than the model reads."""
         if self._folder is None:
             return self._encode(prompts)
-        digests = [hashlib.sha256(prompt.encode()).digest() for prompt in prompts]
-        dimension = self._encoder.dimension
-        with open_cache(self._folder, self._identity, dimension=dimension, dtype=np.float32, limit=self._limit) as cache:
-            known = cache.get(set(digests))
-            new = {digest: prompt for digest, prompt in zip(digests, prompts, strict=True) if digest not in known}
+        texts = list(dict.fromkeys(prompts))
+        digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+        found = np.empty((len(texts), self._encoder.dimension), np.float32)
+        with open_cache(self._folder, self._identity, dimension=found.shape[1], dtype=np.float32, limit=self._limit) as cache:
+            known = cache.get(digests)
+            found[known.places] = known.vectors
+            new = np.setdiff1d(np.arange(len(texts)), known.places).tolist()
             if new:
-                encoded = zip(new, self._encode(list(new.values())), strict=True)
-                known |= {digest: Embedding(vector, np.zeros(MEASURES, np.float32)) for digest, vector in encoded}
-            cache.put({digest: known[digest] for digest in new}, {})
-        return np.stack([known[digest].vector for digest in digests])
+                found[new] = self._encode([texts[place] for place in new])
+            nothing = np.zeros(MEASURES, np.float32)
+            cache.put({digests[place]: Embedding(found[place], nothing) for place in new}, {})
+        place = {text: number for number, text in enumerate(texts)}
+        return found[[place[prompt] for prompt in prompts]]
 
     def _encode(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         return np.asarray(self._encoder.encode_prompts(prompts).cpu())

@@ -25,6 +25,7 @@ from tagger.settings.attributes import Attribute, prompts_hash
 from tagger.settings.load import load_settings
 from tagger.settings.options import HeadRecipe, Machine, Overrides
 from tagger.settings.paths import RESNET18_SUFFIX
+from tagger.settings.schema import ModelSettings
 from tagger.tagging.head_file import HeadDescription, HeldOut, read_head, to_bytes
 
 if TYPE_CHECKING:

@@ -334,7 +334,7 @@ def test_what_a_run_reads_is_pulled_and_pinned_and_nothing_else(hub, tmp_path, s
     assert pulled == set(pinned.files) == {path.name for path in folder.iterdir()} - {"tagger-model.json"}
     opened: set[str] = set()
     record_opened(folder, opened)
-    loaded = load_clip(str(folder), None, encoder.device)
+    loaded = load_clip(str(folder), None, torch.device(encoder.device))
     assert loaded.fingerprint == encoder.fingerprint
     assert torch.equal(loaded.encode_prompts(["a dress"]), encoder.encode_prompts(["a dress"]))
     assert opened <= pulled

@@ -31,7 +31,7 @@ def test_an_encoder_is_remembered_as_it_says_of_itself(encoder: ClipEncoder, che
         assert getattr(remembered, name) == getattr(encoder, name)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "preprocessor_config.json", "tokenizer.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "processor_config.json", "tokenizer.json"])
 def test_a_file_that_was_touched_makes_it_unknown(file: str, encoder: ClipEncoder, checkpoint: Path, tmp_path: Path):
     ClipMemory(tmp_path, checkpoint, SETTINGS).keep(encoder)
     os.utime(checkpoint / file, ns=(1, 1))

@@ -92,6 +92,7 @@ def test_any_other_error_of_an_accelerator_stops_the_run_and_one_of_the_cpu_is_a
     monkeypatch.setattr(encoder, "encode", broken_device)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         predictor.encode(images(3))
-    monkeypatch.setattr(encoder, "device", torch.device("cuda:0"))
+    monkeypatch.setattr(encoder, "device", "cuda:0")
+    monkeypatch.setattr(encoder, "device_type", "cuda")
     with pytest.raises(StoppedError, match="cuda:0: expected it to encode images, found: CUDA error: an illegal memory access"):
         predictor.encode(images(3))

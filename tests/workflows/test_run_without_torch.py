@@ -17,8 +17,13 @@ from tests.helpers.keywords import keywords
 
 RUN = """
 import sys
-for name in ("torch", "torchvision", "transformers"):
-    sys.modules[name] = None  # what imports it fails
+
+class Forbidden:
+    def find_spec(name, path=None, target=None):
+        if name in ("torch", "torchvision", "transformers"):
+            raise ImportError(f"{name} is not to be imported")
+
+sys.meta_path.insert(0, Forbidden)
 from tagger.cli.main import main
 main()
 """
