@@ -15,6 +15,7 @@ from tagger.encoders.clip import ClipEncoder
 from tagger.inference.predictor import Predictor
 from tagger.inference.predictors import zero_shot
 from tagger.inference.prompts import PromptEmbeddings
+from tagger.inference.store import Store
 from tagger.settings.attributes import Attribute
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,7 @@ def encoder(small_clip: Path) -> ClipEncoder:
 @pytest.fixture(scope="session")
 def predictor(encoder: ClipEncoder) -> Predictor:
     attribute = Attribute(name="category", labels=("shirt", "dress", "shoes"))
-    return zero_shot(encoder, [attribute], PromptEmbeddings(encoder, None, 0))
+    return zero_shot(encoder, [attribute], PromptEmbeddings(encoder, Store()))
 
 
 @pytest.fixture

@@ -123,9 +123,9 @@ class ImageBatch:
 
     rows: int64 (N,), the rows that decoded. pixels: by the name of each preprocessing uint8 (N, 3, H, W), resized and cropped,
     not yet normalised; no names where N is 0. digests: the SHA-256 of the bytes of those N images. errors: row -> why its image
-    cannot be tagged. known: row -> digest of an image that was not decoded, because its embedding is there. versions: row ->
-    what a server called the bytes that it sent. measures: float32 (N, MEASURES), of the decoded pictures (images/quality.py).
-    busy: seconds that reading and decoding took.
+    cannot be tagged. refused: row -> digest of an image whose error is in its bytes. known: row -> digest of an image that was
+    not decoded, because its embedding is there. versions: row -> what a server called the bytes that it sent. measures: float32
+    (N, MEASURES), of the decoded pictures (images/quality.py). busy: seconds that reading and decoding took.
     """
 
     rows: NDArray[np.int64]
@@ -133,6 +133,7 @@ class ImageBatch:
     digests: tuple[bytes, ...]
     measures: NDArray[np.float32]
     errors: dict[int, ImageError] = field(default_factory=dict)
+    refused: dict[int, bytes] = field(default_factory=dict)
     known: dict[int, bytes] = field(default_factory=dict)
     versions: dict[int, str] = field(default_factory=dict)
     busy: Busy = field(default_factory=Busy)

@@ -1,58 +1,20 @@
-"""The embedding cache: an image's bytes -> the embedding that an encoder gave them, so that no image is encoded twice.
-
-One SQLite file in WAL mode (cache_file.py): readers never wait, one process writes at a time, and a process that dies leaves
-what it has committed. Every vector carries a checksum of itself and of its image's digest. A damaged file is made anew; a full
-disk or a lock that another process does not release costs the cache, never the run.
-"""
+"""The embedding cache: an image's bytes -> the embedding that an encoder gave them, so that no image is encoded twice."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import sqlite3
-import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tagger.core.files import writing
-from tagger.core.text import first_line
 from tagger.core.types import MEASURES
-from tagger.encoders.cache_file import (
-    BUSY_SECONDS,
-    ELSEWHERE,
-    FILE,
-    connect,
-    evict,
-    is_whole,
-    remove_files,
-    seal,
-    transaction,
-)
-
-log = logging.getLogger(__name__)
-
-USE_DAYS = 7  # the day of a vector's last use is noted this coarsely: noting it every night would rewrite the file
-
-# One statement looks up all keys, in less than half the time of a statement for each. They come as one blob, ?1, of ?2 keys that
-# are ?3 bytes long; the rows come in the keys' order.
-KEYS = "WITH RECURSIVE keys (place) AS (VALUES (0) UNION ALL SELECT place + 1 FROM keys WHERE place + 1 < ?2)"
-KEY = "substr(?1, place * ?3 + 1, ?3)"
-# Cast, because one flipped bit of a damaged file turns a blob into text or a number.
-FIND_FILES = f"{KEYS} SELECT CAST(version AS BLOB), CAST(digest AS BLOB) FROM keys LEFT JOIN files ON reference = {KEY}"
-FIND_EMBEDDINGS = f"{KEYS} SELECT place, id, vector FROM keys CROSS JOIN embeddings ON encoder = ?4 AND digest = {KEY}"
-NOTE_USES = (
-    "INSERT INTO uses SELECT value, ?2 FROM json_each(?1) WHERE true "
-    "ON CONFLICT DO UPDATE SET day = excluded.day WHERE day < excluded.day - ?3"
-)
-
-_T = TypeVar("_T")
+from tagger.encoders.byte_cache import ByteCache
 
 
 class Embedding(NamedTuple):
@@ -71,134 +33,27 @@ class Recalled(NamedTuple):
     measures: NDArray[np.float32]
 
 
-class EmbeddingCache:
-    """Keep the vectors of one encoder; `identity` names all that they depend on beside the image's bytes.
+class EmbeddingCache(ByteCache):
+    """Keep the vectors of one encoder, and the measures of the pictures.
 
-    folder: where the file is, or will be. dimension, dtype: those of a vector. limit: bytes that the file may have after `trim`.
-    No method raises: without a usable file nothing is known and nothing is kept, and one warning says so.
+    dimension, dtype: those of a vector. identity, limit: as a ByteCache has them.
     """
 
     def __init__(self, folder: Path, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> None:
-        self.path, self._identity, self._limit = folder / FILE, identity, limit
         # As `seal` stores them; fields follow each other without gaps.
         self._stored = np.dtype([("checksum", "<u4"), ("vector", dtype, (dimension,)), ("measures", np.float32, (MEASURES,))])
-        self._encoder = 0
-        self._used: list[int] = []
-        self._db: sqlite3.Connection | None = None
-        self._made_anew = False
-        self._guard(self._open, None)
-
-    def known_files(self, references: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-        """Return the version and the digest that each reference was last put with; b"" and b"" for an unknown one.
-
-        All references are of one length.
-        """
-        unknown = (b"", b"")
-
-        def find() -> list[tuple[bytes, bytes]]:
-            found = self._connection().execute(FIND_FILES, _keys(references)).fetchall()
-            return [unknown if one[0] is None else one for one in found]
-
-        return self._guard(find, [unknown] * len(references)) if references else []
+        self.size = self._stored.itemsize
+        super().__init__(folder, identity, limit=limit)
 
     def get(self, digests: Sequence[bytes]) -> Recalled:
         """Return the embeddings of those images that are in the cache. All digests are of one length."""
-
-        def find() -> Recalled:
-            rows = self._connection().execute(FIND_EMBEDDINGS, (*_keys(digests), self._encoder)).fetchall()
-            whole = [row for row in rows if is_whole(digests[row[0]], row[2], self._stored.itemsize)]
-            self._used += [number for _, number, _ in whole]
-            return self._recalled([place for place, _, _ in whole], b"".join([stored for _, _, stored in whole]))
-
-        nothing = self._recalled([], b"")
-        return self._guard(find, nothing) if digests else nothing
-
-    def _recalled(self, places: list[int], stored: bytes) -> Recalled:
-        found = np.frombuffer(stored, self._stored)
+        places, stored = self.find_sealed(digests)
+        found = np.frombuffer(b"".join(stored), self._stored)
         return Recalled(np.array(places, np.int64), found["vector"], found["measures"])
 
     def put(self, embeddings: Mapping[bytes, Embedding], files: Mapping[bytes, tuple[bytes, bytes]]) -> None:
         """Keep embeddings by the image's digest, and files as reference -> (version, digest), in one commit."""
-
-        def write() -> None:
-            with transaction(self._connection()) as db:
-                rows = [
-                    (self._encoder, digest, seal(digest, embedding.vector.tobytes() + embedding.measures.tobytes()))
-                    for digest, embedding in embeddings.items()
-                ]
-                # A vector that is there already is damaged, or another run put it first.
-                there = "SELECT id FROM embeddings WHERE encoder = ? AND digest = ?"
-                for table in ("uses", "embeddings"):
-                    db.executemany(f"DELETE FROM {table} WHERE id = ({there})", (row[:2] for row in rows))
-                db.executemany("INSERT INTO embeddings (encoder, digest, vector) VALUES (?, ?, ?)", rows)
-                db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", ((key, *file) for key, file in files.items()))
-                [(last,)] = db.execute("SELECT max(id) FROM embeddings")
-                added = range(last - len(rows) + 1, last + 1) if rows else ()
-                db.execute(NOTE_USES, (json.dumps([*self._used, *added]), int(time.time() // 86400), USE_DAYS))
-            self._used.clear()
-
-        if embeddings or files or self._used:
-            self._guard(write, None)
-
-    def trim(self) -> None:
-        """Evict what was not used for longest, if the file has grown over its limit."""
-        self._guard(lambda: evict(self._connection(), self._limit), None)
-
-    def known(self) -> Container[bytes]:
-        """Return the digests of the images that are in the cache, as a container that another process can ask."""
-        return KnownImages(self.path, self._encoder) if self._db is not None else ()
-
-    def close(self) -> None:
-        if self._db is not None:
-            with suppress(sqlite3.Error):
-                self._db.close()
-            self._db = None
-
-    def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._db = connect(self.path)
-        with transaction(self._db) as db:
-            db.execute("INSERT OR IGNORE INTO encoders (identity) VALUES (?)", [self._identity])
-        [(self._encoder,)] = self._db.execute("SELECT id FROM encoders WHERE identity = ?", [self._identity])
-
-    def _connection(self) -> sqlite3.Connection:
-        assert self._db is not None
-        return self._db
-
-    def _guard(self, action: Callable[[], _T], otherwise: _T) -> _T:
-        if self._db is None and action != self._open:
-            return otherwise
-        try:
-            return action()
-        except (sqlite3.Error, OSError) as error:
-            self.close()
-            code = getattr(error, "sqlite_errorcode", None)
-            if code is not None and code & 0xFF not in ELSEWHERE and not self._made_anew:
-                self._made_anew = True
-                log.warning("%s: damaged (%s); the embedding cache is made anew", self.path, first_line(error))
-                remove_files(self.path)
-                self._guard(self._open, None)
-            else:
-                log.warning("%s: cannot be used (%s); going on without the embedding cache", self.path, first_line(error))
-            return otherwise
-
-
-class KnownImages:
-    """Tell, in another process, whether an image's vector is in a cache, which is opened there at the first question."""
-
-    def __init__(self, path: Path, encoder: int) -> None:
-        self._path, self._encoder = path, encoder
-        self._db: sqlite3.Connection | None = None
-
-    def __contains__(self, digest: object) -> bool:
-        try:
-            if self._db is None:
-                self._db = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
-            assert isinstance(digest, bytes)
-            query = "SELECT vector FROM embeddings WHERE encoder = ? AND digest = ?"
-            return any(is_whole(digest, stored) for (stored,) in self._db.execute(query, (self._encoder, digest)))
-        except sqlite3.Error:  # the image is decoded then; the process that owns the cache reports what is wrong with it
-            return False
+        self.keep({digest: one.vector.tobytes() + one.measures.tobytes() for digest, one in embeddings.items()}, files)
 
 
 @contextmanager
@@ -223,8 +78,3 @@ def cache_folder(named: str | Path | None = None) -> Path | None:
         return Path.home() / ".cache" / "tagger"
     except RuntimeError:
         return None
-
-
-def _keys(keys: Sequence[bytes]) -> tuple[bytes, int, int]:
-    """Return the first parameters of a statement that looks up these keys, of one length."""
-    return b"".join(keys), len(keys), len(keys[0])

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score, roc_curve
 
 BINS = 1 << 16  # of scores from 0 to 1: what differs by less counts as the same, and memory does not grow with the rows
 RECALL = 0.95
@@ -45,6 +44,8 @@ def tell_apart(scores: NDArray[np.floating], known: NDArray[np.bool_], weights: 
 
     scores (N,), known (N,); weights: int64 (N,), rows that each stands for, some of them known and some not.
     """
+    from sklearn.metrics import roc_auc_score, roc_curve  # it takes a usual night longer to import than it lasts
+
     auroc = float(roc_auc_score(known, scores, sample_weight=weights))
     false, recalled, _ = roc_curve(known, scores, sample_weight=weights, drop_intermediate=False)
     return auroc, float(false[np.searchsorted(recalled, RECALL - 1e-12)])

@@ -22,6 +22,7 @@ SLOW_SECONDS = 100e-6  # of a file: more than a system takes that need not ask a
 THREADS = 16  # which wait side by side; where nothing is waited for, they make it slower
 
 File = tuple[bytes, bytes]  # its name and its version
+ABSENT: File = (b"", b"")  # no such file
 
 
 class FileVersions:
@@ -51,10 +52,10 @@ class FileVersions:
             return [*found, *chain.from_iterable(parts)]
 
     def __call__(self, reference: str | None) -> File | None:
-        """Return name and version; None for what has to be read to be known: no file inside the folders, a link, one just
-        changed."""
+        """Return name and version; ABSENT where there is no such file; None for what has to be read to be known: a link, a file
+        outside the folders, one just changed."""
         if reference is None:
-            return None
+            return ABSENT
         if "://" in reference and is_remote_image(reference):
             # Hashed, for a URL may hold a signature, that is, a key to the image.
             return hashlib.blake2b(reference.encode("utf-8", "surrogatepass"), digest_size=16).digest(), b""
@@ -73,7 +74,7 @@ class FileVersions:
             except ValueError:
                 return None
             return self._version(path, found) if path.startswith(self._roots) else None
-        return None
+        return ABSENT
 
     def _version(self, path: str, found: os.stat_result) -> File | None:
         if not stat.S_ISREG(found.st_mode) or found.st_ctime_ns > time.time_ns() - SETTLED_NS:

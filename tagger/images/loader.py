@@ -36,7 +36,10 @@ CHECK_SECONDS = 0.25  # how often a loader looks whether its workers live
 
 
 class _Item(NamedTuple):
-    """What became of one reference: pixels and digest, a digest alone of an image that is known, or an error."""
+    """What became of one reference: pixels and digest, a digest alone of an image that is known, or an error.
+
+    An error with a digest is one of these bytes, whenever they are decoded.
+    """
 
     row: int
     pixels: dict[str, torch.Tensor] | None = None
@@ -83,7 +86,7 @@ class ImageDataset(Dataset[_Item]):
         alone = get_worker_info() is not None
         if alone:
             signal.setitimer(signal.ITIMER_REAL, self.policy.timeout)
-        began = time.perf_counter()
+        began, digest = time.perf_counter(), b""
         try:
             data = read_bytes(ref, self.policy)
             digest = hashlib.sha256(data).digest()
@@ -95,7 +98,8 @@ class ImageDataset(Dataset[_Item]):
                 measures = measure(picture, next(iter(pixels.values())))
             return _Item(ref.row, pixels, digest, ref.version, measures, busy=Busy(read, time.thread_time() - working))
         except ImageError as error:
-            return _Item(ref.row, error=error.with_traceback(None), busy=Busy(time.perf_counter() - began))
+            spent = Busy(time.perf_counter() - began)
+            return _Item(ref.row, digest=digest, version=ref.version, error=error.with_traceback(None), busy=spent)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):  # how torch says it
                 raise
@@ -117,6 +121,7 @@ def collate(items: Sequence[_Item]) -> ImageBatch:
         pixels={name: shared[id(pixels)] for name, pixels in first.items()},
         digests=tuple(item.digest for item in items if item.pixels is not None),
         errors={item.row: item.error for item in items if item.error is not None},
+        refused={item.row: item.digest for item in items if item.error is not None and item.digest},
         known={item.row: item.digest for item in items if item.pixels is None and item.error is None},
         versions={item.row: item.version for item in items if item.version},
         measures=np.array([item.measures for item in items if item.measures is not None], np.float32).reshape(-1, MEASURES),

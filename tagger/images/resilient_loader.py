@@ -114,6 +114,7 @@ def _join(batches: list[ImageBatch]) -> ImageBatch:
         pixels={name: torch.cat([pixels[name] for pixels in decoded]) for name in names},
         digests=tuple(digest for batch in batches for digest in batch.digests),
         errors={row: error for batch in batches for row, error in batch.errors.items()},
+        refused={row: digest for batch in batches for row, digest in batch.refused.items()},
         known={row: digest for batch in batches for row, digest in batch.known.items()},
         versions={row: version for batch in batches for row, version in batch.versions.items()},
         measures=np.concatenate([np.empty((0, MEASURES), np.float32), *(batch.measures for batch in batches)]),

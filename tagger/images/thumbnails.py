@@ -7,17 +7,19 @@ import io
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from tagger.core.errors import ImageError
 from tagger.core.types import ImagePolicy, ImageRef, Preprocessing
 from tagger.images.prefetch import fetch_ahead
 from tagger.images.reading import Reading
-from tagger.images.resilient_loader import load_images
+
+if TYPE_CHECKING:  # where there is nothing to decode, nobody waits for torch
+    from torch import Tensor
 
 SIDE = 144  # pixels of a thumbnail's longer side by default
 QUALITY, METHOD = 70, 2  # of WebP: a thumbnail of SIDE takes 2 to 4 KB, and half a millisecond
@@ -49,11 +51,16 @@ def read_thumbnails(
     side: pixels of the longer side. workers: processes that decode; with 0 this one does, and an image may end it. Remote
     images are fetched within the policy, some ahead.
     """
+    source = iter(refs)
+    if (first := next(source, None)) is None:
+        return
+    from tagger.images.resilient_loader import load_images
+
     errors: dict[int, ImageError] = {}
     rows = deque[int]()  # on their way to a decoder, or coming back from it
 
     def batches() -> Iterator[list[ImageRef]]:
-        for ref, found in _fetch(refs, policy):
+        for ref, found in _fetch(chain([first], source), policy):
             rows.append(ref.row)
             if isinstance(found, ImageError):
                 errors[ref.row] = found
@@ -79,7 +86,7 @@ def _fetch(refs: Iterable[ImageRef], policy: ImagePolicy) -> Iterator[tuple[Imag
             yield from zip(known, fetch_ahead(known, policy), strict=True)
 
 
-def encode(pixels: torch.Tensor, side: int) -> Thumbnail:
+def encode(pixels: Tensor, side: int) -> Thumbnail:
     """Encode uint8 (3, H, W) at no more than `side` pixels a side."""
     image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
     image.thumbnail((side, side))

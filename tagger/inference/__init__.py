@@ -15,6 +15,9 @@ shard_state.py      shards on their way, and the batches in which their images a
 embedding_stream.py images -> embeddings, each looked up or encoded once
 fallback_stream.py  the fallback's embeddings, of the rows that it has to see
 file_memory.py      which bytes a reference led to when it was read last
+bad_images.py       which bytes are no image, and why
+kept_thumbnails.py  small pictures of images that have not changed
+store.py            where all that is kept
 precision_trial.py  a precision tried on the first images
 sampling.py         images drawn evenly, to quantise a model with
 fingerprints.py     what tags and embeddings depend on

@@ -6,8 +6,10 @@ import hashlib
 from dataclasses import replace
 
 from tagger.catalog.references import ImageRefs
+from tagger.core.errors import ImageError
 from tagger.core.types import ImagePolicy, ImageRef
-from tagger.images.file_versions import FileVersions
+from tagger.images.file_versions import ABSENT, FileVersions
+from tagger.images.sources import read_bytes
 from tagger.inference.embedding_stream import EmbeddingStream
 from tagger.inference.shard_state import OpenShard
 
@@ -19,10 +21,13 @@ class FileMemory:
     """
 
     def __init__(self, stream: EmbeddingStream, policy: ImagePolicy, verify_content: bool) -> None:
-        self._stream, self._versions, self._verify_content = stream, FileVersions(policy), verify_content
+        self._stream, self._policy, self._verify_content = stream, policy, verify_content
+        self._versions = FileVersions(policy)
 
     def recall(self, shard: OpenShard, refs: ImageRefs) -> dict[int, ImageRef]:
         """Give the shard the digests of its images that are in the manifest or that have not changed since they were read.
+
+        Rows whose image is not there get their error.
 
         Returns row -> reference, with version and digest, of remote images that were read before: only their servers can say
         whether they have changed.
@@ -33,7 +38,10 @@ class FileMemory:
                 if (data := refs.data[row]) is not None:
                     shard.digests[row] = hashlib.sha256(data).digest()
         found = self._versions.of([None if shard.digests[row] else refs.paths[row] for row in rows])
-        shard.files = {row: file for row, file in zip(rows, found, strict=True) if file is not None}
+        shard.files = {row: file for row, file in zip(rows, found, strict=True) if file is not None and file != ABSENT}
+        for row, file in zip(rows, found, strict=True):
+            if file == ABSENT and not shard.digests[row] and (error := self._missing(refs[row])) is not None:
+                shard.errors[row] = error
         if self._verify_content:
             return {}
         remote = {}
@@ -54,3 +62,11 @@ class FileMemory:
             self._stream.remember_file(name, current.encode(), digest)
         elif version and self._versions(ref.path) == (name, version):  # else it was changed while it was read
             self._stream.remember_file(name, version, digest)
+
+    def _missing(self, ref: ImageRef) -> ImageError | None:
+        try:
+            read_bytes(ref, self._policy)
+        except ImageError as error:
+            if error.code == "missing":
+                return error
+        return None  # it has come in this moment, or something else is wrong: a decoding process reads it

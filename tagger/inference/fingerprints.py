@@ -72,6 +72,12 @@ def embeddings_depend_on(policy: ImagePolicy, predictor: Predictor, decoded_for:
     return json.dumps(identity, sort_keys=True)
 
 
+def errors_depend_on(policy: ImagePolicy, decoded_for: int) -> str:
+    """Name all that the error of an image depends on beside its bytes, as one text. decoded_for: images/decode.py."""
+    identity = {"formats": policy.formats, "decoded for": decoded_for, **{library: version(library) for library in COMPUTING}}
+    return f"errors of images: {json.dumps(identity, sort_keys=True)}"
+
+
 def result_schema_of(job: Job, model: Mapping[str, Any]) -> pa.Schema:
     """Return the manifest's columns and the tags', with how they were made as metadata."""
     attributes = [

@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, cast
 from tagger.core import shutdown
 from tagger.core.memory import keep_freed_memory
 from tagger.core.types import Preprocessing
-from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder, open_cache
+from tagger.encoders.embedding_cache import EmbeddingCache, open_cache
 from tagger.images.reading import Reading, decoded_for
 from tagger.images.workers import choose_workers, fit_shared_memory
 from tagger.inference.artifacts import set_threshold_of
+from tagger.inference.bad_images import BadImages
 from tagger.inference.embedding_stream import EmbeddingStream
 from tagger.inference.fallback_stream import FallbackStream
-from tagger.inference.fingerprints import embeddings_depend_on, result_schema_of
+from tagger.inference.fingerprints import embeddings_depend_on, errors_depend_on, result_schema_of
 from tagger.inference.job import Job
 from tagger.inference.local_engine import LocalEngine, preprocessings_of
 from tagger.inference.precision_trial import TRIED, disagreements
 from tagger.inference.predictor import Predictor
-from tagger.inference.predictors import Loaded, Store, load_system
+from tagger.inference.predictors import Loaded, load_system
 from tagger.inference.sampling import draw_images
+from tagger.inference.store import Store, store_of
 from tagger.inference.unknown import unknown_rules
 from tagger.settings.options import Machine
 
@@ -61,7 +63,7 @@ def _open(
 ) -> LocalEngine:
     """Choose among the engines; in a function of its own, so that a model that is tried and not taken leaves the memory."""
     keep_freed_memory()
-    store = store_of(job)
+    store = store_of(job.settings.cache)
     draw = partial(draw_images, job.manifest, rows, job.policy)
     loaded = _with_rules(load_system(job, machine, store, draw), job, store)
     shutdown.check()
@@ -80,12 +82,15 @@ def _open(
     hybrid = loaded.hybrid
     stream = EmbeddingStream(hybrid.second, cache(hybrid.second)) if hybrid else None
 
+    bad_images = BadImages(caches.enter_context(store.open(errors_depend_on(job.policy, decoded_for(wanted)))))
+
     def engine(predictor: Predictor) -> LocalEngine:
         fallback = FallbackStream(hybrid.with_first(predictor), stream, show_all) if hybrid and stream else None
         return LocalEngine(
             predictor,
             cache(predictor),
             reading,
+            bad_images=bad_images,
             batch_size=machine.batch_size,
             verify_content=machine.verify_content,
             fallback=fallback,
@@ -113,12 +118,6 @@ def _open(
     )
     keep(loaded.reference)
     return engine(loaded.reference)
-
-
-def store_of(job: Job) -> Store:
-    """Return where the job's models and embeddings are kept."""
-    folder = cache_folder(job.settings.cache.folder) if job.settings.cache.enabled else None
-    return Store(folder, int(job.settings.cache.max_gb * 1e9))
 
 
 def _with_rules(loaded: Loaded, job: Job, store: Store) -> Loaded:

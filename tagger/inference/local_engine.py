@@ -20,6 +20,7 @@ from tagger.core.moments import Moments
 from tagger.core.types import ImageBatch, ImagePolicy, Preprocessing
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 from tagger.images.reading import Reading
+from tagger.inference.bad_images import BadImages
 from tagger.inference.embedding_stream import Arrival, EmbeddingStream
 from tagger.inference.fallback_stream import Candidate, FallbackStream
 from tagger.inference.file_memory import FileMemory
@@ -48,8 +49,8 @@ class LocalEngine:
     """Tags shards with this machine.
 
     reading: how images are read, with preprocessings_of these models, and of others that `embed` hands out. batch_size: how
-    many are read together. fallback: with the cache of its embeddings. verify_content: read every image, whether it seems
-    unchanged or not. stages: filled in while it runs.
+    many are read together. bad_images: what is known of those. fallback: with the cache of its embeddings. verify_content: read
+    every image, whether it seems unchanged or not. stages: filled in while it runs.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LocalEngine:
         reading: Reading,
         *,
         batch_size: int,
+        bad_images: BadImages,
         verify_content: bool = False,
         fallback: FallbackStream | None = None,
     ) -> None:
@@ -66,7 +68,8 @@ class LocalEngine:
         self._reading, self._batch_size, self._verify_content = reading, batch_size, verify_content
         self._fallback, self._stream = fallback, EmbeddingStream(predictor, cache)
         self._files = FileMemory(self._stream, reading.policy, verify_content)
-        self._recall = Recall(predictor, cache, self._files, fallback, self.stages)
+        self._bad_images = bad_images
+        self._recall = Recall(predictor, cache, self._files, fallback, bad_images, self.stages)
 
     @property
     def workers(self) -> int:
@@ -83,6 +86,7 @@ class LocalEngine:
             self.cache,
             replace(self._reading, policy=policy),
             batch_size=self._batch_size,
+            bad_images=self._bad_images,
             verify_content=self._verify_content,
             fallback=self._fallback,
         )
@@ -172,6 +176,7 @@ class LocalEngine:
             self._fallback.stream.flush()
 
     def _commit(self) -> None:
+        self._bad_images.commit()
         self._stream.commit()
         if self._fallback is not None:
             self._fallback.stream.commit()
@@ -201,7 +206,11 @@ class LocalEngine:
         for manifest_row, error in batch.errors.items():
             row = manifest_row - start
             shard.errors[row] = error
-            del shard.loading[row]
+            if digest := batch.refused.get(manifest_row):
+                self._bad_images.note(digest, error)
+                self._files.keep(shard, row, digest, batch.versions.get(manifest_row))
+            else:
+                del shard.loading[row]
         for number, (manifest_row, digest) in enumerate(zip(batch.rows.tolist(), batch.digests, strict=True)):
             row = manifest_row - start
             second = batch.pixels[FALLBACK][number] if self._fallback else None

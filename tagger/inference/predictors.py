@@ -6,9 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from tagger.inference.hybrid import HYBRID, Hybrid, hybrid_weights
 from tagger.inference.job import Job
 from tagger.inference.predictor import Head, Predictor, encoded_at_once, identity_of
 from tagger.inference.prompts import PromptEmbeddings
+from tagger.inference.store import Store
 from tagger.settings.attributes import Attribute, order_of, prompts_hash
 from tagger.settings.options import Machine
 from tagger.settings.schema import FallbackSettings, ModelSettings
@@ -38,13 +38,6 @@ if TYPE_CHECKING:
     from tagger.encoders.clip import ClipEncoder
 
 log = logging.getLogger(__name__)
-
-
-class Store(NamedTuple):
-    """Where models, and embeddings of prompts, are kept. folder: None for this run only. limit: bytes of the embedding cache."""
-
-    folder: Path | None = None
-    limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,7 +109,7 @@ def load_predictor(
         if known is not None:
             load = partial(_load_as_it_was, model, known, memory, store, draw)
             remembered = RememberedClip(known, load)
-            embed = PromptEmbeddings(remembered, store.folder, store.limit)
+            embed = PromptEmbeddings(remembered, store)
             return Loaded(zero_shot(remembered, attributes, embed, dtype, calibrations, artifacts.heads))
     if machine.workers != 0:
         start_early()
@@ -127,7 +120,7 @@ def load_predictor(
     chosen = choose_device("cpu" if machine.device is None and model.backend == "openvino" else machine.device)
     check_backend(model.backend, model.precision, chosen)
     encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
-    embed = PromptEmbeddings(encoder, store.folder, store.limit)
+    embed = PromptEmbeddings(encoder, store)
     predictor = zero_shot(encoder, attributes, embed, dtype, calibrations, artifacts.heads)
     wanted = _in_precision(encoder, model.backend, model.precision, store, draw)
     to_try = model.precision == "auto" and wanted.precision != "fp32"

@@ -15,6 +15,7 @@ from tagger.catalog.references import ImageRefs
 from tagger.catalog.retry import error_rows
 from tagger.core.types import MEASURES
 from tagger.encoders.embedding_cache import EmbeddingCache
+from tagger.inference.bad_images import BadImages
 from tagger.inference.fallback_stream import FallbackStream
 from tagger.inference.file_memory import FileMemory
 from tagger.inference.predictor import Predictor
@@ -29,10 +30,16 @@ class Recall:
     """
 
     def __init__(
-        self, predictor: Predictor, cache: EmbeddingCache, files: FileMemory, fallback: FallbackStream | None, stages: Stages
+        self,
+        predictor: Predictor,
+        cache: EmbeddingCache,
+        files: FileMemory,
+        fallback: FallbackStream | None,
+        bad_images: BadImages,
+        stages: Stages,
     ) -> None:
         self._predictor, self._cache, self._files = predictor, cache, files
-        self._fallback, self._stages = fallback, stages
+        self._fallback, self._bad_images, self._stages = fallback, bad_images, stages
 
     def open(
         self,
@@ -72,9 +79,18 @@ class Recall:
     def _settle(self, shard: OpenShard, refs: ImageRefs, decode_all: bool) -> None:
         remote = self._files.recall(shard, refs)
         decoded = set(shard.rows.tolist() if decode_all else self._take_embeddings(shard))
-        for row in shard.rows[~shard.settled[shard.rows]].tolist():
-            ref = remote.get(row) or refs[row]
-            shard.loading[row] = replace(ref, decode=True) if row in decoded else ref
+        unsettled = shard.rows[~shard.settled[shard.rows]].tolist()
+        if shard.earlier is None:  # else they are to be tried again
+            self._take_errors(shard, [row for row in unsettled if row not in decoded or decode_all])
+        for row in unsettled:
+            if row not in shard.errors:
+                ref = remote.get(row) or refs[row]
+                shard.loading[row] = replace(ref, decode=True) if row in decoded else ref
+        self._stages.errors += len(shard.errors)
+
+    def _take_errors(self, shard: OpenShard, rows: Sequence[int]) -> None:
+        known = self._bad_images.find([shard.digests[row] for row in rows if shard.digests[row]])
+        shard.errors |= {row: known[shard.digests[row]] for row in rows if shard.digests[row] in known}
 
     def _take_embeddings(self, shard: OpenShard) -> list[int]:
         """Return the rows that the fallback needs decoded, although their embeddings are there."""

@@ -16,8 +16,8 @@ from tagger.core.errors import ConfigError
 from tagger.core.files import reason, write_bytes
 from tagger.encoders.base import Encoder, PromptEncoder
 from tagger.inference.job import Job
-from tagger.inference.predictors import Store
 from tagger.inference.prompts import PromptEmbeddings
+from tagger.inference.store import Store
 from tagger.settings.attributes import MINED, Attribute
 from tagger.tagging.calibration import Calibration, UnknownThreshold
 from tagger.tagging.heads import normalise
@@ -93,7 +93,7 @@ def posterior_rule(fitted: UnknownThreshold, labels: int) -> UnknownRule:
 
 def prompt_rule(attribute: Attribute, encoder: PromptEncoder, store: Store) -> UnknownRule:
     """Return the rule by the prompts of labels and negative labels, with its default threshold."""
-    embed = PromptEmbeddings(encoder, *store)
+    embed = PromptEmbeddings(encoder, store)
     labels = _means(embed, [attribute.prompts(label) for label in attribute.labels])
     wanted = attribute.negative_labels
     if not wanted:

@@ -161,7 +161,7 @@ def _as_wanted(attribute: Attribute, wanted: Mapping[str, Attribute]) -> Attribu
 
 def _prompt_rule(attribute: Attribute, predictor: Predictor, job: Job) -> UnknownRule:
     from tagger.encoders.base import PromptEncoder
-    from tagger.inference.load import store_of
+    from tagger.inference.store import store_of
     from tagger.inference.unknown import prompt_rule
 
     if not predictor.encoder.reads_prompts:
@@ -169,7 +169,7 @@ def _prompt_rule(attribute: Attribute, predictor: Predictor, job: Job) -> Unknow
             f'attribute "{attribute.name}": unknown: expected a CLIP, found the ResNet18 {job.settings.model.name}; leave '
             "unknown out, or tag with CLIP"
         )
-    return prompt_rule(attribute, cast(PromptEncoder, predictor.encoder), store_of(job))
+    return prompt_rule(attribute, cast(PromptEncoder, predictor.encoder), store_of(job.settings.cache))
 
 
 def _with_both_models(job: Job) -> Job:

@@ -21,6 +21,7 @@ from tagger.core.files import reason
 from tagger.core.types import ImagePolicy
 from tagger.core.urls import is_object_url, with_lower_scheme
 from tagger.inference.job import image_policy
+from tagger.inference.store import Store, store_of
 from tagger.reports.stored_summary import parse_summary
 from tagger.reports.summary import RunSummary
 from tagger.settings.attributes import Attribute
@@ -39,7 +40,7 @@ class FinishedRun:
     result: the file, or its copy. place: the file or URL as a person names it. folder: the run folder, a path or a URL.
     summary: None where there is none of this result. attributes: with the thresholds that the run had, if they are known.
     slices: the columns whose values are evaluated each for itself. image_column: None where none is known; then no image can
-    be read. policy: the images that the run was allowed to read.
+    be read. policy: the images that the run was allowed to read. store: where it has kept what it knew of them.
     """
 
     result: Path
@@ -51,6 +52,7 @@ class FinishedRun:
     image_column: str | None
     id_column: str | None
     policy: ImagePolicy
+    store: Store
 
 
 def open_finished(name: str | Path, space: Workspace, image_root: Path | None = None) -> FinishedRun:
@@ -97,6 +99,7 @@ def describe_run(
         slices=settings.report.slices,
         image_column=next(usable, None),
         id_column=id_column if id_column in schema.names else None,
+        store=store_of(settings.cache),
         policy=image_policy(settings, (image_root or root) and Path(image_root or root or "").resolve()),
     )
 

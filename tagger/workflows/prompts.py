@@ -99,8 +99,9 @@ def _compare(
     # torch takes seconds to import: only now that everything else is known to be right.
     from tagger.encoders.base import PromptEncoder
     from tagger.evaluation.prompt_comparison import Tried, compare_prompts
-    from tagger.inference.load import open_engine, store_of
+    from tagger.inference.load import open_engine
     from tagger.inference.prompts import PromptEmbeddings
+    from tagger.inference.store import store_of
     from tagger.training.dataset import embed, read_labelled
     from tagger.training.row_groups import groups_of
     from tagger.training.split import halve_groups
@@ -109,7 +110,7 @@ def _compare(
     _require_enough(job.manifest.name, attribute, labelled.truths[attribute.name])
     quiet = not (machine.progress and sys.stderr.isatty())
     with open_engine(job, machine) as engine:
-        embed_prompts = PromptEmbeddings(cast(PromptEncoder, engine.predictor.encoder), *store_of(job))
+        embed_prompts = PromptEmbeddings(cast(PromptEncoder, engine.predictor.encoder), store_of(job.settings.cache))
         heads = {one.name: _label_embeddings(embed_prompts, one, quiet) for one in sets}
         with tqdm(total=len(labelled.rows), unit="image", desc="reading", disable=quiet) as bar:
 

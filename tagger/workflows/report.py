@@ -27,8 +27,8 @@ from tagger.core.urls import is_object_url
 from tagger.evaluation.confidence import AttributeConfidence, Confidences
 from tagger.evaluation.metrics import AttributeEvaluation, Evaluation, Evaluator
 from tagger.evaluation.slices import Slicer, SliceTable
-from tagger.images.thumbnails import read_thumbnails
 from tagger.images.workers import choose_workers, start_early
+from tagger.inference.kept_thumbnails import keep_thumbnails
 from tagger.reports.attribute_section import example_cells
 from tagger.reports.gallery import Gallery, GalleryChooser, Question
 from tagger.reports.history import EarlierRun, read_earlier_runs
@@ -245,7 +245,7 @@ def _pictures(
     if column is None:
         return
 
-    for found in read_thumbnails(stream_refs(file, gallery.pictured(), column), run.policy, workers=workers):
+    for found in keep_thumbnails(stream_refs(file, gallery.pictured(), column), run.policy, run.store, workers=workers):
         shutdown.check_late()
         yield found
         if time.monotonic() > deadline:

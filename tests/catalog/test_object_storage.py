@@ -244,11 +244,12 @@ FORKS = """
 import json, os, sys
 import aiobotocore.session, s3fs, tagger.catalog.manifest as manifest, tagger.inference.local_engine, tagger.workflows.run
 from tagger.cli.main import main
+from tagger.settings.options import Machine
 from tagger.settings.schema import ModelSettings
 from tagger.inference.predictors import load_predictor
 from tagger.settings.attributes import Attribute
 manifest.MAX_SHARD_ROWS = 64
-load_predictor(ModelSettings(name=sys.argv[1]), "cpu", [Attribute(name="kind", labels=("hat", "bag"))])
+load_predictor(ModelSettings(name=sys.argv[1]), Machine(), [Attribute(name="kind", labels=("hat", "bag"))])
 for line in sys.stdin:
     failpoint, arguments = json.loads(line)
     if not (child := os.fork()):

@@ -21,6 +21,7 @@ from tagger.encoders.embedding_cache import EmbeddingCache
 from tagger.images import file_versions
 from tagger.images.reading import Reading
 from tagger.images.workers import start_method
+from tagger.inference.bad_images import BadImages
 from tagger.inference.local_engine import LocalEngine, Stages, preprocessings_of
 from tagger.inference.predictor import Predictor
 
@@ -65,7 +66,7 @@ def tag(
         cache = EmbeddingCache(Path(cached or folder), "sample", dimension=dimension, dtype=predictor.dtype, limit=1 << 30)
         preprocessings = preprocessings_of(predictor, None)
         reading = Reading(policy=policy, preprocessings=preprocessings, workers=workers, start_method=start_method)
-        engine = LocalEngine(predictor, cache, reading, batch_size=4)
+        engine = LocalEngine(predictor, cache, reading, batch_size=4, bad_images=BadImages())
         tagged = list(engine.tag(manifest, schema, shards, advance))
         cache.close()
     assert [shard for shard, *_ in tagged] == shards

@@ -13,6 +13,7 @@ from tagger.encoders.backends import in_precision
 from tagger.inference.predictor import Predictor
 from tagger.inference.predictors import zero_shot
 from tagger.inference.prompts import PromptEmbeddings
+from tagger.inference.store import Store
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
@@ -66,7 +67,7 @@ def test_an_accelerator_without_memory_gets_fewer_images_at_once(encoder, predic
         return encode(pixels)
 
     monkeypatch.setattr(encoder, "encode", small_device)
-    small = zero_shot(encoder, predictor.attributes, PromptEmbeddings(encoder, None, 0))
+    small = zero_shot(encoder, predictor.attributes, PromptEmbeddings(encoder, Store()))
     found = small.encode(images(70))()
     assert seen == [8] * 9  # the last one padded
     np.testing.assert_allclose(found, wanted, atol=1e-3)
@@ -82,7 +83,7 @@ def test_an_accelerator_without_memory_for_one_image_stops_the_run(encoder, pred
 
     monkeypatch.setattr(encoder, "encode", full_device)
     with pytest.raises(StoppedError, match="expected memory for one image, found: CUDA out of memory"):
-        zero_shot(encoder, predictor.attributes, PromptEmbeddings(encoder, None, 0)).encode(images(3))
+        zero_shot(encoder, predictor.attributes, PromptEmbeddings(encoder, Store())).encode(images(3))
 
 
 def test_any_other_error_of_an_accelerator_stops_the_run_and_one_of_the_cpu_is_a_fault(encoder, predictor, monkeypatch):

@@ -29,6 +29,7 @@ def prepare(shard_rows: int = 64) -> None:
     import tagger.catalog.manifest
     import tagger.cli.main
     import tagger.encoders.clip
+    import tagger.images.resilient_loader
     import tagger.inference.load
     import tagger.workflows.run
 
@@ -39,6 +40,7 @@ def prepare(shard_rows: int = 64) -> None:
     assert tagger.cli.main.main
     assert tagger.workflows.run.run
     assert tagger.inference.load.open_engine
+    assert tagger.images.resilient_loader.load_images
     tagger.catalog.manifest.MAX_SHARD_ROWS = shard_rows
 
 
@@ -56,10 +58,11 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
     import tagger.workflows.plan
     from tagger.catalog.held_files import HeldFiles
     from tagger.catalog.manifest_files import find_files
+    from tagger.settings.options import Machine
 
     settings = tagger.settings.load.load_settings(str(SAMPLE / "manifest.parquet"))
     model = settings.model
-    loaded = tagger.inference.predictors.load_predictor(model, None, settings.attributes)
+    loaded = tagger.inference.predictors.load_predictor(model, Machine(), settings.attributes)
     if at_once is not None:
         predictor, reference = loaded.predictor, loaded.reference
         reference = reference and reference.encoding_at_once(at_once)

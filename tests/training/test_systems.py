@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tagger.settings.options import HEAD, HEAD_SYSTEMS, HYBRID, RESNET18, SYSTEMS, ZERO_SHOT, Recipe
-from tagger.tagging.heads import ZeroShotHead
+from tagger.tagging.heads import ZeroShotHead, softmax
 from tagger.training.dataset import Examples
 from tagger.training.few_shot import Draw
 from tagger.training.head_methods import METHODS
@@ -24,13 +24,13 @@ def task_of_clusters(meaningless: bool = False) -> tuple[Task, Draw]:
     """
     generator = torch.Generator().manual_seed(1)
     centres = F.normalize(torch.randn(LABELS, 16, generator=generator), dim=1)
-    prompts = ZeroShotHead([centre[None] for centre in (centres.roll(1, 0) if meaningless else centres)], 10.0)
+    prompts = ZeroShotHead([centre[None].numpy() for centre in (centres.roll(1, 0) if meaningless else centres)], 10.0)
 
     def side(rows: int) -> Side:
         truth = np.repeat(np.arange(LABELS), rows)
         embeddings = F.normalize(centres[truth] + 0.05 * torch.randn(len(truth), 16, generator=generator), dim=1)
         return Side(
-            Examples(np.arange(len(truth)), {"category": truth}, {}, embeddings.numpy()), prompts(embeddings).softmax(1).numpy()
+            Examples(np.arange(len(truth)), {"category": truth}, {}, embeddings.numpy()), softmax(prompts(embeddings.numpy()))
         )
 
     learn, test = side(ROWS), side(5)

@@ -1,0 +1,68 @@
+"""Small pictures of images that have not changed, without reading these again."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import deque
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+
+from tagger.core.errors import ImageError
+from tagger.core.types import ImagePolicy, ImageRef
+from tagger.images.file_versions import FileVersions
+from tagger.images.thumbnails import SIDE, Thumbnail, read_thumbnails
+from tagger.inference.store import Store
+
+SIZE = struct.Struct("<HH")  # width and height, before the WebP
+
+
+def keep_thumbnails(
+    refs: Iterable[ImageRef], policy: ImagePolicy, store: Store, *, workers: int
+) -> Iterator[tuple[int, Thumbnail | ImageError]]:
+    """Yield each reference's row with its picture, or why there is none, as read_thumbnails does, but in any order.
+
+    Pictures are kept by their images' bytes. No process is started where all of them are known: a file that has not changed
+    since the run read it is not read again, a remote image always is.
+    """
+    libraries = " ".join(f"{name} {version(name)}" for name in ("tagger", "pillow", "torchvision"))
+    with store.open(f"thumbnails of {SIDE} pixels by {libraries}") as cache:
+        if cache is None:
+            yield from read_thumbnails(refs, policy, workers=workers)
+            return
+        known = deque[tuple[int, Thumbnail]]()
+        digests: dict[int, bytes] = {}  # of those that are read
+
+        def unknown() -> Iterator[ImageRef]:
+            for ref in refs:
+                digest = _digest(ref)
+                if found := cache.find([digest]) if digest else {}:
+                    known.append((ref.row, _parse(found[digest])))
+                    continue
+                if digest:
+                    digests[ref.row] = digest
+                yield ref
+
+        def _digest(ref: ImageRef) -> bytes:
+            if ref.data is not None:
+                return hashlib.sha256(ref.data).digest()
+            file = versions(ref.path)
+            if file is None or not file[1]:
+                return b""
+            [(last, digest)] = cache.known_files([file[0]])
+            return digest if last == file[1] else b""
+
+        versions = FileVersions(policy)
+        new: dict[bytes, bytes] = {}
+        for row, found in read_thumbnails(unknown(), policy, workers=workers):
+            while known:
+                yield known.popleft()
+            if isinstance(found, Thumbnail) and row in digests:
+                new[digests[row]] = SIZE.pack(found.width, found.height) + found.data
+            yield row, found
+        yield from known
+        cache.keep(new)
+
+
+def _parse(kept: bytes) -> Thumbnail:
+    return Thumbnail(kept[SIZE.size :], *SIZE.unpack_from(kept))
