@@ -8,8 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
-from sklearn.metrics import confusion_matrix, f1_score
 
 from tagger.core.frozen import Frozen
 from tagger.settings.options import HEAD, HYBRID, RESNET18, ZERO_SHOT
@@ -110,6 +108,8 @@ def spread(values: Sequence[float]) -> Spread:
     if len(drawn) < 2:
         return Spread(mean=float(drawn.mean()), standard_deviation=None, low=None, high=None, of_draws=tuple(drawn.tolist()))
     rng = np.random.default_rng(0)
+    from scipy.stats import bootstrap  # a report draws spreads, and computes none
+
     between = bootstrap((drawn,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
     return Spread(
         mean=float(drawn.mean()),
@@ -125,6 +125,8 @@ def score(truths: Sequence[NDArray[np.int64]], answers: Mapping[str, Sequence[An
 
     truths: for each draw the true labels, int64 (M,). answers: system -> for each draw its answer. labels: how many there are.
     """
+    from sklearn.metrics import confusion_matrix, f1_score  # as in `spread`
+
     numbers = list(range(labels))
     scores: list[Score] = []
     first: list[float] | None = None

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss
 
 from tagger.catalog.truth import TruthReader
 from tagger.evaluation.guarantee import Judged
@@ -144,6 +143,8 @@ def confidence_metrics(probabilities: NDArray[np.float32], truth: NDArray[np.int
 
     probabilities: float32 (N, K). truth: int64 (N,). The Brier score is over all labels (Brier 1950: 0 to 2).
     """
+    from sklearn.metrics import log_loss  # it takes a second to import, and no usual night asks
+
     exact = probabilities.astype(np.float64)
     exact /= exact.sum(1, keepdims=True)
     correct, target = exact.argmax(1) == truth, np.eye(exact.shape[1])[truth]

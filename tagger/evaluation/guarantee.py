@@ -12,11 +12,12 @@ found.
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 STEPS = 100  # thresholds that are tested at the most: each accepts a hundredth of the rows more than the one before
 POWER = 0.8  # share of draws in which `rows_for` rows are to be enough
@@ -90,7 +91,7 @@ def p_values(rows: NDArray[np.int64], right: NDArray[np.int64], target: float) -
 
 def lower_bound(rows: int, right: int, risk: float) -> float:
     """Return the one-sided bound that a precision is below with probability `risk` at the most (Clopper and Pearson 1934)."""
-    return float(stats.beta.ppf(risk, right, rows - right + 1)) if right else 0.0
+    return float(special.betaincinv(right, rows - right + 1, risk)) if right else 0.0
 
 
 def rows_at_least(target: float, risk: float) -> int:
@@ -105,6 +106,6 @@ def rows_for(precision: float, target: float, risk: float) -> int | None:
     """
     if precision <= target:
         return None
-    deviations = stats.norm.isf(risk) * math.sqrt(target * (1 - target))
-    deviations += stats.norm.ppf(POWER) * math.sqrt(precision * (1 - precision))
+    deviations = NormalDist().inv_cdf(1 - risk) * math.sqrt(target * (1 - target))
+    deviations += NormalDist().inv_cdf(POWER) * math.sqrt(precision * (1 - precision))
     return max(rows_at_least(target, risk), math.ceil(float(deviations / (precision - target)) ** 2))

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tagger.cli.main import cli
 from tagger.core.errors import UsageError
 from tagger.core.types import MEASURES
-from tagger.encoders import embedding_cache as module
+from tagger.encoders import byte_cache as module
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 
 MEASURED = np.zeros(MEASURES, np.float32)
