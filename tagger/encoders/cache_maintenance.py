@@ -14,6 +14,12 @@ from tagger.encoders.cache_file import FILE, connect, evict, is_whole, remove_fi
 from tagger.encoders.embedding_cache import cache_folder
 
 DAY = 86400
+# What entries are that are no embeddings of images, by the first word of their identity.
+OTHERS = {
+    "prompts": "embeddings of prompts",
+    "errors": "images that cannot be decoded",
+    "thumbnails": "small pictures for reports",
+}
 
 
 def find_cache(folder: Path | None) -> Path:
@@ -38,15 +44,18 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 def statistics(path: Path) -> str:
     """Describe the cache in a few lines for a person: sizes, counts, the day that the oldest vector was last used."""
     with _opened(path) as db:
-        [(vectors, encoders)] = db.execute("SELECT count(*), count(DISTINCT encoder) FROM embeddings")
+        kinds = db.execute("SELECT identity, count(*) FROM embeddings JOIN encoders ON encoders.id = encoder GROUP BY encoder")
+        counts = [(identity.partition(" ")[0], count) for identity, count in kinds]
         [(files,)] = db.execute("SELECT count(*) FROM files")
         [(oldest,)] = db.execute("SELECT min(day) FROM uses")
         size = used_bytes(db)
-    lines = [
-        f"{path}: {size / 1e6:,.1f} MB",
-        f"{vectors:,} embeddings, of {encoders} encoder{'s' * (encoders != 1)} (model, precision, device and versions)",
-        f"{files:,} files known by size and times",
-    ]
+    vectors = [count for kind, count in counts if kind not in OTHERS]
+    encoders = f"{len(vectors)} encoder{'s' * (len(vectors) != 1)} (model, precision, device and versions)"
+    lines = [f"{path}: {size / 1e6:,.1f} MB", f"{sum(vectors):,} embeddings, of {encoders}"]
+    for kind, what in OTHERS.items():
+        if of_kind := sum(count for one, count in counts if one == kind):
+            lines.append(f"{of_kind:,} {what}")
+    lines.append(f"{files:,} files known by size and times")
     if oldest is not None:
         lines.append(f"the oldest were last used on {time.strftime('%Y-%m-%d', time.gmtime(oldest * DAY))}, or in the week after")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagger.core.types import MEASURES
-from tagger.encoders import embedding_cache as module
+from tagger.encoders import byte_cache as module
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 
 DIMENSION = 8

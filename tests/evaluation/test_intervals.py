@@ -27,7 +27,7 @@ def test_the_bootstrap_computes_macro_f1_as_scikit_learn_does(rows: list[tuple[i
     matrix = matrix_of(rows)
     cells = np.nonzero(matrix)
     expected = f1_score(*zip(*rows, strict=True), average="macro", zero_division=0)
-    assert _macro_f1(matrix[cells][None], *_label_sums(*cells, 4)).tolist() == pytest.approx([expected])
+    assert _macro_f1(*_label_sums(matrix[cells][None], *cells, 4)).tolist() == pytest.approx([expected])
 
 
 @given(pairs)

@@ -17,6 +17,7 @@ from tagger.catalog.manifest import open_manifest
 from tagger.catalog.schemas import EMBEDDINGS_KEY, result_schema
 from tagger.core.moments import Moments
 from tagger.core.types import ImagePolicy
+from tagger.encoders.byte_cache import ByteCache
 from tagger.encoders.embedding_cache import EmbeddingCache
 from tagger.images import file_versions
 from tagger.images.reading import Reading
@@ -66,9 +67,11 @@ def tag(
         cache = EmbeddingCache(Path(cached or folder), "sample", dimension=dimension, dtype=predictor.dtype, limit=1 << 30)
         preprocessings = preprocessings_of(predictor, None)
         reading = Reading(policy=policy, preprocessings=preprocessings, workers=workers, start_method=start_method)
-        engine = LocalEngine(predictor, cache, reading, batch_size=4, bad_images=BadImages())
+        errors = ByteCache(Path(cached or folder), "errors", limit=1 << 30)
+        engine = LocalEngine(predictor, cache, reading, batch_size=4, bad_images=BadImages(errors))
         tagged = list(engine.tag(manifest, schema, shards, advance))
         cache.close()
+        errors.close()
     assert [shard for shard, *_ in tagged] == shards
     table = pa.concat_tables([table for _, table, _ in tagged])
     sketches = np.concatenate([sketches for *_, sketches in tagged])
@@ -126,8 +129,21 @@ def test_where_all_is_known_no_process_is_started_to_decode(
     assert changed.slice(0, 69).equals(first.slice(0, 69))
     assert changed["category_top"][69] == first["category_top"][0]
     assert stages.encoded_images == 0
+    (tmp_path / "new.png").write_bytes((pictures / "0100.png").read_bytes())
     with pytest.raises(ValueError, match="no such method"):
-        tag([*names, GOOD, NO_IMAGE], tmp_path, predictor, workers=2, cached=tmp_path / "cache", start_method="no such method")
+        tag([*names, "new.png"], tmp_path, predictor, workers=2, cached=tmp_path / "cache", start_method="no such method")
+
+
+def test_what_is_known_to_be_no_image_starts_no_process(
+    root: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(file_versions, "SETTLED_NS", 0)
+    names = [GOOD, TRUNCATED, NO_IMAGE, MISSING, NULL]
+    first, stages = tag(names, root, predictor, cached=tmp_path)
+    assert stages.errors == 4
+    again, stages = tag(names, root, predictor, workers=2, cached=tmp_path, start_method="no such method")
+    assert again.equals(first)
+    assert stages.errors == 4
 
 
 def test_a_part_has_the_moments_of_its_embeddings(root: Path, predictor: Predictor, pictures: Path):

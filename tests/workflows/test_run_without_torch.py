@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 import tagger
 from tagger.encoders.embedding_cache import FILE, cache_folder
@@ -30,9 +32,20 @@ main()
 LABELS = ["t-shirt", "dress", "sneaker"]
 
 
+def is_image(path: Path) -> bool:
+    try:
+        Image.open(path).load()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture
 def manifest(write_manifest: WriteManifest, pictures: Path) -> Path:
-    return write_manifest([str(pictures / f"{number:04}.png") for number in range(8)])
+    """Eight pictures, and the three rows of the sample catalogue that are bad on purpose."""
+    table = pq.read_table(pictures.parent / "manifest.parquet")
+    bad = [name for name in table["image_path"].to_pylist() if not is_image(pictures / name)]
+    return write_manifest([*(f"{number:04}.png" for number in range(8)), *bad])
 
 
 def run(manifest: Path, model: Path, pictures: Path, labels: Sequence[str] = LABELS, **options: object) -> bytes:
