@@ -249,7 +249,7 @@ from tagger.settings.schema import ModelSettings
 from tagger.inference.predictors import load_predictor
 from tagger.settings.attributes import Attribute
 manifest.MAX_SHARD_ROWS = 64
-load_predictor(ModelSettings(name=sys.argv[1]), Machine(), [Attribute(name="kind", labels=("hat", "bag"))])
+load_predictor(ModelSettings(name=sys.argv[1]), Machine(workers=0), [Attribute(name="kind", labels=("hat", "bag"))])
 for line in sys.stdin:
     failpoint, arguments = json.loads(line)
     if not (child := os.fork()):

@@ -62,7 +62,7 @@ def load_once(at_once: int | None = None) -> Callable[[], None]:
 
     settings = tagger.settings.load.load_settings(str(SAMPLE / "manifest.parquet"))
     model = settings.model
-    loaded = tagger.inference.predictors.load_predictor(model, Machine(), settings.attributes)
+    loaded = tagger.inference.predictors.load_predictor(model, Machine(workers=0), settings.attributes)
     if at_once is not None:
         predictor, reference = loaded.predictor, loaded.reference
         reference = reference and reference.encoding_at_once(at_once)
