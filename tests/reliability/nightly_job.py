@@ -87,7 +87,8 @@ class Job:
         if not file.exists():
             return 0
         with closing(sqlite3.connect(file)) as cache:
-            return int(cache.execute("SELECT count(*) FROM embeddings").fetchone()[0])
+            of_images = "SELECT id FROM encoders WHERE identity LIKE '{%'"  # and not of prompts, or what else is kept
+            return int(cache.execute(f"SELECT count(*) FROM embeddings WHERE encoder IN ({of_images})").fetchone()[0])
 
     def published(self) -> tuple[str, str]:
         """Return where `current` leads, and the hash of the bytes there."""

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import tagger
-from tagger.encoders.embedding_cache import FILE, cache_folder
+from tagger.encoders.cache_file import FILE
+from tagger.encoders.embedding_cache import cache_folder
 from tests.conftest import WriteManifest
 from tests.helpers.keywords import keywords
 
