@@ -35,7 +35,8 @@ LABELS = ["t-shirt", "dress", "sneaker"]
 
 def is_image(path: Path) -> bool:
     try:
-        Image.open(path).load()
+        with Image.open(path) as image:
+            image.load()
     except OSError:
         return False
     return True
