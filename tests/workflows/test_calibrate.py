@@ -19,6 +19,7 @@ from jsonschema import Draft202012Validator
 import tagger
 from tagger.core.errors import ConfigError, ManifestError
 from tagger.encoders.clip import ClipEncoder
+from tagger.encoders.remembered_clip import RememberedClip
 from tagger.evaluation.confidence import confidence_metrics, risk_coverage
 from tagger.evaluation.guarantee import Judged
 from tagger.tagging.calibration import Calibration
@@ -222,6 +223,7 @@ def test_a_calibration_is_bound_to_the_prompts_whatever_the_source_is_called(
     labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(ClipEncoder, "source", "clip-of-another-name")
+    monkeypatch.setattr(RememberedClip, "source", "clip-of-another-name")
     path, calibration = calibrate(labelled, tmp_path)
     assert list(calibration.sources) == ["clip-of-another-name"]
     assert tag(labelled, tmp_path, path).confidence == {"category": "calibrated"}
