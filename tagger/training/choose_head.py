@@ -32,9 +32,9 @@ class HeadChoice:
 
     head: fitted on all rows and blended with zero-shot; None only from `auto`, where zero-shot wins or nothing can be judged.
     method: of the head, those that are averaged joined by "+", "zero-shot" for None. blend: the head's share beside zero-shot's.
-    accuracy: of the held-out rows. gain: by how much it is above zero-shot's; interval: its 95 % interval from a paired
-    bootstrap; probability: that it is above zero. beats_zero_shot: what `--force` is asked for otherwise. fit: fits the same
-    methods, averaged and blended alike, on other rows.
+    accuracy: of the held-out rows. gain: by how much the mean of the labels' recalls is above zero-shot's; interval: its 95 %
+    interval from a paired bootstrap; probability: that it is above zero. beats_zero_shot: what `--force` is asked for otherwise.
+    fit: fits the same methods, averaged and blended alike, on other rows.
     """
 
     head: Head | None
@@ -51,6 +51,12 @@ class HeadChoice:
     fit: Fit | None
 
 
+def recall_weights(truth: Tensor) -> Tensor:
+    """Return float64 (M,), with which the mean of what is right of M rows is the mean of the recalls of the labels that occur."""
+    counts = torch.bincount(truth)
+    return len(truth) / (int((counts > 0).sum()) * counts[truth].double())
+
+
 class _HeldOut(NamedTuple):
     """What heads say of M rows that they were not fitted on: logits float32 (methods, M, K), zero-shot's (M, K), truth (M,)."""
 
@@ -61,6 +67,10 @@ class _HeldOut(NamedTuple):
     def part(self, rows: Tensor) -> _HeldOut:
         """Return the rows with these indices, or where this is true."""
         return _HeldOut(self.logits[:, rows], self.zero_shot[rows], self.truth[rows])
+
+    def recalled(self, logits: Tensor) -> Tensor:
+        """Return float64 (..., M), 0 where logits (..., M, K) are wrong; the mean of all is the mean of the labels' recalls."""
+        return recall_weights(self.truth) * (logits.argmax(-1) == self.truth)
 
 
 class _Recipe(NamedTuple):
@@ -80,10 +90,11 @@ class _Recipe(NamedTuple):
 def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0, fits: Mapping[str, Fit] = METHODS) -> HeadChoice:
     """Fit the method, or with `auto` the mean of those that win on held-out folds, and judge it there against zero-shot.
 
-    `_recipe` says which methods, and which share stays zero-shot's (WiSE-FT, Wortsman et al. 2022, section 3). For each fold the
-    others choose all of that, so a row that judges has chosen nothing. Where no label has rows in two groups, nothing can be
-    judged: a held-out row's label would be one that no row was fitted on. fits: the methods by name; those of METHODS, but for
-    one that needs more than the rows. UsageError for a method that is not there.
+    A row counts by 1 / rows of its label: labelled rows need not be spread over the labels as the catalogue is, and those that
+    come from a review queue never are. `_recipe` says which methods, and which share stays zero-shot's (WiSE-FT, Wortsman et al.
+    2022, section 3). For each fold the others choose all of that, so a row that judges has chosen nothing. Where no label has
+    rows in two groups, nothing can be judged: a held-out row's label would be one that no row was fitted on. fits: the methods
+    by name; those of METHODS, but for one that needs more than the rows. UsageError for a method that is not there.
     """
     if method not in (AUTO, *fits):
         raise UsageError(f"--method: expected one of {', '.join((AUTO, *fits))}, found {method}")
@@ -105,12 +116,10 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0, fit
         )
     methods = _affordable(rows) if method == AUTO else (method,)
     held_out, fold, place = _hold_out(rows, [fits[name] for name in methods], seed)
-    judged = torch.zeros(len(place), dtype=torch.bool)
+    judged = torch.empty_like(held_out.zero_shot)
     for number in range(FOLDS):
-        part = held_out.part(fold == number)
-        judged[fold == number] = _recipe(held_out.part(fold != number), methods)(part).argmax(1) == part.truth
-    own = judged.double().numpy()
-    other = (held_out.zero_shot.argmax(1) == held_out.truth).double().numpy()
+        judged[fold == number] = _recipe(held_out.part(fold != number), methods)(held_out.part(fold == number))
+    own, other = (held_out.recalled(logits).numpy() for logits in (judged, held_out.zero_shot))
     difference = paired_difference(own, other, rows.group_of_row[place.numpy()])
     beats = difference.better >= SURE
     recipe = _recipe(held_out, methods) if beats or method != AUTO else None
@@ -119,8 +128,8 @@ def choose_head(rows: LabelledEmbeddings, method: str = AUTO, seed: int = 0, fit
         head=None if fit is None else fit(rows, seed),
         method=ZERO_SHOT if recipe is None else "+".join(methods[number] for number in recipe.methods),
         blend=0.0 if recipe is None else recipe.share,
-        accuracy=float(own.mean()),
-        zero_shot_accuracy=float(other.mean()),
+        accuracy=_accuracy(judged, held_out),
+        zero_shot_accuracy=_accuracy(held_out.zero_shot, held_out),
         gain=difference.mean,
         interval=(difference.low, difference.high),
         probability=difference.better,
@@ -166,28 +175,33 @@ def _hold_out(rows: LabelledEmbeddings, fits: Sequence[Fit], seed: int) -> tuple
 def _recipe(held_out: _HeldOut, methods: Sequence[str]) -> _Recipe:
     """Choose the methods to average and zero-shot's share beside them.
 
-    Methods whose accuracy is within a standard error of the best's cannot be told apart (Breiman et al. 1984, section 3.4.3): all
-    are averaged, which is steadier than the luck of one, each over the temperature that calibrates it, so that their logits are
-    of one size. Of kernels only the best is taken: one head holds the keys of one. Shares within a standard error of the best
+    Methods whose mean recall is within a standard error of the best's cannot be told apart (Breiman et al. 1984, section 3.4.3):
+    all are averaged, which is steadier than the luck of one, each over the temperature that calibrates it, so that their logits
+    are of one size. Of kernels only the best is taken: one head holds the keys of one. Shares within a standard error of the best
     are as good, too, and the middle one of them is taken.
     """
-    correct = (held_out.logits.argmax(2) == held_out.truth).double()
+    correct = held_out.recalled(held_out.logits)
     good = _as_good_as_the_best(correct)
     kernels = [number for number in good if methods[number] in KERNELS]
     best_kernel = max(kernels, key=lambda number: float(correct[number].mean()), default=None)
     chosen = tuple(number for number in good if number not in kernels or number == best_kernel)
     scales = tuple(_scale(held_out.logits[number], held_out.truth) / len(chosen) for number in chosen)
     recipe = _Recipe(chosen, scales, _scale(held_out.zero_shot, held_out.truth), 1.0)
-    blended = [recipe._replace(share=share)(held_out).argmax(1) == held_out.truth for share in SHARES]
-    shares = _as_good_as_the_best(torch.stack(blended).double())
+    blended = [held_out.recalled(recipe._replace(share=share)(held_out)) for share in SHARES]
+    shares = _as_good_as_the_best(torch.stack(blended))
     return recipe._replace(share=SHARES[shares[len(shares) // 2]])
 
 
 def _as_good_as_the_best(correct: Tensor) -> list[int]:
-    """Return the numbers of those within a standard error of the best's accuracy, from float64 (candidates, M)."""
-    accuracy = correct.mean(1)
-    best = accuracy.max()
-    return torch.nonzero(accuracy >= best - (best * (1 - best) / correct.shape[1]).sqrt()).squeeze(1).tolist()
+    """Return the numbers of those within a standard error of the best's mean, from float64 (candidates, M)."""
+    means = correct.mean(1)
+    best = correct[means.argmax()]
+    good: list[int] = torch.nonzero(means >= best.mean() - best.std() / len(best) ** 0.5).squeeze(1).tolist()
+    return good
+
+
+def _accuracy(logits: Tensor, held_out: _HeldOut) -> float:
+    return float((logits.argmax(1) == held_out.truth).double().mean())
 
 
 def _scale(logits: Tensor, truth: Tensor) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -31,13 +31,15 @@ from tagger.tagging.head_file import HeadDescription, HeldOut, read_head, to_byt
 if TYPE_CHECKING:
     from tagger.training.choose_head import HeadChoice
     from tagger.training.earlier_head import Duel
-    from tagger.training.head_methods import Fit
+    from tagger.training.head_methods import Fit, Head
     from tagger.training.labelled_embeddings import LabelledEmbeddings
 
 log = logging.getLogger(__name__)
 
 PROMPTS = "prompts"  # the one method that takes CLIP itself, not embeddings alone
 VERSIONS = ("tagger", "torch")
+ZERO_SHOT = "zero-shot"
+SURE, EVEN = 0.95, 0.5  # probabilities from which zero-shot, or a new head, replaces an earlier one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,12 @@ class TrainedHead:
         if self.set_aside:
             lines.append(f"{self.set_aside} labelled rows were set aside, for example for `tagger calibrate`")
         if self.duel is not None:
-            rows, new, earlier = self.duel
-            chosen = "tonight's is written" if self.written else "the earlier one stays"
-            lines.append(f"on {rows} rows that neither was fitted on: {new} right, the earlier head {earlier}; {chosen}")
+            whose = "the prompts alone" if self.choice.method == ZERO_SHOT else "tonight's"
+            chosen = f"{whose} {'are' if whose.endswith('alone') else 'is'} written" if self.written else "the earlier one stays"
+            lines.append(
+                f"on {self.duel.rows} rows that neither was fitted on: {self.duel.new} right, the earlier head "
+                f"{self.duel.earlier}; {chosen}"
+            )
         return "\n".join(lines)
 
 
@@ -85,8 +90,9 @@ def train_head(
     """Fit a head on the labelled rows of `manifest`, judge it on rows that it was not fitted on, and write it to `output`.
 
     attribute: which one of the settings', where there are several. Where there is a head already and `overwrite` is given, it is
-    replaced unless it is the better one on rows that neither was fitted on. Raises the errors of core/errors.py; GateError, and
-    writes nothing, where zero-shot is not beaten and `recipe.force` is not given.
+    replaced unless it is the better one on rows that neither was fitted on; where it is surely worse there than zero-shot, and
+    nothing else beats that, by zero-shot. Raises the errors of core/errors.py; GateError, and writes nothing, where zero-shot is
+    not beaten and `recipe.force` is not given.
     """
     name, file = str(manifest), Path(output)
     if file.suffix != RESNET18_SUFFIX:
@@ -108,7 +114,13 @@ def train_head(
         fits = _fits(recipe.method, settings.model, machine.device, chosen)
         choice = choose_head(rows.labelled, recipe.method, recipe.seed, fits)
         shutdown.check()
-        if choice.head is None or choice.fit is None or not (choice.beats_zero_shot or recipe.force):
+        fit = choice.fit if choice.beats_zero_shot or recipe.force else None
+        duel = _compare(file, chosen, rows, fit or _fit_nothing, recipe.seed)
+        if fit is None and duel is not None and duel.better >= SURE:
+            choice = replace(
+                choice, head=rows.labelled.zero_shot, method=ZERO_SHOT, blend=0.0, accuracy=choice.zero_shot_accuracy
+            )
+        elif fit is None:
             raise GateError(
                 describe(choice),
                 f"--output {file}: expected a head that beats zero-shot on held-out rows, found none; "
@@ -116,12 +128,11 @@ def train_head(
                 + ("label more" if recipe.force else "label more, or write one all the same with --method and --force"),
                 summary=TrainedHead(choice=choice, set_aside=rows.set_aside, duel=None, written=False),
             )
-        duel = _compare(file, chosen, rows, choice.fit, recipe.seed)
         trained = TrainedHead(
             choice=choice,
             set_aside=rows.set_aside,
             duel=duel,
-            written=recipe.force or duel is None or duel.new >= duel.earlier,
+            written=fit is None or recipe.force or duel is None or duel.better >= EVEN,
         )
         if trained.written:
             _write(file, job, rows, choice, recipe.seed)
@@ -138,8 +149,12 @@ def describe(choice: HeadChoice) -> str:
     if choice.gain is None or choice.interval is None or choice.probability is None:
         return line
     low, high = (100 * bound for bound in choice.interval)
-    line += f"; {100 * choice.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
+    line += f"; mean recall {100 * choice.gain:+.1f} points ({low:+.1f} to {high:+.1f})"
     return f"{line}, above 0 with probability {choice.probability:.3f}"
+
+
+def _fit_nothing(rows: LabelledEmbeddings, _: int) -> Head:
+    return rows.zero_shot
 
 
 def _fits(method: str, model: ModelSettings, device: str | None, attribute: Attribute) -> Mapping[str, Fit]:
@@ -205,15 +220,15 @@ def _compare(file: Path, attribute: Attribute, rows: _Rows, fit: Fit, seed: int)
         earlier.check(attribute.name, attribute.label_names, prompts_hash(attribute))
         earlier.check_encoder(rows.encoder)
     except (ConfigError, ModelError) as error:
-        log.warning("the head that is there is replaced without a comparison: %s", error)
+        log.warning("the head that is there cannot be compared: %s", error)
         return None
     unseen = torch.from_numpy(~touched(rows.groups, earlier.has_seen(rows.digests)))
     head = earlier.head()
     duel = compare_with_earlier(rows.labelled, unseen, head, fit, seed)
     if duel is None:
         log.info(
-            "the head that is there is replaced without a comparison: it was fitted on %d rows, the new one on %d, none of them "
-            "or of their products new to it",
+            "the head that is there is not compared: it was fitted on %d rows, and none of the %d rows of tonight, or of their "
+            "products, is new to it",
             len(earlier.fitted),
             len(rows.digests),
         )

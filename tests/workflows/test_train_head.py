@@ -15,7 +15,7 @@ from tagger.core import shutdown
 from tagger.core.errors import GateError, ManifestError, ModelError, UsageError
 from tagger.settings.options import HEAD_METHODS
 from tagger.tagging.head_file import read_head
-from tagger.training import prompt_learning
+from tagger.training import choose_head, prompt_learning
 from tests.conftest import SAMPLE
 from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, LABELS
 
@@ -54,7 +54,7 @@ def test_a_head_learns_labels_that_mean_nothing(coded: Path, tmp_path: Path, cap
     assert summary.encoded_images == 0
     again = train(coded, path, overwrite=True)  # no new row: nothing to compare with
     assert (again.duel, again.written) == (None, True)
-    assert "is replaced without a comparison: it was fitted on" in caplog.text
+    assert "the head that is there is not compared: it was fitted on" in caplog.text
     assert read_head(str(path)).fingerprint == head.fingerprint
 
 
@@ -66,8 +66,30 @@ def test_a_better_earlier_head_stays(coded: Path, tmp_path: Path):
     before = path.read_bytes()
     trained = train(coded, path, overwrite=True)
     assert trained.duel.rows > 0
-    assert trained.written == (trained.duel.new >= trained.duel.earlier)
+    assert trained.written == (trained.duel.better >= 0.5)
     assert (path.read_bytes() == before) != trained.written
+
+
+def test_an_earlier_head_that_is_surely_worse_than_the_prompts_gives_way_to_them(
+    coded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, table = tmp_path / "head.safetensors", pq.read_table(SAMPLE / "manifest.parquet")
+    place = table.schema.get_field_index("category")
+    table = table.filter([value in LABELS for value in table["category"].to_pylist()])
+    first = table.slice(0, 40)
+    wrong = {label: LABELS[number - 1] for number, label in enumerate(LABELS)}
+    mistaken = pa.array([wrong[value] for value in first["category"].to_pylist()])
+    pq.write_table(first.set_column(place, "category", mistaken), tmp_path / "mistaken.parquet")
+    pq.write_table(table.slice(40), tmp_path / "labelled.parquet")
+    train(tmp_path / "mistaken.parquet", path, CONFIG, recipe={"force": True})
+    monkeypatch.setattr(choose_head, "SURE", 2.0)  # nothing beats the prompts
+    trained = train(tmp_path / "labelled.parquet", path, CONFIG, overwrite=True)
+    assert (trained.written, trained.choice.method) == (True, "zero-shot")
+    assert trained.duel.better > 0.95
+    assert trained.to_text().endswith(f"the earlier head {trained.duel.earlier}; the prompts alone are written")
+    assert read_head(str(path)).description.method == "zero-shot"
+    with pytest.raises(GateError, match="found none; the one that is there stays"):
+        train(tmp_path / "labelled.parquet", path, CONFIG, overwrite=True)
 
 
 def test_rows_that_are_held_out_do_not_fit(coded: Path, tmp_path: Path):
