@@ -17,6 +17,7 @@ from tagger.settings.schema import GateSettings
 
 TOO_FEW = "rests on too few rows to tell"
 NO_TRUTH, NO_ROWS = "no row with ground truth was tagged", "there are no rows"
+MOST_REJECTED = 0.5  # of the rows whose truth is a label: where `unknown` takes more, the others say nothing of the night
 OF_LABELLED_ROWS = ("min_accuracy", "min_macro_f1")  # gates whose figures leave out truth values that fit no label
 NEED_TRUTH = (*OF_LABELLED_ROWS, "min_labelled_rows")
 
@@ -93,7 +94,7 @@ def judge(thresholds: Mapping[str, float], figures: Figures, min_truth_in_labels
 
     The point estimate decides; where the threshold lies within its interval, the note says so; a shift that may be chance
     passes. min_truth_in_labels: the share of the truth values that must fit a label, or a gate on accuracy or macro F1 fails
-    whatever its figure.
+    whatever its figure; so it does where more than MOST_REJECTED of the images of those that fit one were taken for unknown.
     """
     results = []
     for gate, threshold in thresholds.items():
@@ -104,11 +105,10 @@ def judge(thresholds: Mapping[str, float], figures: Figures, min_truth_in_labels
             else:
                 passed = found >= threshold if gate.startswith("min_") else found <= threshold or not significant
             one = figures.evaluated.get(attribute or "")
-            if gate in OF_LABELLED_ROWS and one and one.unknown_rows:
-                notes.append(f"{one.unknown_rows} of {one.truth_rows} truth values fit no label and are left out")
-                if (one.truth_rows - one.unknown_rows) / one.truth_rows < min_truth_in_labels:
-                    passed = False
-                    notes.append(f"expected at least {_as_percentage(min_truth_in_labels)} to fit one (min_truth_in_labels)")
+            if gate in OF_LABELLED_ROWS and one:
+                doubts = _doubts(one, min_truth_in_labels)
+                passed &= not any(fails for _, fails in doubts)
+                notes += [note for note, _ in doubts]
             near = interval is not None and interval[0] < threshold < interval[1]
             if found is not None and (near or (found > threshold and not significant)):
                 notes.append(TOO_FEW)
@@ -124,6 +124,22 @@ def judge(thresholds: Mapping[str, float], figures: Figures, min_truth_in_labels
             )
             results.append(result)
     return results
+
+
+def _doubts(one: AttributeEvaluation, min_truth_in_labels: float) -> list[tuple[str, bool]]:
+    """Return which rows with a truth value an attribute's figures leave out, and whether they are so many that a gate fails."""
+    doubts = []
+    if one.unknown_rows:
+        note = f"{one.unknown_rows} of {one.truth_rows} truth values fit no label and are left out"
+        few = (one.truth_rows - one.unknown_rows) / one.truth_rows < min_truth_in_labels
+        wanted = f"; expected at least {_as_percentage(min_truth_in_labels)} to fit one (min_truth_in_labels)" if few else ""
+        doubts.append((note + wanted, few))
+    if one.rejected_rows:
+        judged = one.labelled_rows + one.rejected_rows
+        note = f"{one.rejected_rows} of {judged} rows whose truth is a label were taken for unknown and are left out"
+        many = one.rejected_rows / judged > MOST_REJECTED
+        doubts.append((f"{note}; expected at most {_as_percentage(MOST_REJECTED)}" if many else note, many))
+    return doubts
 
 
 # What a gate is judged by: attribute -> figure; the attribute None is the whole result.

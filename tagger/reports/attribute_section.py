@@ -74,6 +74,8 @@ def _figures(evaluation: AttributeEvaluation) -> list[tuple[str, str, str]]:
     ]
     if evaluation.error_rows:
         figures.append(("labelled rows with errors", f"{evaluation.error_rows:,}", "not in these figures"))
+    if evaluation.rejected_rows:
+        figures.append(("labelled rows taken for unknown", f"{evaluation.rejected_rows:,}", "to review, not in these figures"))
     return figures
 
 

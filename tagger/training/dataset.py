@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from tagger.inference.local_engine import LocalEngine
 from tagger.inference.predictor import Embeddings
 from tagger.settings.attributes import Attribute
 
+STRANGERS = "strangers of "  # before an attribute's name: its truth values that are no label
 RESNET18, WHOLE_PICTURE = "resnet18", "whole-picture"  # names of pixels, by what looks at them
 
 log = logging.getLogger(__name__)
@@ -93,18 +94,30 @@ class LeftOut:
             log.warning("images that cannot be read are left out: %s", one_line(counts))
 
 
-def read_labelled(manifest: Manifest, attributes: Sequence[Attribute]) -> LabelledRows:
-    """Read the truth columns of these attributes, each of which has one, and log how many rows have no label of any."""
+def read_labelled(manifest: Manifest, attributes: Sequence[Attribute], unknown: Collection[str] = ()) -> LabelledRows:
+    """Read the truth columns of these attributes, each of which has one, and log how many rows teach nothing.
+
+    unknown: names of those whose strangers teach, too: under STRANGERS + name, numbers of the truth values that are no label.
+    """
     truths = {}
     for attribute in attributes:
         assert attribute.truth_column is not None
-        reader = TruthReader(attribute.label_names)
-        parts = (pc.fill_null(reader.read(texts), -1) for texts in read_texts(manifest, attribute.truth_column))
-        truths[attribute.name] = np.concatenate([np.empty(0, np.int64), *(part.to_numpy() for part in parts)])
+        reader, values = TruthReader(attribute.label_names), dict[str, int]()
+        parts, strange = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for texts in read_texts(manifest, attribute.truth_column):
+            found = reader.read(texts)
+            parts.append(pc.fill_null(found, -1).to_numpy())
+            if attribute.name in unknown:
+                others = pc.if_else(pc.is_null(found), texts, None).to_pylist()
+                strange.append(np.array([-1 if one is None else values.setdefault(one, len(values)) for one in others]))
+        truths[attribute.name] = np.concatenate(parts)
+        if attribute.name in unknown:
+            truths[STRANGERS + attribute.name] = np.concatenate(strange).astype(np.int64)
         reader.log(attribute.name)
     labelled = LabelledRows(manifest, truths)
     if lacking := manifest.rows - len(labelled.rows):
-        log.info("%d of %d rows have no truth value among the labels and are left out", lacking, manifest.rows)
+        wanted = "to learn from" if unknown else "among the labels"
+        log.info("%d of %d rows have no truth value %s and are left out", lacking, manifest.rows, wanted)
     return labelled
 
 

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from tagger.catalog.truth import TruthReader, read_texts
 from tagger.settings.attributes import Attribute
 from tagger.tagging.calibration import Classifier, UnknownThreshold
 from tagger.tagging.unknown import PosteriorScore
-from tagger.training.dataset import LabelledRows
 from tagger.training.gaussian_head import gaussian_layer
 
 log = logging.getLogger(__name__)
 
 RECALL = 0.95  # of the known rows, the share that keeps its label
 FOLDS = 5
-LEAST_STRANGERS = 20  # to fit classifiers
+LEAST_STRANGERS = 10  # to fit classifiers: with fewer, luck would choose between them and the prompts
 INVERSE_STRENGTH = 10.0  # of the logistic regression's penalty; between 2 and 20 strangers are told as well
-STRANGERS = "strangers of "  # before an attribute's name: its truth values that are no label
 
 
 class Strangers(NamedTuple):
@@ -40,20 +34,6 @@ class Strangers(NamedTuple):
     embeddings: NDArray[np.float32]
     kind: NDArray[np.int64]
     scores: NDArray[np.float32]
-
-
-def with_strangers(labelled: LabelledRows, attributes: Mapping[str, Attribute]) -> LabelledRows:
-    """Return the rows with those whose truth value is no label of one of the attributes, under the name STRANGERS + attribute."""
-    truths = dict(labelled.truths)
-    for name, attribute in attributes.items():
-        assert attribute.truth_column is not None
-        reader, values = TruthReader(attribute.label_names), dict[str, int]()
-        parts = [np.empty(0, np.int64)]
-        for texts in read_texts(labelled.manifest, attribute.truth_column):
-            strange = pc.if_else(pc.is_null(reader.read(texts)), texts, None)
-            parts.append(np.array([-1 if one is None else values.setdefault(one, len(values)) for one in strange.to_pylist()]))
-        truths[STRANGERS + name] = np.concatenate(parts).astype(np.int64)
-    return replace(labelled, truths=truths)
 
 
 def fit_unknown(attribute: Attribute, rows: Strangers, seed: int, where: str) -> UnknownThreshold | None:

@@ -93,15 +93,14 @@ def read_labelled_rows(job: Job, machine: Machine, wanted: Mapping[str, Attribut
     # torch takes seconds to import: only now that everything else is known to be right.
     from tagger.inference.load import open_engine
     from tagger.training.calibration import Rule, sources_of
-    from tagger.training.dataset import embed, read_labelled
+    from tagger.training.dataset import STRANGERS, embed, read_labelled
     from tagger.training.row_groups import unseen_by
-    from tagger.training.unknown import STRANGERS, Strangers, with_strangers
+    from tagger.training.unknown import Strangers
 
-    labelled = read_labelled(job.manifest, [attribute for attribute in job.attributes if attribute.truth_column])
     unknown = {
         one.name: _as_wanted(one, wanted) for one in job.attributes if one.truth_column and _as_wanted(one, wanted).unknown
     }
-    labelled = with_strangers(labelled, unknown)
+    labelled = read_labelled(job.manifest, [attribute for attribute in job.attributes if attribute.truth_column], unknown)
     # Both encoders see every row, so that each source is fitted on all of its own probabilities.
     with open_engine(_with_both_models(job), machine, show_all=True) as engine:
         examples = embed(labelled, engine, lambda _: shutdown.check())

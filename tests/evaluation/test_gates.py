@@ -13,12 +13,14 @@ from tagger.evaluation.metrics import Evaluation, _Count, _evaluate
 from tagger.settings.schema import GateSettings
 
 
-def judged(gate: str, wanted: float, matrix: list[list[int]] | None = None, unknown: int = 0, **figures: object) -> GateResult:
-    """The one result of one gate, of an attribute with this confusion matrix and rows whose truth is no label."""
+def judged(
+    gate: str, wanted: float, matrix: list[list[int]] | None = None, unknown: int = 0, rejected: int = 0, **figures: object
+) -> GateResult:
+    """The one result of one gate, of an attribute with this confusion matrix, rows whose truth is no label and rejected ones."""
     evaluation = None
     if matrix is not None:
         labels = tuple(f"label {number}" for number in range(len(matrix)))
-        count = _Count("truth", labels, np.array(matrix))
+        count = _Count("truth", labels, np.array(matrix), rejected=rejected)
         count.reader.read(pa.array(["hat"] * unknown, pa.string()))
         evaluation = Evaluation({"kind": _evaluate(count)})
     known = {"rows": 1000, "errors": 0, "review": 0, "evaluation": evaluation, "changed": NO_EARLIER}
@@ -81,6 +83,24 @@ def shifted(size: float | None, p_value: float | None, note: str | None = None) 
             True,
             "gate min_accuracy, kind: expected at least 95%, found 95% on 200 rows; 1 of 201 truth values fit no label and are "
             "left out; rests on too few rows to tell (95 % interval 91.04% to 97.26%)",
+        ),
+        (
+            judged("min_accuracy", 0.5, [[90, 10], [0, 100]], rejected=200),
+            True,
+            "gate min_accuracy, kind: expected at least 50%, found 95% on 200 rows; 200 of 400 rows whose truth is a label were "
+            "taken for unknown and are left out",
+        ),
+        (
+            judged("min_macro_f1", 0.5, [[100, 0], [0, 100]], rejected=201),
+            False,
+            "gate min_macro_f1, kind: expected at least 0.5, found 1 on 200 rows; 201 of 401 rows whose truth is a label were "
+            "taken for unknown and are left out; expected at most 50%",
+        ),
+        (
+            judged("min_accuracy", 0.0, [[0, 0], [0, 0]], rejected=5),
+            False,
+            "gate min_accuracy, kind: expected at least 0%, found nothing to judge; no row with ground truth was tagged; 5 of 5 "
+            "rows whose truth is a label were taken for unknown and are left out; expected at most 50%",
         ),
         (
             judged("min_labelled_rows", 3, [[2, 0], [0, 1]], unknown=100),
