@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from tagger.core.errors import ImageError
 from tagger.core.types import ImagePolicy, ImageRef
+from tagger.encoders.cache_file import FILE
 from tagger.images.file_versions import FileVersions
 from tagger.images.thumbnails import SIDE, Thumbnail, read_thumbnails
 from tagger.inference.store import Store
@@ -22,10 +23,12 @@ def keep_thumbnails(
 ) -> Iterator[tuple[int, Thumbnail | ImageError]]:
     """Yield each reference's row with its picture, or why there is none, as read_thumbnails does, but in any order.
 
-    Pictures are kept by their images' bytes. No process is started where all of them are known: a file that has not changed
-    since the run read it is not read again, a remote image always is.
+    Pictures are kept by their images' bytes, where a run has made a cache. No process is started where all of them are known: a
+    file that has not changed since the run read it is not read again, a remote image always is.
     """
     libraries = " ".join(f"{name} {version(name)}" for name in ("tagger", "pillow", "torchvision"))
+    if store.folder is not None and not (store.folder / FILE).is_file():
+        store = Store()
     with store.open(f"thumbnails of {SIDE} pixels by {libraries}") as cache:
         if cache is None:
             yield from read_thumbnails(refs, policy, workers=workers)

@@ -46,7 +46,7 @@ def test_nothing_changed_nothing_read_nothing_encoded(catalogue: Path, small_cli
     original = loader.read_bytes
     monkeypatch.setattr(loader, "read_bytes", lambda ref, policy: (read.append(ref.path), original(ref, policy))[1])
     second, found = tag(catalogue, small_clip)
-    assert (second.encoded_images, len(read)) == (0, bad)
+    assert (second.encoded_images, second.errors.total(), read) == (0, bad, [])
     assert found == expected
     assert tag(catalogue, small_clip, cache=False)[1] == expected
 
