@@ -18,7 +18,18 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from tagger.core.text import first_line
-from tagger.encoders.cache_file import BUSY_SECONDS, ELSEWHERE, FILE, connect, evict, is_whole, remove_files, seal, transaction
+from tagger.encoders.cache_file import (
+    BUSY_SECONDS,
+    ELSEWHERE,
+    FILE,
+    connect,
+    evict,
+    is_whole,
+    remove_files,
+    seal,
+    transaction,
+    unseal,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +55,13 @@ _T = TypeVar("_T")
 class ByteCache:
     """Keep some bytes for each image; `identity` names what they are, and all that they depend on beside the image's bytes.
 
-    folder: where the file is, or will be. limit: bytes that the file may have after `trim`. No method raises: without a usable
-    file nothing is known and nothing is kept, and one warning says so.
+    folder: where the file is, or will be. limit: bytes that the file may have after `trim`. size: of an image's bytes as `seal`
+    stores them, where all have the same. No method raises: without a usable file nothing is known and nothing is kept, and one
+    warning says so.
     """
 
-    size = 0  # of each image's bytes, where all are alike, and of their checksum
-
-    def __init__(self, folder: Path, identity: str, *, limit: int) -> None:
-        self.path, self._identity, self._limit = folder / FILE, identity, limit
+    def __init__(self, folder: Path, identity: str, *, limit: int, size: int = 0) -> None:
+        self.path, self._identity, self._limit, self._size = folder / FILE, identity, limit, size
         self._kind = 0
         self._used: list[int] = []
         self._db: sqlite3.Connection | None = None
@@ -74,14 +84,14 @@ class ByteCache:
     def find(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return what was kept, of those images of which something is there. All digests are of one length."""
         places, found = self.find_sealed(digests)
-        return {digests[place]: stored[4:] for place, stored in zip(places, found, strict=True)}
+        return {digests[place]: unseal(stored) for place, stored in zip(places, found, strict=True)}
 
     def find_sealed(self, digests: Sequence[bytes]) -> tuple[list[int], list[bytes]]:
         """Return which of these images something is there of, ascending, and that, as `seal` stored it."""
 
         def find() -> tuple[list[int], list[bytes]]:
             rows = self._connection().execute(FIND, (*_keys(digests), self._kind)).fetchall()
-            whole = [row for row in rows if is_whole(digests[row[0]], row[2], self.size)]
+            whole = [row for row in rows if is_whole(digests[row[0]], row[2], self._size)]
             self._used += [number for _, number, _ in whole]
             return [place for place, _, _ in whole], [stored for _, _, stored in whole]
 
@@ -152,10 +162,10 @@ class ByteCache:
 
 
 class KnownImages:
-    """Tell, in another process, whether something is kept of an image, which is opened there at the first question."""
+    """Tell, in another process, whether a cache holds something of an image; it is opened there at the first question."""
 
-    def __init__(self, path: Path, encoder: int) -> None:
-        self._path, self._encoder = path, encoder
+    def __init__(self, path: Path, kind: int) -> None:
+        self._path, self._kind = path, kind
         self._db: sqlite3.Connection | None = None
 
     def __contains__(self, digest: object) -> bool:
@@ -164,7 +174,7 @@ class KnownImages:
                 self._db = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
             assert isinstance(digest, bytes)
             query = "SELECT vector FROM embeddings WHERE encoder = ? AND digest = ?"
-            return any(is_whole(digest, stored) for (stored,) in self._db.execute(query, (self._encoder, digest)))
+            return any(is_whole(digest, stored) for (stored,) in self._db.execute(query, (self._kind, digest)))
         except sqlite3.Error:  # the image is decoded then; the process that owns the cache reports what is wrong with it
             return False
 

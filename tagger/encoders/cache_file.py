@@ -67,12 +67,17 @@ def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Itera
 
 
 def seal(digest: bytes, data: bytes) -> bytes:
-    """Return an embedding's bytes as they are stored: behind a checksum of the image's digest and of themselves."""
+    """Return an entry's bytes as they are stored: behind a checksum of the image's digest and of themselves."""
     return zlib.crc32(data, zlib.crc32(digest)).to_bytes(4, "little") + data
 
 
+def unseal(stored: bytes) -> bytes:
+    """Return what was sealed, of an entry that `is_whole`."""
+    return stored[4:]
+
+
 def is_whole(digest: bytes, stored: object, size: int = 0) -> bool:
-    """Return whether a stored embedding is this image's, and undamaged; `size`: bytes that it must have, if it is known."""
+    """Return whether a stored entry is this image's, and undamaged; `size`: bytes that it must have, if it is known."""
     if not isinstance(stored, bytes) or len(stored) < 4 or (size and len(stored) != size):
         return False
     return zlib.crc32(memoryview(stored)[4:], zlib.crc32(digest)) == int.from_bytes(stored[:4], "little")

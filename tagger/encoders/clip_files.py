@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+from huggingface_hub import constants
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 WEIGHT_PARTS = "model-*-of-*.safetensors"
@@ -24,9 +25,7 @@ def find_checkpoint(name: str, revision: str | None) -> Path | None:
         return Path(name)
     if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
         return None
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    folder = cache / f"models--{name.replace('/', '--')}" / "snapshots" / revision
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots" / revision
     return folder if folder.is_dir() else None
 
 

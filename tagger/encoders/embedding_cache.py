@@ -42,8 +42,7 @@ class EmbeddingCache(ByteCache):
     def __init__(self, folder: Path, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> None:
         # As `seal` stores them; fields follow each other without gaps.
         self._stored = np.dtype([("checksum", "<u4"), ("vector", dtype, (dimension,)), ("measures", np.float32, (MEASURES,))])
-        self.size = self._stored.itemsize
-        super().__init__(folder, identity, limit=limit)
+        super().__init__(folder, identity, limit=limit, size=self._stored.itemsize)
 
     def get(self, digests: Sequence[bytes]) -> Recalled:
         """Return the embeddings of those images that are in the cache. All digests are of one length."""

@@ -107,9 +107,9 @@ def spread(values: Sequence[float]) -> Spread:
     drawn = np.asarray(values, np.float64)
     if len(drawn) < 2:
         return Spread(mean=float(drawn.mean()), standard_deviation=None, low=None, high=None, of_draws=tuple(drawn.tolist()))
-    rng = np.random.default_rng(0)
     from scipy.stats import bootstrap  # a report draws spreads, and computes none
 
+    rng = np.random.default_rng(0)
     between = bootstrap((drawn,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
     return Spread(
         mean=float(drawn.mean()),

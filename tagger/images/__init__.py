@@ -1,7 +1,7 @@
 """From a reference to pixels.
 
 loader.py            batches of references -> batches of pixels, in order, by processes that decode
-reading.py           within which limits, for whom, and by how many processes images are read
+reading.py           how images are read: limits, models, processes
 resilient_loader.py  the same whatever happens to those processes
 thumbnails.py        small pictures for pages, encoded anew
 workers.py           how many of them there are, started early

@@ -5,10 +5,20 @@ Linux only; elsewhere the decoders' own watch (images/loader.py) ends them, and 
 """
 
 import ctypes
+import pickle
 import signal
 import sys
+from types import TracebackType
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
+
+def _say_what_matters(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    # A decoder that starts while the run is being stopped finds its queues gone, or half of what it was to be told.
+    if not issubclass(kind, (OSError, EOFError, pickle.UnpicklingError)):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _say_what_matters
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""How images are read."""
+"""How images are read: within which limits, for which models, and by how many processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENOUGH = 3  # times the side that is wanted; with 2, the confidences of 1 photo 
 class Reading:
     """How images are read: within which limits, for whom, and by how many processes.
 
-    preprocessings: by the name under which their pixels are wanted; images are decoded for the first (decode.decoded_for).
+    preprocessings: by the name under which their pixels are wanted; images are decoded for the first (decoded_for).
     known: digests of images that need no decoding. workers: processes that decode; with 0, this one does. start_method: how
     they are started, as multiprocessing names it.
     """

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from tagger.core.errors import ImageError
 from tagger.encoders.byte_cache import ByteCache
 
+ANY_TEXT = "surrogatepass"  # a decoder may say anything
+
 
 class BadImages:
     """Knows errors that are in an image's bytes, not those of one that came late, or that took too much memory.
@@ -21,11 +23,11 @@ class BadImages:
     def find(self, digests: Sequence[bytes]) -> dict[bytes, ImageError]:
         """Return the errors that are known, by digest."""
         found = self._cache.find(digests) if self._cache is not None else {}
-        return {digest: ImageError(*kept.decode().split("\0", 1)) for digest, kept in found.items()}
+        return {digest: ImageError(*kept.decode("utf-8", ANY_TEXT).split("\0", 1)) for digest, kept in found.items()}
 
     def note(self, digest: bytes, error: ImageError) -> None:
         """Keep, from the next commit on, why these bytes are no image."""
-        self._new[digest] = f"{error.code}\0{error.message}".encode()
+        self._new[digest] = f"{error.code}\0{error.message}".encode("utf-8", ANY_TEXT)
 
     def commit(self) -> None:
         """Write new errors to the cache."""

@@ -27,10 +27,8 @@ class FileMemory:
     def recall(self, shard: OpenShard, refs: ImageRefs) -> dict[int, ImageRef]:
         """Give the shard the digests of its images that are in the manifest or that have not changed since they were read.
 
-        Rows whose image is not there get their error.
-
-        Returns row -> reference, with version and digest, of remote images that were read before: only their servers can say
-        whether they have changed.
+        Rows whose image is not there get their error. Returns row -> reference, with version and digest, of remote images that
+        were read before: only their servers can say whether they have changed.
         """
         rows = shard.rows.tolist()
         if refs.data is not None:

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from tagger.core.errors import UsageError
 from tagger.evaluation.paired import paired_difference
+from tagger.settings.options import ZERO_SHOT
 from tagger.tagging.heads import KernelHead, LinearHead
 from tagger.training.head_methods import METHODS, Fit, Head
 from tagger.training.labelled_embeddings import HELD_OUT_LOGITS, LabelledEmbeddings
 from tagger.training.temperature import fit_temperature
 
-AUTO, ZERO_SHOT = "auto", "zero-shot"
+AUTO = "auto"
 FOLDS = 5
 SHARES = tuple(number / 10 for number in range(1, 11))
 SURE = 0.95  # probability of a gain from which a head is kept

@@ -23,7 +23,7 @@ from tagger.images.workers import start_early
 from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.attributes import Attribute, prompts_hash
 from tagger.settings.load import load_settings
-from tagger.settings.options import HeadRecipe, Machine, Overrides
+from tagger.settings.options import ZERO_SHOT, HeadRecipe, Machine, Overrides
 from tagger.settings.paths import RESNET18_SUFFIX
 from tagger.settings.schema import ModelSettings
 from tagger.tagging.head_file import HeadDescription, HeldOut, read_head, to_bytes
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 PROMPTS = "prompts"  # the one method that takes CLIP itself, not embeddings alone
 VERSIONS = ("tagger", "torch")
-ZERO_SHOT = "zero-shot"
 SURE, EVEN = 0.95, 0.5  # probabilities from which zero-shot, or a new head, replaces an earlier one
 
 
@@ -57,8 +56,8 @@ class TrainedHead:
         if self.set_aside:
             lines.append(f"{self.set_aside} labelled rows were set aside, for example for `tagger calibrate`")
         if self.duel is not None:
-            whose = "the prompts alone" if self.choice.method == ZERO_SHOT else "tonight's"
-            chosen = f"{whose} {'are' if whose.endswith('alone') else 'is'} written" if self.written else "the earlier one stays"
+            new = "the prompts alone are written" if self.choice.method == ZERO_SHOT else "tonight's is written"
+            chosen = new if self.written else "the earlier one stays"
             lines.append(
                 f"on {self.duel.rows} rows that neither was fitted on: {self.duel.new} right, the earlier head "
                 f"{self.duel.earlier}; {chosen}"
@@ -117,9 +116,7 @@ def train_head(
         fit = choice.fit if choice.beats_zero_shot or recipe.force else None
         duel = _compare(file, chosen, rows, fit or _fit_nothing, recipe.seed)
         if fit is None and duel is not None and duel.better >= SURE:
-            choice = replace(
-                choice, head=rows.labelled.zero_shot, method=ZERO_SHOT, blend=0.0, accuracy=choice.zero_shot_accuracy
-            )
+            choice = _prompts_alone(choice, rows.labelled)
         elif fit is None:
             raise GateError(
                 describe(choice),
@@ -143,6 +140,8 @@ def describe(choice: HeadChoice) -> str:
     """Return how good the head is on held-out rows, beside zero-shot, and how sure that is."""
     if choice.accuracy is None or choice.zero_shot_accuracy is None:
         return f"{choice.method}: fitted on {choice.rows} rows, too few to hold some out: how good it is cannot be said"
+    if choice.head is not None and choice.method == ZERO_SHOT:
+        return f"zero-shot: accuracy {choice.accuracy:.1%} on {choice.rows} rows; nothing is surely better"
     name = "the best method" if choice.head is None else choice.method
     line = f"{name}: accuracy {choice.accuracy:.1%} on {choice.rows} rows, each held out once; zero-shot "
     line += f"{choice.zero_shot_accuracy:.1%}"
@@ -155,6 +154,20 @@ def describe(choice: HeadChoice) -> str:
 
 def _fit_nothing(rows: LabelledEmbeddings, _: int) -> Head:
     return rows.zero_shot
+
+
+def _prompts_alone(refused: HeadChoice, rows: LabelledEmbeddings) -> HeadChoice:
+    """Return zero-shot as the head, in the place of one that is not surely better."""
+    return replace(
+        refused,
+        head=rows.zero_shot,
+        method=ZERO_SHOT,
+        blend=0.0,
+        accuracy=refused.zero_shot_accuracy,
+        gain=None,
+        interval=None,
+        probability=None,
+    )
 
 
 def _fits(method: str, model: ModelSettings, device: str | None, attribute: Attribute) -> Mapping[str, Fit]:

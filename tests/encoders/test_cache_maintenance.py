@@ -16,6 +16,7 @@ from tagger.cli.main import cli
 from tagger.core.errors import UsageError
 from tagger.core.types import MEASURES
 from tagger.encoders import byte_cache as module
+from tagger.encoders.byte_cache import ByteCache
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 
 MEASURED = np.zeros(MEASURES, np.float32)
@@ -55,6 +56,22 @@ def test_stats_say_how_much_there_is(cache: EmbeddingCache):
     winter = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 200 * 86400))
     assert lines[3] == f"the oldest were last used on {winter}, or in the week after"
     assert call("stats", "--cache", str(cache.path.parent)).splitlines() == lines
+
+
+def test_stats_count_what_is_no_embedding_of_an_image(cache: EmbeddingCache):
+    """Prompts, bad images and thumbnails lie in the same file."""
+    before = call("stats").splitlines()
+    folder = cache.path.parent
+    for count, kind in enumerate(("prompts of a text tower", "errors by pillow 12", "thumbnails of 96 pixels"), 1):
+        kept = ByteCache(folder, kind, limit=1 << 30)
+        kept.keep({bytes([number]): b"kept" for number in range(count)})
+        kept.close()
+    assert call("stats").splitlines()[1:5] == [
+        before[1],
+        "1 embeddings of prompts",
+        "2 images that cannot be decoded",
+        "3 small pictures for reports",
+    ]
 
 
 def test_prune_removes_what_was_not_used(cache: EmbeddingCache):

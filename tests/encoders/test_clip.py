@@ -19,6 +19,7 @@ from tagger.core.errors import ConfigError, ModelError
 from tagger.encoders.backends import in_precision
 from tagger.encoders.clip import ClipEncoder, load_clip
 from tests.helpers.keywords import keywords
+from tests.helpers.pictures import is_whole
 
 LABELS = ("shirt", "dress", "shoes")
 CPU = torch.device("cpu")
@@ -158,15 +159,6 @@ def test_half_precision_gives_nearly_the_same_embeddings(encoder, precision):
 
 def half(encoder: ClipEncoder, precision: str) -> ClipEncoder:
     return in_precision(encoder, "torch", precision, at_once=32, folder=None, images=lambda: iter(()))
-
-
-def is_whole(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except OSError:
-        return False
-    return True
 
 
 def broken(

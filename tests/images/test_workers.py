@@ -1,7 +1,9 @@
-"""How many processes decode."""
+"""How many processes decode, and what they say where they cannot start."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,30 @@ def test_little_shared_memory_is_said_and_answered_by_fewer_workers(tmp_path: Pa
     assert fit_shared_memory(2, 1 << 60, tmp_path) == 0
     assert len(caplog.messages) == 1
     assert "using 0; images are decoded in the main process, which a hostile one may end" in caplog.text
+
+
+@pytest.mark.parametrize(("made_by", "said"), [("(open, ('no-such-queue',))", False), ("(divmod, (1, 0))", True)])
+def test_a_worker_that_finds_the_run_gone_says_nothing(tmp_path: Path, made_by: str, said: bool):
+    """A run that is stopped while its workers start has removed the queues that they look for; other errors are shown."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import multiprocessing
+from tagger.images.workers import start_early, without_main
+
+class Queue:
+    def __reduce__(self):
+        return {made_by}
+
+start_early()
+with without_main():
+    worker = multiprocessing.get_context("forkserver").Process(target=print, args=(Queue(),))
+    worker.start()
+worker.join()
+print(worker.exitcode)
+"""
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert ("ZeroDivisionError" in done.stderr) == said
+    assert said or done.stderr == ""

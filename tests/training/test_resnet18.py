@@ -31,6 +31,7 @@ from tagger.training.resnet18 import train
 from tagger.training.split import split
 from tests.conftest import SAMPLE
 from tests.helpers.keywords import keywords
+from tests.helpers.pictures import is_whole
 
 RECIPE = Recipe(init="random", image_size=64, epochs=2, batch_size=16)
 PICTURES = SAMPLE / "images"
@@ -75,18 +76,7 @@ def test_a_checkpoint_says_what_it_is(checkpoint: Path, labelled: Path):
 
 def labelled_rows(path: Path) -> int:
     """The sample's bad images are not trained on."""
-    return sum(readable(PICTURES / name) for name in pq.read_table(path)["image_path"].to_pylist())
-
-
-def readable(path: Path) -> bool:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except OSError:
-        return False
-    return True
+    return sum(is_whole(PICTURES / name) for name in pq.read_table(path)["image_path"].to_pylist())
 
 
 def test_it_tags_alone_as_torchvision_does(checkpoint: Path, labelled: Path, tmp_path: Path):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 import tagger
 from tagger.encoders.cache_file import FILE
 from tagger.encoders.embedding_cache import cache_folder
 from tests.conftest import WriteManifest
 from tests.helpers.keywords import keywords
+from tests.helpers.pictures import is_whole
 
 RUN = """
 import sys
@@ -33,20 +33,11 @@ main()
 LABELS = ["t-shirt", "dress", "sneaker"]
 
 
-def is_image(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except OSError:
-        return False
-    return True
-
-
 @pytest.fixture
 def manifest(write_manifest: WriteManifest, pictures: Path) -> Path:
     """Eight pictures, and the three rows of the sample catalogue that are bad on purpose."""
     table = pq.read_table(pictures.parent / "manifest.parquet")
-    bad = [name for name in table["image_path"].to_pylist() if not is_image(pictures / name)]
+    bad = [name for name in table["image_path"].to_pylist() if not is_whole(pictures / name)]
     return write_manifest([*(f"{number:04}.png" for number in range(8)), *bad])
 
 

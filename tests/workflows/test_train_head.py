@@ -86,8 +86,12 @@ def test_an_earlier_head_that_is_surely_worse_than_the_prompts_gives_way_to_them
     trained = train(tmp_path / "labelled.parquet", path, CONFIG, overwrite=True)
     assert (trained.written, trained.choice.method) == (True, "zero-shot")
     assert trained.duel.better > 0.95
+    assert trained.to_text().startswith(
+        f"zero-shot: accuracy {trained.choice.accuracy:.1%} on {trained.choice.rows} rows; nothing "
+    )
     assert trained.to_text().endswith(f"the earlier head {trained.duel.earlier}; the prompts alone are written")
-    assert read_head(str(path)).description.method == "zero-shot"
+    description = read_head(str(path)).description
+    assert (description.method, description.held_out.interval, description.held_out.probability) == ("zero-shot", None, None)
     with pytest.raises(GateError, match="found none; the one that is there stays"):
         train(tmp_path / "labelled.parquet", path, CONFIG, overwrite=True)
 
