@@ -6,7 +6,9 @@ clip.py                 CLIP as an encoder; its prompts -> embeddings
 remembered_clip.py      a CLIP that was loaded before, known without loading it
 clip_files.py           which files make a CLIP
 clip_checkpoint.py      a stranger's checkpoint, checked before any library loads it
-clip_tower.py           the image tower in PyTorch
+clip_preprocessing.py   what it wants its images to be
+clip_model.py           CLIP as modules of PyTorch
+clip_tower.py           its image tower in a precision, from pixels on
 openvino.py             the image tower in OpenVINO
 backends.py             which of the two, and how precisely
 hub.py                  `tagger models`: a checkpoint of the hub -> a pinned copy in a folder

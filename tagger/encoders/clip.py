@@ -1,11 +1,10 @@
-"""CLIP's image tower as an encoder, and its text tower for the prompts (Radford et al. 2021), through transformers."""
+"""CLIP's image tower as an encoder, and its text tower for the prompts (Radford et al. 2021)."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import logging
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,18 +18,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from tagger.core.errors import ConfigError, ModelError
 from tagger.core.types import Preprocessing
 from tagger.encoders.base import fingerprint_of
 from tagger.encoders.clip_checkpoint import open_checkpoint
+from tagger.encoders.clip_model import Clip
+from tagger.encoders.clip_preprocessing import read_preprocessing
 from tagger.encoders.clip_tower import ImageTower
 
 PROMPTS_AT_ONCE = 16
 PROMPT_STEP = 16  # of the lengths, in tokens, that prompts are filled up to
-RESAMPLES = (0, 2, 3)  # Pillow's numbers of the filters that images/decode.py has
 
 
 class ClipEncoder:
@@ -43,16 +43,18 @@ class ClipEncoder:
     source, reads_prompts = "clip", True
     backend, precision = "torch", "fp32"
 
-    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer, preprocessing: Preprocessing, device: torch.device) -> None:
+    def __init__(
+        self, model: Clip, config: CLIPConfig, tokenizer: CLIPTokenizer, preprocessing: Preprocessing, device: torch.device
+    ) -> None:
         model.eval().requires_grad_(False)
         self.preprocessing = preprocessing
         self.device, self.device_type = str(device), device.type
-        self.dimension = int(model.config.projection_dim)
+        self.dimension = int(config.projection_dim)
         self.logit_scale = float(model.logit_scale.exp())
         self.weights = self.fingerprint = fingerprint_of(model.state_dict(), preprocessing)
         model.to(device)
         self._text_model, self._text_projection = model.text_model, model.text_projection
-        self._text_config = model.config.text_config
+        self._text_config = config.text_config
         self._tokenizer = tokenizer
         self.tower: Callable[[Tensor], Tensor] = ImageTower(
             model.vision_model, model.visual_projection, preprocessing, torch.float32
@@ -91,9 +93,10 @@ class ClipEncoder:
     def _encode_tokens(self, tokens: Sequence[Sequence[int]], length: int) -> Tensor:
         """Encode up to PROMPTS_AT_ONCE prompts' tokens, filled up to so many and to `length`, as float32 (P, D)."""
         filled = [*tokens, *[tokens[0]] * (PROMPTS_AT_ONCE - len(tokens))]
-        padded = self._tokenizer.pad({"input_ids": filled}, padding="max_length", max_length=length, return_tensors="pt")
-        pooled = self._text_model(**padded.to(self.device)).pooler_output
-        return F.normalize(self._text_projection(pooled).float(), dim=1)[: len(tokens)]
+        return self._embed(_to_tensor(filled, length).to(self.device))[: len(tokens)]
+
+    def _embed(self, ids: Tensor, context: Tensor | None = None) -> Tensor:
+        return F.normalize(self._text_projection(self._text_model(ids, context)), dim=1)
 
     @torch.no_grad()
     def embed_words(self, text: str) -> Tensor:
@@ -109,23 +112,9 @@ class ClipEncoder:
         Zhou et al. 2022, section 3.2). ConfigError for a prompt that is longer with it than the model reads.
         """
         size = len(context)
-        tokens = self._tokenizer.pad({"input_ids": self._tokenize(prompts, size)}, return_tensors="pt").to(self.device)
-        # The start token, once more for each vector, holds their places: the end token, which the tower looks for by its id,
-        # stays the highest one, and moves back with the label.
-        starts = tokens["input_ids"][:, :1].expand(-1, size)
-        ids = torch.cat([starts, tokens["input_ids"]], 1)
-        mask = torch.cat([torch.ones_like(starts), tokens["attention_mask"]], 1)
-
-        def insert(_module: object, _args: object, embedded: Tensor) -> Tensor:
-            return torch.cat([embedded[:, :1], context.expand(len(embedded), -1, -1), embedded[:, 1 + size :]], 1)
-
-        # A hook, because the tower takes tokens only, and where it looks for a prompt's end differs between releases.
-        handle = self._text_model.embeddings.token_embedding.register_forward_hook(insert)
-        try:
-            pooled = self._text_model(input_ids=ids, attention_mask=mask).pooler_output
-        finally:
-            handle.remove()
-        return F.normalize(self._text_projection(pooled).float(), dim=1)
+        # The start token, once more for each vector, holds their places.
+        tokens = [[ids[0]] * size + list(ids) for ids in self._tokenize(prompts, size)]
+        return self._embed(_to_tensor(tokens, max(map(len, tokens))).to(self.device), context)
 
     def _tokenize(self, prompts: Sequence[str], context: int = 0) -> list[list[int]]:
         """Return each prompt's tokens; ConfigError where one and `context` more are too many."""
@@ -154,16 +143,12 @@ def load_clip(name: str, revision: str | None, device: torch.device, exact_prepr
         raise ModelError(f"model {name}: expected a folder with a CLIP checkpoint, found none; correct --model or [model] name")
     try:
         checkpoint = open_checkpoint(name, revision)
-        # Without a name, transformers has nothing to look up, to follow, or to take for code.
-        model = CLIPModel.from_pretrained(
-            None, config=checkpoint.config, state_dict=dict(checkpoint.weights()), dtype=torch.float32
-        )
+        model = checkpoint.load()
         # Named here, because transformers 5.3 would rather want the file that a tokenizer_config.json may name.
         file = checkpoint.folder / "tokenizer.json"
         named = {"tokenizer_file": str(file)} if file.exists() else {}
         tokenizer = CLIPTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, **named)
-        processor = CLIPImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
-        preprocessing = replace(read_preprocessing(processor, name), exact=exact_preprocessing)
+        preprocessing = replace(read_preprocessing(checkpoint.folder, name), exact=exact_preprocessing)
     except (ModelError, KeyboardInterrupt):
         raise
     except BaseException as error:  # damaged files make libraries raise anything at all, Rust's panics included
@@ -180,41 +165,12 @@ def load_clip(name: str, revision: str | None, device: torch.device, exact_prepr
     weights = model.state_dict()
     if not all(bool(weight.isfinite().all()) for weight in (*weights.values(), model.logit_scale.exp())):
         raise ModelError(f"model {name}: expected finite weights, found NaN or infinity; get it again")
-    return ClipEncoder(model, tokenizer, preprocessing, device)
+    return ClipEncoder(model, checkpoint.config, tokenizer, preprocessing, device)
 
 
-def read_preprocessing(processor: CLIPImageProcessor, name: str) -> Preprocessing:
-    """Return the checkpoint's own preprocessing; ModelError for one that cannot give batches of one shape."""
-    size = processor.size
-    shortest, height, width = size.get("shortest_edge"), size.get("height"), size.get("width")
-    resize = shortest or (height, width)
-    steps = (processor.do_resize, processor.do_rescale, processor.do_normalize)
-    by_side = isinstance(shortest, int) and shortest > 0 and processor.do_center_crop
-    if not all(steps) or not (by_side if shortest else height and width):
-        raise ModelError(
-            f"model {name}: expected an image processor that resizes, crops to one size, rescales and normalises, found "
-            f"size {dict(size)} with do_resize, do_rescale, do_normalize = {steps}; correct its preprocessor_config.json"
-        )
-    if processor.resample not in RESAMPLES:
-        raise ModelError(
-            f"model {name}: expected an image processor that resamples nearest (0), bilinear (2) or bicubic (3), found "
-            f"{processor.resample}; correct its preprocessor_config.json"
-        )
-    crop = (processor.crop_size["height"], processor.crop_size["width"]) if processor.do_center_crop else None
-    numbers = [processor.rescale_factor, *processor.image_std, *processor.image_mean]
-    if len(numbers) != 7 or not all(map(math.isfinite, numbers)) or min(numbers[:4]) <= 0:
-        raise ModelError(
-            f"model {name}: expected an image processor with rescale_factor and three of image_std above 0, and three of "
-            f"image_mean, found {numbers}; correct its preprocessor_config.json"
-        )
-    return Preprocessing(
-        resize=resize,
-        crop=crop,
-        resample=int(processor.resample),
-        rescale=processor.rescale_factor,
-        mean=tuple(processor.image_mean),
-        std=tuple(processor.image_std),
-    )
+def _to_tensor(tokens: Sequence[Sequence[int]], length: int) -> Tensor:
+    """Return int64 (P, length), filled up with each prompt's end token, of which the text tower takes the first."""
+    return torch.tensor([[*ids, *[ids[-1]] * (length - len(ids))] for ids in tokens])
 
 
 def _describe_load_error(name: str, error: BaseException) -> str:

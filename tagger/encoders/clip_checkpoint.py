@@ -6,7 +6,6 @@ to be. No pickle, no code that a file names, no file that a file names elsewhere
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel, PreTrainedConfig
+from transformers import CLIPConfig, PreTrainedConfig
 
 from tagger.core.errors import ModelError
-from tagger.encoders.clip_files import CONFIG, INDEX, PATTERNS, PICKLES, WEIGHTS, readable_files
+from tagger.encoders.clip_files import CONFIG, INDEX, PATTERNS, PICKLES, WEIGHTS, read_json, readable_files
+from tagger.encoders.clip_model import Clip
 
 MAX_TEXT_BYTES = MAX_HEADER_BYTES = 16 << 20  # CLIP's own tokenizer.json has 4 MB
 
@@ -39,8 +39,15 @@ class Checkpoint:
     files: tuple[Path, ...]
     shapes: Mapping[str, tuple[int, ...]]
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the name and the tensor of each weight, in the type that it is stored in."""
+    def load(self) -> Clip:
+        """Return the model, in fp32."""
+        with torch.device("meta"):
+            model = Clip(self.config)
+        # Copies, because what comes from a file would change with the file.
+        model.load_state_dict({key: weight.to(torch.float32, copy=True) for key, weight in self._weights()}, assign=True)
+        return model
+
+    def _weights(self) -> Iterator[tuple[str, Tensor]]:
         for path in self.files:
             with safe_open(path, "pt") as file:
                 for key in self.shapes.keys() & set(file.keys()):
@@ -57,7 +64,7 @@ def open_checkpoint(name: str, revision: str | None) -> Checkpoint:
         raise ModelError(f"model {name}: expected {problem}")
     if not (folder / CONFIG).exists():
         raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found no config.json; name another")
-    content = _read_json(folder / CONFIG)
+    content = read_json(folder / CONFIG)
     if (kind := content.get("model_type")) != "clip":
         raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found a {kind}; name another")
     files = _find_weights(name, folder)
@@ -101,7 +108,7 @@ def _find_weights(name: str, folder: Path) -> tuple[Path, ...]:
     if (folder / WEIGHTS).exists():
         files = [WEIGHTS]
     elif (folder / INDEX).exists():
-        files = sorted(set(_read_json(folder / INDEX)["weight_map"].values()))
+        files = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
     else:
         files = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)[:1]
     for file in files:
@@ -115,14 +122,6 @@ def _find_weights(name: str, folder: Path) -> tuple[Path, ...]:
     if not files:
         raise ModelError(f"model {name}: expected safetensors weights, found no {WEIGHTS}; get it again, or name another")
     return tuple(folder / file for file in files)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    return content
 
 
 def _read_config(content: Mapping[str, Any]) -> CLIPConfig:
@@ -158,7 +157,7 @@ def _check_shapes(name: str, config: CLIPConfig, found: Mapping[str, tuple[int, 
             f"{len(found)} weights in all; get it again"
         )
     with torch.device("meta"):  # shapes without memory
-        expected = {key: tuple(weight.shape) for key, weight in CLIPModel(config).state_dict().items()}
+        expected = {key: tuple(weight.shape) for key, weight in Clip(config).state_dict().items()}
     if lacking := sorted(expected.keys() - found.keys()):
         raise ModelError(
             f"model {name}: expected all weights of a CLIP, found {len(lacking)} missing ({lacking[0]} …); get it again"

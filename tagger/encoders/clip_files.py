@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants
 
@@ -44,3 +46,14 @@ def readable_files(folder: Path) -> list[Path]:
     """Return the files in a folder that a library which loads it might read, whether or not a CLIP consists of them."""
     paths = (*folder.iterdir(), *folder.glob("additional_chat_templates/*"))
     return sorted(path for path in paths if path.suffix in (".json", ".txt", ".jinja", ".safetensors"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; ValueError, with the file's name, where there is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name}: {str(content)[:40]} instead of an object")
+    return content

@@ -15,14 +15,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+from transformers import CLIPConfig
 
 from tagger.core.errors import ModelError
 from tagger.core.text import first_line
 from tagger.core.types import Preprocessing
-from tagger.encoders.clip import read_preprocessing
 from tagger.encoders.clip_checkpoint import open_checkpoint
 from tagger.encoders.clip_files import INDEX, WEIGHTS
+from tagger.encoders.clip_model import Clip
+from tagger.encoders.clip_preprocessing import CLIP_PREPROCESSING, read_preprocessing
 from tagger.encoders.clip_tower import ImageTower
 from tagger.encoders.resnet18_checkpoint import ResNet18Description
 
@@ -57,8 +58,7 @@ def cost_of_clip(name: str, revision: str | None, exact: bool) -> tuple[Cost, bo
     folder = _find_clip(name, revision)
     try:
         config = CLIPConfig() if folder is None else open_checkpoint(str(folder), None).config  # the default is ViT-B/32
-        processor = CLIPImageProcessor() if folder is None else CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-        preprocessing = replace(read_preprocessing(processor, name), exact=exact)
+        preprocessing = replace(CLIP_PREPROCESSING if folder is None else read_preprocessing(folder, name), exact=exact)
         return _cost_of_clip(config, preprocessing), folder is not None
     except (ModelError, KeyboardInterrupt):
         raise
@@ -112,7 +112,7 @@ def _cost_of_clip(config: CLIPConfig, preprocessing: Preprocessing) -> Cost:
     vision = config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
     with torch.device("meta"):  # shapes without memory
-        model = CLIPModel(config).eval()
+        model = Clip(config).eval()
         pixels = torch.empty((1, 3, *preprocessing.size), dtype=torch.uint8)
         token = torch.empty((1, 1, config.text_config.hidden_size))
         tower = ImageTower(model.vision_model, model.visual_projection, preprocessing, torch.float32)
@@ -123,7 +123,7 @@ def _cost_of_clip(config: CLIPConfig, preprocessing: Preprocessing) -> Cost:
         weights=_count_weights(model),
         image_weights=_count_weights(model.vision_model),
         activations=tokens * (6 * vision.hidden_size + 2 * vision.intermediate_size),
-        prompt_operations=_count_operations(lambda: model.text_model.encoder(inputs_embeds=token)),
+        prompt_operations=_count_operations(lambda: model.text_model.encoder(token, 1)),
     )
 
 

@@ -25,10 +25,9 @@ import torch
 from common import LABELS, add_arguments, describe, machine, make_catalogue, model_alone, print_table, size, spread, tag
 from make_model import make
 from peer_environment import DEFAULT, run_peer
-from transformers import CLIPImageProcessor
 
 from tagger.core.types import ImagePolicy, ImageRef
-from tagger.encoders.clip import read_preprocessing
+from tagger.encoders.clip_preprocessing import read_preprocessing
 from tagger.images.reading import Reading
 from tagger.images.resilient_loader import load_images
 from tagger.images.workers import choose_workers, start_early
@@ -44,7 +43,7 @@ def decode_alone(manifest: Path, model: Path, workers: int) -> float:
     """Return images per second of the decoding processes, timed once each has handed over what it had prepared."""
     refs = [ImageRef(row, f"images/{file.name}") for row, file in enumerate(sorted((manifest.parent / "images").iterdir()))]
     batches = [refs[start : start + READ_TOGETHER] for start in range(0, len(refs), READ_TOGETHER)]
-    preprocessing = read_preprocessing(CLIPImageProcessor.from_pretrained(model), str(model))
+    preprocessing = read_preprocessing(model, str(model))
     policy = ImagePolicy(roots=(manifest.parent.resolve(),))
     loaded = load_images(batches, Reading(policy=policy, preprocessings={"clip": preprocessing}, workers=workers))
     for _ in range(min(2 * workers, len(batches) // 2)):

@@ -17,7 +17,7 @@ from transformers import AutoImageProcessor, BaseImageProcessor, CLIPImageProces
 
 from tagger.core.errors import ImageError
 from tagger.core.types import FORMATS, Preprocessing
-from tagger.encoders.clip import read_preprocessing
+from tagger.encoders.clip_preprocessing import read_preprocessing
 from tagger.images import decode as module
 from tagger.images.decode import decode, read_pixels
 
@@ -58,7 +58,7 @@ def make_processor(folder: Path, **values: object) -> BaseImageProcessor:
 def test_pixels_equal_the_checkpoints_own_processor(tmp_path: Path, name: str, size: tuple[int, int]):
     processor, image = make_processor(tmp_path, **PROCESSORS[name]), noise(*size)
     expected = processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
-    pixels = pixels_of(image, read_preprocessing(processor, name))
+    pixels = pixels_of(image, read_preprocessing(tmp_path, name))
     assert pixels.dtype == torch.uint8
     assert torch.equal(pixels, expected)
 
@@ -75,7 +75,7 @@ def test_photos_equal_the_checkpoints_own_processor(tmp_path: Path, shared_data:
     for path in sorted((shared_data / "clothing" / "validation" / "shoes").iterdir())[:20]:
         with Image.open(path) as photo:
             expected = processor(photo, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
-        preprocessing = dataclasses.replace(read_preprocessing(processor, "clip"), exact=True)
+        preprocessing = dataclasses.replace(read_preprocessing(tmp_path, "clip"), exact=True)
         assert torch.equal(read_pixels(path.read_bytes(), FORMATS, {"clip": preprocessing})["clip"], expected)
 
 
