@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -63,10 +64,17 @@ def ask(cache: EmbeddingCache, shards: list[NDArray[np.int64]]) -> float:
     return found / seconds
 
 
-def seconds_of(action: Callable[[], object]) -> float:
+def seconds_of(what: str, action: Callable[[], object]) -> float:
+    """Return the seconds that an action takes, and say them on stderr, with the most memory up to then."""
     began = time.perf_counter()
     action()
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    print(f"{what}: {seconds:,.1f} s; at most {peak():,.0f} MB so far", file=sys.stderr, flush=True)
+    return seconds
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def main() -> None:
@@ -78,16 +86,15 @@ def main() -> None:
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
         cache = EmbeddingCache(Path(place), "benchmark", dimension=options.dimension, dtype=np.float16, limit=1 << 50)
-        filled = options.count / seconds_of(lambda: fill(cache, options.count, options.dimension))
+        filled = options.count / seconds_of("put", lambda: fill(cache, options.count, options.dimension))
         starts = rng.integers(0, max(options.count - SHARD, 1), ASKED).tolist()
         in_order = ask(cache, [np.arange(start, min(start + SHARD, options.count)) for start in starts])
         shuffled = ask(cache, [rng.integers(0, options.count, SHARD) for _ in range(ASKED)])
         cache.put({}, {})
         cache.close()
         size = os.stat(cache.path).st_size  # noqa: PTH116
-        verify = seconds_of(lambda: cache_maintenance.verify(cache.path))
-        prune = seconds_of(lambda: cache_maintenance.prune(cache.path, size // 2, None))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        verify = seconds_of("verify", lambda: cache_maintenance.verify(cache.path))
+        prune = seconds_of("prune", lambda: cache_maintenance.prune(cache.path, size // 2, None))
     print(f"Random float16 vectors of {options.dimension} numbers. {machine()}")
     heads = [
         "embeddings",
@@ -112,7 +119,7 @@ def main() -> None:
                 *rates,
                 f"{verify:,.1f}",
                 f"{prune:,.1f}",
-                f"{peak / 1e3:,.0f}",
+                f"{peak():,.0f}",
             ]
         ],
     )
