@@ -18,12 +18,12 @@ import tagger
 from tagger.core.errors import ManifestError, UsageError
 from tagger.evaluation.comparison import Comparison
 from tagger.images.decode import read_pixels
-from tagger.settings.options import COMPARED, HEAD, HEAD_SYSTEMS, SYSTEMS, Recipe
-from tagger.training.choose_head import ZERO_SHOT
+from tagger.settings.options import COMPARED, HEAD, HEAD_SYSTEMS, SYSTEMS, ZERO_SHOT, Recipe
 from tagger.training.few_shot import NEAR, WHOLE, Pool, draw, perceptual_hashes
 from tests.conftest import SAMPLE
 from tests.helpers.keywords import study_keywords
-from tests.training.test_resnet18 import CONFIG, LABELS, labelled, readable
+from tests.helpers.pictures import is_whole
+from tests.training.test_resnet18 import CONFIG, LABELS, labelled
 
 __all__ = ["labelled"]  # a fixture
 
@@ -109,7 +109,7 @@ def test_tests_may_come_from_a_manifest_of_their_own(labelled: Path, tmp_path: P
     tested = pq.read_table(tmp_path / "all" / "predictions.parquet").to_pandas()
     wanted = [row + 60 for row in range(len(table) - 60)]
     found_rows = sorted(tested[tested.seed == 0].row + 60)
-    assert found_rows == [row for row in wanted if readable(SAMPLE / "images" / table["image_path"][row].as_py())]
+    assert found_rows == [row for row in wanted if is_whole(SAMPLE / "images" / table["image_path"][row].as_py())]
     assert list(found.manifests) == [str(tmp_path / "learn.parquet"), str(tmp_path / "test.parquet")]
 
 

@@ -23,8 +23,9 @@ from tagger.tagging.head_file import HeadDescription, HeldOut, to_bytes
 from tagger.tagging.heads import LinearHead, ZeroShotHead
 from tests.conftest import SAMPLE
 from tests.helpers.keywords import keywords
+from tests.helpers.pictures import is_whole
 from tests.reports.test_summary import SCHEMA
-from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, LABELS, PICTURES, checkpoint, labelled, readable
+from tests.training.test_resnet18 import ATTRIBUTE, CONFIG, LABELS, PICTURES, checkpoint, labelled
 
 __all__ = ["checkpoint", "labelled"]  # fixtures
 
@@ -133,7 +134,7 @@ def test_what_fitted_a_head_does_not_calibrate_it(
     caplog.set_level("INFO")
     table = pq.read_table(labelled)
     pairs = zip(table["image_path"].to_pylist(), table["category"].to_pylist(), strict=True)
-    names = [name for name, truth in pairs if truth and readable(PICTURES / name)]
+    names = [name for name, truth in pairs if truth and is_whole(PICTURES / name)]
     head = write_head(tmp_path / "head.safetensors", encoder, fitted=names[:20])
     path, calibration = calibrate(labelled, tmp_path, settings(head))
     assert calibration.fitted_rows + calibration.held_out_rows <= len(names) - 20
