@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from tagger.core.errors import StoppedError, TaggerError
@@ -15,6 +17,7 @@ from tagger.core.errors import StoppedError, TaggerError
 LAST_SECONDS = 15.0  # for workers to end by themselves; whoever sent the signal waits 25 s
 
 requested = False
+holding = False  # a stop waits for the end of a step that must not be left half done
 late = False  # a stop was asked for when it was too late
 too_late = False  # the results are about to appear: milliseconds from the end, or the time that their upload takes
 
@@ -29,7 +32,20 @@ def on_signal(number: int, frame: FrameType | None) -> None:
         late = True
         return
     requested = True
-    raise KeyboardInterrupt
+    if not holding:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let a stop wait until a short step is done, which would leave half of something if it were interrupted."""
+    global holding
+    holding = True
+    try:
+        yield
+    finally:
+        holding = False
+    check()
 
 
 def check() -> None:

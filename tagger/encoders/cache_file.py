@@ -56,14 +56,15 @@ def connect(path: Path) -> sqlite3.Connection:
 @contextmanager
 def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
     """Write all or nothing; with "BEGIN", read everything from one state of the file."""
-    db.execute(begin)
-    try:
+    try:  # around BEGIN and COMMIT as well: a stop may come right after the one, or before the other
+        db.execute(begin)
         yield db
+        db.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
+        if db.in_transaction:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
         raise
-    db.execute("COMMIT")
 
 
 def seal(digest: bytes, data: bytes) -> bytes:

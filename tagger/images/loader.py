@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from tagger.core import shutdown
 from tagger.core.errors import ImageError
 from tagger.core.memory import keep_freed_memory, limit_address_space
 from tagger.core.types import MEASURES, Busy, ImageBatch, ImageRef
@@ -153,7 +154,8 @@ class ImageLoader:
         )
 
     def __iter__(self) -> Iterator[ImageBatch]:
-        with without_main():
+        # Interrupted among its workers, torch's iterator would leave some of them, and print a traceback from its destructor.
+        with shutdown.held(), without_main():
             batches: Any = iter(self._loader)
         processes = getattr(batches, "_workers", [])
         while True:

@@ -58,3 +58,21 @@ def test_a_run_that_was_asked_to_stop_publishes_nothing(small_clip, pictures, wr
     with pytest.raises(KeyboardInterrupt):
         tagger.run(manifest, machine=tagger.Machine(workers=0), labels=["shirt", "dress"], model=small_clip, image_root=pictures)
     assert not manifest.with_name("manifest.tagged.parquet").exists()
+
+
+def test_a_stop_waits_for_the_end_of_a_step_that_is_held():
+    script = """
+import os, signal
+from tagger.core import shutdown
+
+signal.signal(signal.SIGTERM, shutdown.on_signal)
+try:
+    with shutdown.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("held")
+    print("went on")
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "held\nstopped\n", "")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from tagger.core.types import MEASURES
 from tagger.encoders import byte_cache as module
+from tagger.encoders.cache_file import transaction
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 
 DIMENSION = 8
@@ -196,3 +198,22 @@ def test_writers_that_are_killed_leave_whole_commits_to_two_readers(tmp_path: Pa
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     for reader in readers:
         reader.close()
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "INSERT", "COMMIT"])
+def test_a_stop_at_any_statement_leaves_no_transaction_open(statement: str):
+    class Stopped(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == statement == "COMMIT":
+                raise KeyboardInterrupt
+            cursor = super().execute(sql, *parameters)
+            if sql.startswith(statement):
+                raise KeyboardInterrupt
+            return cursor
+
+    with closing(sqlite3.connect(":memory:", factory=Stopped, isolation_level=None)) as db:
+        db.execute("CREATE TABLE numbers (number)")
+        with pytest.raises(KeyboardInterrupt), transaction(db):
+            db.execute("INSERT INTO numbers VALUES (1)")
+        assert not db.in_transaction
+        assert db.execute("SELECT * FROM numbers").fetchall() == []

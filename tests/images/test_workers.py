@@ -64,3 +64,37 @@ print(worker.exitcode)
     assert done.stdout == "1\n"
     assert ("ZeroDivisionError" in done.stderr) == said
     assert said or done.stderr == ""
+
+
+def test_a_stop_waits_until_all_workers_have_started(tmp_path: Path):
+    """Torch's iterator over half of its workers has a destructor that fails, and says so in a traceback."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import multiprocessing.process, os, signal
+from tagger.core import shutdown
+from tagger.core.types import ImagePolicy
+from tagger.images.loader import ImageLoader
+from tagger.images.reading import Reading
+
+started = []
+start = multiprocessing.process.BaseProcess.start
+
+def stop_after_the_first(process):
+    start(process)
+    started.append(process)
+    if len(started) == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+multiprocessing.process.BaseProcess.start = stop_after_the_first
+signal.signal(signal.SIGTERM, shutdown.on_signal)
+try:
+    list(ImageLoader([[]] * 4, Reading(policy=ImagePolicy(roots=()), preprocessings={}, workers=2)))
+except KeyboardInterrupt:
+    print(len(started), "started")
+for process in started:
+    process.join()
+"""
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 started\n", "")
