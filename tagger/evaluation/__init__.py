@@ -16,5 +16,6 @@ label_sets.py     prediction sets with ground truth -> how many hold the right l
 metrics.py        results with ground truth -> accuracy, F1, confusion matrix
 paired.py         two ways to tag the same rows -> how much better one is, and how certain that is
 prompt_comparison.py  sets of prompts that tagged the same rows -> figures, confused pairs, the choice
+significance.py   two samples -> the p-value of the test that they come from one distribution
 slices.py         results by the values of a manifest column -> errors, review and accuracy of each, worst first
 """

@@ -148,10 +148,10 @@ def _chi_square(before: NDArray[np.int64], now: NDArray[np.int64]) -> float | No
     if table.shape[1] < 2:
         return None
     if np.array_equal(before, now):
-        return 1.0  # what has not shifted is not tested: SciPy takes a usual night longer to import than it lasts
-    from scipy import stats
+        return 1.0  # what has not shifted is not tested, and imports nothing
+    from tagger.evaluation.significance import chi_square
 
-    return float(stats.chi2_contingency(table, correction=False).pvalue)
+    return chi_square(table)
 
 
 def _confidence(before: Distributions, now: Distributions, name: str) -> Shift:
@@ -163,9 +163,9 @@ def _confidence(before: Distributions, now: Distributions, name: str) -> Shift:
     size = float(np.abs(np.cumsum(counts[0]) / rows[0] - np.cumsum(counts[1]) / rows[1]).max())
     p_value = 1.0
     if size:
-        from scipy import stats
+        from tagger.evaluation.significance import kolmogorov_smirnov
 
-        p_value = float(stats.kstwobign.sf(size * np.sqrt(rows[0] * rows[1] / sum(rows))))
+        p_value = kolmogorov_smirnov(size, *rows)
     means = (one.confidence_sums[name] / count for one, count in zip((before, now), rows, strict=True))
     return _shift("confidence", name, size, p_value, *means)
 
@@ -175,12 +175,11 @@ def _errors(before: Distributions, now: Distributions) -> Shift:
     if not min(before.rows, now.rows):
         return _shift("errors", None, None, None)
     shares = before.errors / before.rows, now.errors / now.rows
-    table = [[now.errors, now.rows - now.errors], [before.errors, before.rows - before.errors]]
     p_value = 1.0
     if shares[1] > shares[0]:
-        from scipy import stats
+        from tagger.evaluation.significance import fisher_more
 
-        p_value = float(stats.fisher_exact(table, alternative="greater").pvalue)
+        p_value = fisher_more((before.errors, before.rows), (now.errors, now.rows))
     return _shift("errors", None, shares[1] - shares[0], p_value, *shares)
 
 
@@ -196,15 +195,12 @@ def _embeddings(before: Distributions, now: Distributions) -> Shift:
         return Shift(figure="embeddings", note=TOO_FEW)
     if np.array_equal(first.mean, second.mean):
         return _shift("embeddings", None, 0.0, 1.0, None, 1.0)
-    from scipy import stats
+    from tagger.evaluation.significance import Sample, welch
 
-    deviations = np.sqrt(first.variance), np.sqrt(second.variance)
+    p_values = welch(*(Sample(one.mean, one.variance, one.rows) for one in (first, second)))
     with np.errstate(divide="ignore", invalid="ignore"):  # coordinates that do not vary
-        test = stats.ttest_ind_from_stats(
-            first.mean, deviations[0], first.rows, second.mean, deviations[1], second.rows, equal_var=False
-        )
         sizes = np.abs(second.mean - first.mean) / np.sqrt((first.variance + second.variance) / 2)
-    p_value = min(1.0, float(np.nan_to_num(test.pvalue, nan=1.0).min()) * len(sizes))
+    p_value = min(1.0, float(np.nan_to_num(p_values, nan=1.0).min()) * len(sizes))
     cosine = first.mean @ second.mean / max(np.linalg.norm(first.mean) * np.linalg.norm(second.mean), np.finfo(float).tiny)
     varying = sizes[np.isfinite(sizes)]
     return _shift("embeddings", None, float(varying.max(initial=0.0)), p_value, None, float(cosine))
