@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -83,7 +84,7 @@ def test_moved_and_touched_files_are_read_and_not_encoded(catalogue: Path, small
 
 def test_verify_content_reads_what_seems_unchanged(catalogue: Path, small_clip: Path, pictures: Path, monkeypatch):
     """A disk that keeps a file's times when it is written: only its content tells."""
-    monkeypatch.setattr(versions.struct, "pack", lambda *_: b"always the same")
+    monkeypatch.setattr(versions, "VERSION", SimpleNamespace(pack=lambda *_: b"always the same"))
     tag(catalogue, small_clip)
     shutil.copy(pictures / "0501.png", catalogue.parent / "0003.png")
     assert tag(catalogue, small_clip)[0].encoded_images == 0
