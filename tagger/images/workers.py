@@ -20,7 +20,7 @@ BATCHES_PER_WORKER = 3  # two that a worker has to do, and one on its way
 
 
 def start_early() -> None:
-    """Start the process that workers are forked from, to import torch while this one imports transformers and loads the model."""
+    """Start the process that workers are forked from, to import torch and torchvision while this one loads the model."""
     if start_method() == "forkserver":
         modules = [f"tagger.images.{name}" for name in ("forkserver", "loader", "decode")]
         multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
