@@ -8,13 +8,28 @@ import sys
 import venv
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common import CACHE, HERE, last_json
 
-# Where each peer lives, and what is installed there. clip-retrieval wants transformers 4 and numpy 1, and the CLIP package
-# that it builds on imports pkg_resources, which setuptools 81 no longer has.
-ENVIRONMENTS = {"transformers": "recent", "open_clip": "recent", "clip_retrieval": "clip-retrieval"}
+
+class Peer(NamedTuple):
+    """Name the environment where a peer lives, the loop of peer_loops.py that runs it, and that loop's options."""
+
+    environment: str
+    loop: str
+    options: tuple[str, ...] = ()
+
+
+PEERS = {
+    "transformers": Peer("recent", "transformers", ("--workers", "0")),
+    "transformers_bf16": Peer("recent", "transformers", ("--dtype", "bfloat16")),
+    "open_clip": Peer("recent", "open_clip"),
+    "open_clip_bf16": Peer("recent", "open_clip", ("--dtype", "bfloat16")),
+    "clip_retrieval": Peer("clip-retrieval", "clip_retrieval"),
+}
+# What is installed in each environment. clip-retrieval wants transformers 4 and numpy 1, and the CLIP package that it builds on
+# imports pkg_resources, which setuptools 81 no longer has.
 REQUIREMENTS = {
     "recent": (f"transformers=={version('transformers')}", "open-clip-torch"),
     "clip-retrieval": ("clip-retrieval>=2.45", "setuptools<81"),
@@ -38,9 +53,9 @@ def make_environment(folder: Path, requirements: tuple[str, ...]) -> Path:
 def run_peer(name: str, environments: Path, *arguments: object, python: Path | None = None) -> dict[str, Any]:
     """Return what peer_loops.py prints, or `failure` if it could not be installed or run. `python` has the peer already."""
     try:
-        where = ENVIRONMENTS[name]
-        python = python or make_environment(environments / where, REQUIREMENTS[where])
-        return last_json([python, HERE / "peer_loops.py", name, *arguments])
+        peer = PEERS[name]
+        python = python or make_environment(environments / peer.environment, REQUIREMENTS[peer.environment])
+        return last_json([python, HERE / "peer_loops.py", peer.loop, *peer.options, *arguments])
     except subprocess.CalledProcessError as error:
         last = (error.stderr or "").strip().splitlines()[-1:]
         return {"failure": f"could not be run: {' '.join(last) or error}"}

@@ -45,11 +45,11 @@ class Images:
             return self.transform(image)
 
 
-def transformers(folder: Path, model: str, labels: list[str]) -> tuple[int, float]:
+def transformers(folder: Path, model: Path, labels: list[str], dtype: str, batch: int, workers: int) -> tuple[int, float]:
     """Run the zero-shot-image-classification pipeline, which opens the files itself; return images and seconds."""
     from transformers import pipeline
 
-    classify = pipeline("zero-shot-image-classification", model=model, batch_size=BATCH)
+    classify = pipeline("zero-shot-image-classification", model=str(model), dtype=dtype, batch_size=batch, num_workers=workers)
     paths = [str(path) for path in find_images(folder)]
     began = time.perf_counter()
     count = sum(1 for _ in classify(paths, candidate_labels=labels))
@@ -98,18 +98,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer", choices=PACKAGES)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", help="checkpoint; transformers only, open_clip makes its own")
+    parser.add_argument("--model", type=Path, help="checkpoint; transformers only, the others make their own")
     parser.add_argument("--labels", type=lambda text: text.split(","), default=["shirt", "dress", "shoes"])
-    parser.add_argument("--device", default="cpu", help="this and the following: open_clip only")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--batch", type=int, default=BATCH)
-    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--device", default="cpu", help="open_clip only")
+    parser.add_argument("--dtype", default="float32", help="transformers and open_clip only")
+    parser.add_argument("--batch", type=int, default=BATCH, help="this and the following: all but clip_retrieval")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="processes that decode")
     options = parser.parse_args()
+    how = (options.batch, options.workers)
     if options.peer == "transformers":
-        images, seconds = transformers(options.folder, options.model, options.labels)
+        images, seconds = transformers(options.folder, options.model, options.labels, options.dtype, *how)
     elif options.peer == "open_clip":
-        where = (options.device, options.dtype, options.batch, options.workers)
-        images, seconds = open_clip(options.folder, options.labels, *where)
+        images, seconds = open_clip(options.folder, options.labels, options.device, options.dtype, *how)
     else:
         images, seconds = clip_retrieval(options.folder)
     versions = {package: version(package) for package in (*PACKAGES[options.peer], "torch", "pillow")}

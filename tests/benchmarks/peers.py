@@ -2,10 +2,11 @@
 
 python tests/benchmarks/peers.py --photos FOLDER --ours torch:auto openvino:auto openvino:int8
 
-The peers are transformers' zero-shot-image-classification pipeline, an open_clip loop behind a torch DataLoader and
-clip-retrieval's inference, in virtual environments that are made when first needed. Images per second run from the first read
-to the last result, without the loading of the model; the seconds of the whole process include it. "Model alone" is the encoder
-of the same run over random pixels, timed in the same round. All models are ViT-B/32 with random weights.
+The peers are transformers' zero-shot-image-classification pipeline and an open_clip loop behind a torch DataLoader, each in
+fp32 and in bf16, and clip-retrieval's inference, in virtual environments that are
+made when first needed. Images per second run from the first read to the last result, without the loading of the model; the
+seconds of the whole process include it. "Model alone" is the encoder of the same run over random pixels, timed in the same
+round. All models are ViT-B/32 with random weights.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from common import LABELS, add_arguments, describe, machine, make_catalogue, model_alone, print_table, size, spread, tag
 from make_model import make
-from peer_environment import DEFAULT, ENVIRONMENTS, run_peer
+from peer_environment import DEFAULT, PEERS, run_peer
 
 Rounds = dict[str, list[dict[str, Any]]]
 
@@ -70,7 +71,7 @@ def main() -> None:
     add_arguments(parser, count=511)
     parser.add_argument("--size", type=size, default=(400, 533))
     parser.add_argument("--ours", nargs="+", default=["torch:auto"], help="back-end:precision")
-    parser.add_argument("--peers", nargs="*", default=list(ENVIRONMENTS), choices=list(ENVIRONMENTS))
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers-environment", type=Path, default=DEFAULT, help="folder of their virtual environments")
     options = parser.parse_args()
