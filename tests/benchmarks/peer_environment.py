@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -26,12 +27,13 @@ PEERS = {
     "transformers_bf16": Peer("recent", "transformers", ("--dtype", "bfloat16")),
     "open_clip": Peer("recent", "open_clip"),
     "open_clip_bf16": Peer("recent", "open_clip", ("--dtype", "bfloat16")),
+    "fastembed": Peer("recent", "fastembed", ("--batch", "16", "--workers", str(os.cpu_count()))),  # 16 is its own default
     "clip_retrieval": Peer("clip-retrieval", "clip_retrieval"),
 }
-# What is installed in each environment. clip-retrieval wants transformers 4 and numpy 1, and the CLIP package that it builds on
-# imports pkg_resources, which setuptools 81 no longer has.
+# What is installed in each environment; torch exports fastembed's model with onnx and onnxscript. clip-retrieval wants
+# transformers 4 and numpy 1, and the CLIP package that it builds on imports pkg_resources, which setuptools 81 no longer has.
 REQUIREMENTS = {
-    "recent": (f"transformers=={version('transformers')}", "open-clip-torch"),
+    "recent": (f"transformers=={version('transformers')}", "open-clip-torch", "fastembed", "onnx", "onnxscript"),
     "clip-retrieval": ("clip-retrieval>=2.45", "setuptools<81"),
 }
 DEFAULT = CACHE / "peers"

@@ -3,7 +3,7 @@
 python tests/benchmarks/peers.py --photos FOLDER --ours torch:auto openvino:auto openvino:int8
 
 The peers are transformers' zero-shot-image-classification pipeline and an open_clip loop behind a torch DataLoader, each in
-fp32 and in bf16, and clip-retrieval's inference, in virtual environments that are
+fp32 and in bf16, fastembed's ImageEmbedding over ONNX Runtime and clip-retrieval's inference, in virtual environments that are
 made when first needed. Images per second run from the first read to the last result, without the loading of the model; the
 seconds of the whole process include it. "Model alone" is the encoder of the same run over random pixels, timed in the same
 round. All models are ViT-B/32 with random weights.
