@@ -40,6 +40,12 @@ def removed_on_failure(temporary: Path) -> Iterator[Path]:
         raise
 
 
+def note_use(path: Path) -> None:
+    """Set a file's time to now, as far as that is allowed: `tagger cache prune` removes what was not used for longest."""
+    with suppress(OSError):
+        os.utime(path)
+
+
 def flush(path: Path) -> None:
     """Wait until the file's content, or the folder's names, are on the disk."""
     handle = os.open(path, os.O_RDONLY)

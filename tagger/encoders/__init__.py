@@ -10,6 +10,7 @@ clip_preprocessing.py   what it wants its images to be
 clip_model.py           CLIP as modules of PyTorch
 clip_tower.py           its image tower in a precision, from pixels on
 openvino.py             the image tower in OpenVINO
+int8_file.py            its int8 model, kept in a checkpoint's folder or in the cache's
 backends.py             which of the two, and how precisely
 hub.py                  `tagger models`: a checkpoint of the hub -> a pinned copy in a folder
 pinned.py               the description that such a copy carries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -12,7 +13,7 @@ from tagger.core.errors import ConfigError
 from tagger.core.text import first_line
 from tagger.encoders.clip import ClipEncoder
 from tagger.encoders.clip_tower import ImageTower
-from tagger.encoders.openvino import Images, OpenVinoTower
+from tagger.encoders.openvino import Images, OpenVinoTower, load_int8
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = {"torch": ("auto", "fp32", "bf16", "fp16"), "openvino": ("auto", "fp32", "bf16", "int8")}
@@ -57,16 +58,24 @@ def choose_precision(device: torch.device) -> str:
 
 
 def in_precision(
-    encoder: ClipEncoder, backend: str, precision: str, *, at_once: int, folder: Path | None, images: Images
+    encoder: ClipEncoder,
+    backend: str,
+    precision: str,
+    *,
+    at_once: int,
+    folder: Path | None,
+    images: Images,
+    checkpoint: Path | None = None,
 ) -> ClipEncoder:
     """Return the encoder, given in fp32, with a tower of this back-end and precision.
 
-    at_once: how many images it will be given at once. folder: where an int8 model, quantised with `images`, is kept; None: it is
-    made for this run only.
+    at_once: how many images it will be given at once. folder: of the cache, where an int8 model, quantised with `images`, is kept
+    unless the `checkpoint`'s own folder has one; None: it is made for this run only.
     """
     if backend == "openvino":
-        shape = (at_once, 3, *encoder.preprocessing.size)
-        tower = OpenVinoTower(cast(ImageTower, encoder.tower), encoder.fingerprint, shape, precision, folder, images)
+        shape, fp32 = (at_once, 3, *encoder.preprocessing.size), cast(ImageTower, encoder.tower)
+        int8 = partial(load_int8, fp32, encoder.fingerprint, shape, images, checkpoint, folder)
+        tower = OpenVinoTower(fp32, shape, precision, int8)
         return encoder.with_tower(tower, backend, tower.precision, tower.version)
     if precision == "auto":
         precision = choose_precision(torch.device(encoder.device))

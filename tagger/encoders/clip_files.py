@@ -18,6 +18,7 @@ TEXTS = (
     *("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
 )
 PATTERNS = [*TEXTS, WEIGHTS, INDEX, WEIGHT_PARTS]  # of every file that a CLIP may consist of
+INT8 = "int8"  # the folder, in a checkpoint's and in the cache's, of int8 models that were made of checkpoints
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".distcp")
 
 

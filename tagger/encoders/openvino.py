@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from tagger.core.errors import ConfigError, ModelError
-from tagger.core.files import write_bytes
+from tagger.core.files import note_use
+from tagger.encoders.int8_file import Int8Model, int8_file, read_int8, write_int8
 
 if TYPE_CHECKING:
     import openvino
@@ -34,21 +35,15 @@ Images = Callable[[], Iterator[Tensor]]  # batches of the manifest's images, uin
 class OpenVinoTower:
     """Compute what the fp32 tower that it is made from computes: uint8 (at_once, 3, H, W) -> float32 (at_once, D).
 
-    shape: that of its input, (at_once, 3, H, W). precision: auto (bf16 where the CPU has it, else fp32), fp32, bf16 or int8. int8
-    is post-training quantisation with `images` (NNCF; Jacob et al. 2018, SmoothQuant: Xiao et al. 2023), done once: the model is
-    kept in `folder`, if there is one, under the tower's `fingerprint`. `version` tells towers of the same precision apart. Raises
-    ConfigError on a CPU without the precision, ModelError when there is no image to quantise with.
+    shape: that of its input, (at_once, 3, H, W). precision: auto (bf16 where the CPU has it, else fp32), fp32, bf16, or int8, for
+    which `int8` returns the model. `version` tells towers of a precision apart. ConfigError on a CPU without the precision.
     """
 
-    def __init__(
-        self, tower: nn.Module, fingerprint: str, shape: tuple[int, ...], precision: str, folder: Path | None, images: Images
-    ) -> None:
+    def __init__(self, tower: nn.Module, shape: tuple[int, ...], precision: str, int8: Callable[[], Int8Model]) -> None:
         with _keeping_signal_stack():
-            self._make(tower, fingerprint, shape, precision, folder, images)
+            self._make(tower, shape, precision, int8)
 
-    def _make(
-        self, tower: nn.Module, fingerprint: str, shape: tuple[int, ...], precision: str, folder: Path | None, images: Images
-    ) -> None:
+    def _make(self, tower: nn.Module, shape: tuple[int, ...], precision: str, int8: Callable[[], Int8Model]) -> None:
         openvino = _import("openvino")
         core = openvino.Core()
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -59,8 +54,7 @@ class OpenVinoTower:
         self.precision = precision
         self.version = f"{version('openvino')} {shape}"
         if precision == "int8":
-            name = f"{fingerprint} {self.version} nncf {version('nncf')} vnni {torch.cpu._is_vnni_supported()}"
-            description, weights = _load_int8(tower, shape, folder, name, images)
+            description, weights = int8()
             # The tensor is a copy that lives as long as the model.
             model = core.read_model(description, openvino.Tensor(np.frombuffer(weights, np.uint8)))
             # Other images would have made other weights. The description is left out: its names differ from run to run.
@@ -78,6 +72,43 @@ class OpenVinoTower:
         return torch.from_numpy(self._compiled(pixels.contiguous().numpy())[0].copy())
 
 
+def load_int8(
+    tower: nn.Module, fingerprint: str, shape: tuple[int, ...], images: Images, checkpoint: Path | None, cache: Path | None
+) -> Int8Model:
+    """Return the int8 model of a tower from the checkpoint's own folder, else from the cache's, where there are such folders.
+
+    Where neither has it, it is made with `images`, and kept in the cache: a run never writes into a checkpoint. ModelError.
+    """
+    if checkpoint:
+        remedy = "going on without it; `tagger models quantise` makes it anew"
+        if shared := read_int8(int8_file(checkpoint, fingerprint, shape), remedy):
+            return shared
+    if cache is None:
+        return make_int8(tower, shape, images)
+    file = int8_file(cache, fingerprint, shape)
+    if kept := read_int8(file):
+        note_use(file)
+        return kept
+    model = make_int8(tower, shape, images)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_int8(file, model)
+    except OSError as error:
+        log.warning("%s: expected to keep the quantised model, found: %s; the next run makes it anew", file, error.strerror)
+    return model
+
+
+def make_int8(tower: nn.Module, shape: tuple[int, ...], images: Images) -> Int8Model:
+    """Quantise a tower after training (NNCF; Jacob et al. 2018, SmoothQuant: Xiao et al. 2023) with these images.
+
+    shape: that of its input, (at_once, 3, H, W). ModelError where there is no image.
+    """
+    with _keeping_signal_stack(), TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True) as temporary:
+        path = Path(temporary) / "model.xml"
+        _import("openvino").save_model(_quantise(tower, shape, images), path, compress_to_fp16=False)
+        return Int8Model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
+
+
 def _import(name: str) -> Any:
     # Both libraries would send statistics about their use to their maker. Without this package they cannot.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how to say so
@@ -90,46 +121,6 @@ def _convert(tower: nn.Module, shape: tuple[int, ...]) -> openvino.Model:
         model = _import("openvino").convert_model(tower, example_input=torch.zeros((1, *shape[1:]), dtype=torch.uint8))
     model.reshape(list(shape))
     return model
-
-
-def _load_int8(tower: nn.Module, shape: tuple[int, ...], folder: Path | None, name: str, images: Images) -> tuple[bytes, bytes]:
-    """Return the int8 model's description and weights, OpenVINO's two files; quantise now where none is kept by this name."""
-    file = folder / "int8" / hashlib.sha256(name.encode()).hexdigest() if folder else None
-    if file and (kept := _read_kept(file)):
-        return kept
-    model = _quantise(tower, shape, images)
-    with TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True) as temporary:
-        path = Path(temporary) / "model.xml"
-        _import("openvino").save_model(model, path, compress_to_fp16=False)
-        files = path.read_bytes(), path.with_suffix(".bin").read_bytes()
-    if file:
-        _write_kept(file, *files)
-    return files
-
-
-def _read_kept(file: Path) -> tuple[bytes, bytes] | None:
-    """Return the description and weights that `_write_kept` wrote, None if they are not there or damaged."""
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        log.warning("%s: expected a quantised model, found: %s; it is made anew", file, error.strerror)
-        return None
-    seal, size, both = content[:32], int.from_bytes(content[32:40], "little"), content[40:]
-    if hashlib.sha256(content[32:]).digest() != seal:
-        log.warning("%s: expected a quantised model, found a damaged one; it is made anew", file)
-        return None
-    return both[:size], both[size:]
-
-
-def _write_kept(file: Path, description: bytes, weights: bytes) -> None:
-    content = len(description).to_bytes(8, "little") + description + weights
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_bytes(file, hashlib.sha256(content).digest() + content)
-    except OSError as error:
-        log.warning("%s: expected to keep the quantised model, found: %s; the next run makes it anew", file, error.strerror)
 
 
 def _quantise(tower: nn.Module, shape: tuple[int, ...], images: Images) -> openvino.Model:

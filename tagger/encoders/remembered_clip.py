@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from tagger.core.files import reason, write_bytes
+from tagger.core.files import note_use, reason, write_bytes
 from tagger.core.frozen import Frozen
 from tagger.core.types import Preprocessing
-from tagger.encoders.clip_files import readable_files
+from tagger.encoders.clip_files import INT8, readable_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +81,8 @@ class ClipMemory:
     """The place of one description. folder: of the cache. checkpoint: a folder. settings: all else that is asked for."""
 
     def __init__(self, folder: Path, checkpoint: Path, settings: Sequence[object]) -> None:
-        stats = [(file.name, file.stat()) for file in readable_files(checkpoint)]
+        # A folder's times tell of an int8 model that is put there.
+        stats = [(file.name, file.stat()) for file in (*readable_files(checkpoint), *checkpoint.glob(INT8))]
         files = [(name, one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for name, one in stats]
         known = [str(checkpoint.resolve()), files, list(map(str, settings)), _machine(), _versions()]
         key = hashlib.sha256(json.dumps(known).encode()).hexdigest()
@@ -92,6 +93,7 @@ class ClipMemory:
         try:
             seal, _, content = self._path.read_bytes().partition(b"\n")
             if hashlib.sha256(content).hexdigest().encode() == seal:
+                note_use(self._path)
                 return ClipDescription.model_validate_json(content)
         except (OSError, ValidationError):
             pass

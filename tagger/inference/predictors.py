@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -122,19 +123,22 @@ def load_predictor(
     encoder = load_clip(model.name, model.revision, chosen, model.exact_preprocessing)
     embed = PromptEmbeddings(encoder, store)
     predictor = zero_shot(encoder, attributes, embed, dtype, calibrations, artifacts.heads)
-    wanted = _in_precision(encoder, model.backend, model.precision, store, draw)
+    wanted = _in_precision(encoder, model, model.precision, store, draw)
     to_try = model.precision == "auto" and wanted.precision != "fp32"
     return Loaded(predictor.with_encoder(wanted), predictor if to_try else None, memory=memory)
 
 
 def _in_precision(
-    encoder: ClipEncoder, backend: str, precision: str, store: Store, draw: Callable[[Preprocessing], Iterator[Tensor]]
+    encoder: ClipEncoder, model: ModelSettings, precision: str, store: Store, draw: Callable[[Preprocessing], Iterator[Tensor]]
 ) -> ClipEncoder:
     from tagger.encoders.backends import in_precision
 
     at_once = encoded_at_once(encoder.device_type)
     images = partial(draw, encoder.preprocessing)
-    return in_precision(encoder, backend, precision, at_once=at_once, folder=store.folder, images=images)
+    checkpoint = Path(model.name) if Path(model.name).is_dir() else None
+    return in_precision(
+        encoder, model.backend, precision, at_once=at_once, folder=store.folder, images=images, checkpoint=checkpoint
+    )
 
 
 def _load_as_it_was(
@@ -150,7 +154,7 @@ def _load_as_it_was(
     from tagger.encoders.clip import load_clip
 
     encoder = load_clip(model.name, model.revision, torch.device(known.device), model.exact_preprocessing)
-    encoder = _in_precision(encoder, known.backend, known.precision, store, draw)
+    encoder = _in_precision(encoder, model, known.precision, store, draw)
     if encoder.fingerprint != known.fingerprint:
         memory.forget()
         raise StoppedError(

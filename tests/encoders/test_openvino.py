@@ -72,6 +72,34 @@ def test_an_int8_model_is_made_once(encoder: ClipEncoder, tmp_path: Path):
     assert kept.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_checkpoints_own_int8_model_is_used_before_the_caches_and_kept_nowhere_else(encoder: ClipEncoder, tmp_path: Path):
+    checkpoint, cache = tmp_path / "checkpoint", tmp_path / "cache"
+    first = openvino(encoder, "int8", checkpoint)
+    shared = {"at_once": AT_ONCE, "images": none_more, "checkpoint": checkpoint}
+    again = in_precision(encoder, "openvino", "int8", folder=cache, **shared)
+    assert torch.equal(again.encode(noise(AT_ONCE)), first.encode(noise(AT_ONCE)))
+    assert not cache.exists()
+    in_precision(encoder, "openvino", "int8", at_once=AT_ONCE, folder=cache, images=lambda: iter([noise(8, 1) // 4]))
+    for folder in (cache, None):
+        again = in_precision(encoder, "openvino", "int8", folder=folder, **shared)
+        assert again.fingerprint == first.fingerprint
+
+
+def test_a_damaged_int8_model_of_a_checkpoint_is_left_as_it_is(
+    encoder: ClipEncoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    checkpoint, cache = tmp_path / "checkpoint", tmp_path / "cache"
+    openvino(encoder, "int8", checkpoint)
+    first = openvino(encoder, "int8", cache)
+    [shared] = (checkpoint / "int8").iterdir()
+    shared.write_bytes(b"damaged")
+    again = in_precision(encoder, "openvino", "int8", at_once=AT_ONCE, folder=cache, images=none_more, checkpoint=checkpoint)
+    assert again.fingerprint == first.fingerprint
+    expected = "expected a quantised model, found a damaged one; going on without it; `tagger models quantise` makes it anew"
+    assert f"{shared}: {expected}" in caplog.messages
+    assert shared.read_bytes() == b"damaged"
+
+
 def test_the_same_images_make_the_same_int8_model_and_others_another(encoder: ClipEncoder, tmp_path: Path):
     first, same = openvino(encoder, "int8"), openvino(encoder, "int8", tmp_path)
     other = in_precision(encoder, "openvino", "int8", at_once=AT_ONCE, folder=None, images=lambda: iter([noise(8, 1) // 4]))

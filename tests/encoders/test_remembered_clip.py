@@ -38,6 +38,12 @@ def test_a_file_that_was_touched_makes_it_unknown(file: str, encoder: ClipEncode
     assert ClipMemory(tmp_path, checkpoint, SETTINGS).recall() is None
 
 
+def test_an_int8_model_that_is_put_beside_it_makes_it_unknown(encoder: ClipEncoder, checkpoint: Path, tmp_path: Path):
+    ClipMemory(tmp_path, checkpoint, SETTINGS).keep(encoder)
+    (checkpoint / "int8").mkdir()
+    assert ClipMemory(tmp_path, checkpoint, SETTINGS).recall() is None
+
+
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
 def test_other_settings_make_it_unknown(number: int, encoder: ClipEncoder, checkpoint: Path, tmp_path: Path):
     ClipMemory(tmp_path, checkpoint, SETTINGS).keep(encoder)
