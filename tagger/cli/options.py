@@ -40,14 +40,10 @@ def _decorator(*options: Callable[..., Any]) -> Callable[[_Command], _Command]:
     return add
 
 
-# What every command that reads a manifest takes: its settings, and what the machine does.
-manifest_options = _decorator(
-    click.option("--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here."),
-    click.option("--labels", callback=split_list, help="Labels to choose between, separated by commas."),
-    click.option("--model", help="CLIP, a hub id or a local folder, or a checkpoint of `tagger train resnet18`."),
-    click.option("--revision", help="Hub commit, tag or branch of --model."),
-    click.option("--backend", type=click.Choice(get_args(Backend)), help="What computes embeddings; default: torch."),
-    click.option("--precision", type=click.Choice(get_args(Precision)), help="Of the image encoder; default: auto."),
+config = click.option("--config", type=click.Path(path_type=Path), help="Settings; default: tagger.toml beside MANIFEST or here.")
+
+# Where images are, and how they are read.
+image_options = _decorator(
     click.option("--image-column", help="Column with paths or embedded images; found by itself if named as usual."),
     click.option("--image-root", type=click.Path(), help="Where image paths start; default: MANIFEST's folder."),
     click.option("--image-timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one image; default: 60."),
@@ -58,6 +54,17 @@ manifest_options = _decorator(
         default=None,
         help="Pixels as the model's own image processor makes them; slower.",
     ),
+)
+
+# What every command that reads a manifest takes: its settings, and what the machine does.
+manifest_options = _decorator(
+    config,
+    click.option("--labels", callback=split_list, help="Labels to choose between, separated by commas."),
+    click.option("--model", help="CLIP, a hub id or a local folder, or a checkpoint of `tagger train resnet18`."),
+    click.option("--revision", help="Hub commit, tag or branch of --model."),
+    click.option("--backend", type=click.Choice(get_args(Backend)), help="What computes embeddings; default: torch."),
+    click.option("--precision", type=click.Choice(get_args(Precision)), help="Of the image encoder; default: auto."),
+    image_options,
     click.option("--cache", type=click.Path(), help="Folder of the embedding cache; default: the user's cache."),
     click.option("--no-cache", is_flag=True, help="Encode every image, and keep nothing for the next run."),
     click.option("--verify-content", is_flag=True, help="Read every image, even if it seems unchanged."),
@@ -96,7 +103,7 @@ recipe_options = _decorator(
 
 def take_overrides(options: dict[str, Any]) -> Overrides:
     """Take what outranks tagger.toml out of a command's options."""
-    if options.pop("no_cache"):
+    if options.pop("no_cache", False):
         options["cache"] = False
     return cast(Overrides, {name: options.pop(name) for name in KEYS if name in options})
 

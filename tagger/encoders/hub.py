@@ -16,7 +16,7 @@ from tagger.core.files import flush, write_text
 from tagger.core.lock import hold
 from tagger.core.text import first_line
 from tagger.core.write_check import require_writable_folder, write_error
-from tagger.encoders.clip_files import PICKLES, is_clip_file, select_files
+from tagger.encoders.clip_files import INT8, PICKLES, is_clip_file, select_files
 from tagger.encoders.pinned import PIN_FILE, Pinned, PinnedFile, find_problems, read_pinned, sha256
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def _update_copy(name: str, folder: Path, revision: str, copy: Pinned | None) ->
     (folder / PIN_FILE).unlink(missing_ok=True)
     for path in leftovers:  # of another commit
         path.unlink()
+    if copy is None or copy.commit != commit:
+        shutil.rmtree(folder / INT8, ignore_errors=True)  # made of other weights: what stays is not found, and harms nobody
     for file in missing:
         shutdown.check()
         _fetch_file(name, commit, file, folder)

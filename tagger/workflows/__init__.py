@@ -14,6 +14,7 @@ train_head.py         labelled rows -> a head on CLIP's embeddings
 calibrate.py          labelled rows -> temperatures and review_below
 compare.py            labelled rows -> systems compared, in tables and pictures
 prompts.py            labelled rows -> sets of prompts compared, the best one written into tagger.toml
+models.py             a checkpoint of the hub -> a pinned copy, and an int8 model of it
 review.py             a result -> a page or a file on which a person corrects tags
 apply_corrections.py  corrections -> ground truth in the manifest
 """
