@@ -23,7 +23,7 @@ _cache_folder = click.option("--cache", "folder", type=click.Path(path_type=Path
 @cache.command()
 @_cache_folder
 def stats(folder: Path | None) -> None:
-    """Print how much is in it.
+    """Print how much is in it, and in the folders of models beside it.
 
     \b
     Example:
@@ -36,10 +36,10 @@ def stats(folder: Path | None) -> None:
 
 @cache.command()
 @_cache_folder
-@click.option("--max-gb", type=click.FloatRange(0), help="Remove what was not used for longest until the file is this small.")
+@click.option("--max-gb", type=click.FloatRange(0), help="Remove what was not used for longest until all is this small.")
 @click.option("--unused-days", type=click.IntRange(1), help="Remove what no run has used for so many days.")
 def prune(folder: Path | None, max_gb: float | None, unused_days: int | None) -> None:
-    """Make it smaller.
+    """Make it, and the folders of models beside it, smaller.
 
     \b
     Examples:
@@ -53,7 +53,8 @@ def prune(folder: Path | None, max_gb: float | None, unused_days: int | None) ->
     removed = cache_maintenance.prune(
         cache_maintenance.find_cache(folder), None if max_gb is None else int(max_gb * 1e9), unused_days
     )
-    click.echo(f"{removed:,} embeddings removed")
+    beside = f", and {removed.files:,} files beside them" if removed.files else ""
+    click.echo(f"{removed.embeddings:,} embeddings removed{beside}")
 
 
 @cache.command()

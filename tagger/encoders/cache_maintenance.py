@@ -1,16 +1,18 @@
-"""Maintenance of an embedding cache by hand: say what is in it, make it smaller, remove what is damaged."""
+"""Maintenance of a cache folder by hand: say what is in it, make it smaller, remove what is damaged of the embeddings."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from tagger.core.errors import UsageError
 from tagger.core.text import first_line
 from tagger.encoders.cache_file import FILE, connect, evict, is_whole, remove_files, transaction, used_bytes
+from tagger.encoders.clip_files import INT8
 from tagger.encoders.embedding_cache import cache_folder
 
 DAY = 86400
@@ -20,6 +22,23 @@ OTHERS = {
     "errors": "images that cannot be decoded",
     "thumbnails": "small pictures for reports",
 }
+# What the files in the folders beside the embeddings' file are.
+FOLDERS = {INT8: "int8 models", "models": "descriptions of models", "vocabulary": "vocabularies' embeddings"}
+
+
+class FileBeside(NamedTuple):
+    """Describe a file in one of FOLDERS: its size in bytes, and when it was used last, in seconds of the epoch."""
+
+    path: Path
+    size: int
+    used: float
+
+
+class Pruned(NamedTuple):
+    """Count the embeddings, and the files beside their own, that were removed."""
+
+    embeddings: int
+    files: int
 
 
 def find_cache(folder: Path | None) -> Path:
@@ -55,17 +74,47 @@ def statistics(path: Path) -> str:
     for kind, what in OTHERS.items():
         if of_kind := sum(count for one, count in counts if one == kind):
             lines.append(f"{of_kind:,} {what}")
+    for folder, what in FOLDERS.items():
+        if sizes := [file.size for file in _files_beside(path, folder)]:
+            lines.append(f"{len(sizes):,} {what}, {sum(sizes) / 1e6:,.1f} MB, in {folder}")
     lines.append(f"{files:,} files known by size and times")
     if oldest is not None:
         lines.append(f"the oldest were last used on {time.strftime('%Y-%m-%d', time.gmtime(oldest * DAY))}, or in the week after")
     return "\n".join(lines)
 
 
-def prune(path: Path, max_bytes: int | None, unused_days: int | None) -> int:
-    """Remove the vectors that no run used for so many days, then those used least recently until the file is small enough.
+def prune(path: Path, max_bytes: int | None, unused_days: int | None) -> Pruned:
+    """Remove what no run used for so many days, then what was used least recently until the cache folder is small enough.
 
-    None leaves out that step. Returns how many were removed.
+    None leaves out that step. Of the size, files beside the embeddings come first: they are few, and take long to make again.
     """
+    beside = [file for folder in FOLDERS for file in _files_beside(path, folder)]
+    since = None if unused_days is None else time.time() - unused_days * DAY
+    kept_bytes, doomed = 0, list[Path]()
+    for file in sorted(beside, key=lambda file: file.used, reverse=True):
+        if (since is not None and file.used < since) or (max_bytes is not None and kept_bytes + file.size > max_bytes):
+            doomed.append(file.path)
+        else:
+            kept_bytes += file.size
+    removed = _prune_embeddings(path, None if max_bytes is None else max_bytes - kept_bytes, unused_days)
+    for one in doomed:
+        try:
+            one.unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(f"{one}: expected to remove it, found: {error.strerror}; correct its permissions") from error
+    return Pruned(removed, len(doomed))
+
+
+def _files_beside(path: Path, folder: str) -> list[FileBeside]:
+    found = []
+    for file in (path.parent / folder).glob("*"):
+        with suppress(FileNotFoundError):  # a run renames what it has written
+            stat = file.stat()
+            found.append(FileBeside(file, stat.st_size, stat.st_mtime))
+    return found
+
+
+def _prune_embeddings(path: Path, max_bytes: int | None, unused_days: int | None) -> int:
     removed = 0
     with _opened(path) as db:
         if unused_days is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagger.core.errors import ConfigError
-from tagger.core.files import reason, write_bytes
+from tagger.core.files import note_use, reason, write_bytes
 from tagger.encoders.base import Encoder, PromptEncoder
 from tagger.inference.job import Job
 from tagger.inference.prompts import PromptEmbeddings
@@ -119,6 +119,7 @@ def embed_vocabulary(
     text = json.dumps([encoder.weights, encoder.device_type, list(templates), list(words)])
     file = folder / "vocabulary" / f"{hashlib.sha256(text.encode()).hexdigest()}.f32" if folder else None
     if file is not None and file.is_file() and file.stat().st_size == 4 * len(words) * encoder.dimension:
+        note_use(file)
         return np.fromfile(file, np.float32).reshape(len(words), encoder.dimension)
     log.info("negative_labels: encoding %d words once", len(words))
     prompts = [prompt for word in words for prompt in _prompts(templates, word)]

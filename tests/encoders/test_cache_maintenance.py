@@ -17,7 +17,9 @@ from tagger.core.errors import UsageError
 from tagger.core.types import MEASURES
 from tagger.encoders import byte_cache as module
 from tagger.encoders.byte_cache import ByteCache
+from tagger.encoders.clip import ClipEncoder
 from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
+from tagger.encoders.remembered_clip import ClipMemory
 
 MEASURED = np.zeros(MEASURES, np.float32)
 
@@ -88,6 +90,50 @@ def test_prune_to_a_size(cache: EmbeddingCache):
     assert cache.path.stat().st_size <= size / 2
     assert call("prune", "--max-gb", "0") != "0 embeddings removed\n"
     assert call("stats").splitlines()[1].startswith("0 embeddings")
+
+
+@pytest.fixture
+def beside(cache: EmbeddingCache) -> dict[str, Path]:
+    """Files beside the cache, by how many days ago they were used."""
+    found = {}
+    for name, size, days in (("int8/old", 3_000_000, 200), ("int8/new", 2_000_000, 1), ("models/a.json", 500, 1)):
+        file = found[name] = cache.path.parent / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(bytes(size))
+        used = time.time() - days * 86400
+        os.utime(file, (used, used))
+    return found
+
+
+def test_stats_say_what_lies_beside(beside: dict[str, Path]):
+    lines = call("stats").splitlines()
+    assert lines[2:4] == ["2 int8 models, 5.0 MB, in int8", "1 descriptions of models, 0.0 MB, in models"]
+
+
+def test_prune_removes_files_that_were_not_used(beside: dict[str, Path]):
+    assert call("prune", "--unused-days", "90") == "200 embeddings removed, and 1 files beside them\n"
+    assert [name for name, file in beside.items() if file.exists()] == ["int8/new", "models/a.json"]
+
+
+def test_prune_to_a_size_keeps_the_files_that_were_used_last(cache: EmbeddingCache, beside: dict[str, Path]):
+    cache.close()
+    assert call("prune", "--max-gb", "0.004") == "0 embeddings removed, and 1 files beside them\n"
+    assert [name for name, file in beside.items() if file.exists()] == ["int8/new", "models/a.json"]
+    size = cache.path.stat().st_size
+    call("prune", "--max-gb", str((2_000_500 + size / 2) / 1e9))  # embeddings make room
+    assert cache.path.stat().st_size <= size / 2
+    assert beside["int8/new"].exists()
+    assert call("prune", "--max-gb", "0").endswith(" embeddings removed, and 2 files beside them\n")
+
+
+def test_what_a_run_uses_is_known_by_its_time(encoder: ClipEncoder, small_clip: Path, tmp_path: Path):
+    """Else a model that is used every night would be made again, of other images, when it is old."""
+    memory = ClipMemory(tmp_path, small_clip, ())
+    memory.keep(encoder)
+    [file] = (tmp_path / "models").iterdir()
+    os.utime(file, (1, 1))
+    assert memory.recall() is not None
+    assert file.stat().st_mtime > 1
 
 
 def test_verify_removes_what_is_damaged(cache: EmbeddingCache):
