@@ -6,6 +6,7 @@ foreign_formats.py     what a file is that is no Parquet, and the line that conv
 held_files.py          a manifest's files, as they were when they were opened
 id_column.py           values that must differ
 image_column.py        which column holds the images
+job_description.py     what parts depend on, beside them
 label_studio.py        the same as tasks and exports of Label Studio
 manifest.py            a manifest of one or many files, checked, cut into shards and read as a stream
 manifest_files.py      the files that a manifest's name means
@@ -24,6 +25,7 @@ review_table.py        what a person is asked about rows, as CSV and Parquet
 row_lookup.py          a few rows of a large file by their numbers
 sandbox.py             files of strangers, read in another process first
 schemas.py             which columns hold images, and which ones tagging adds
+sharding.py            shards tagged by hand on several machines
 sketch_files.py        sketches of images, beside their tags
 tables.py              Delta tables, read through their log; Iceberg and Hudi, refused
 tags.py                decisions and errors -> the tag columns of a shard

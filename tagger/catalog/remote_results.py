@@ -27,8 +27,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tagger.catalog import object_storage
+from tagger.catalog.job_description import JOB, continues
 from tagger.catalog.manifest import Shard
-from tagger.catalog.results import JOB, Results, aside_of, continues, failpoint
+from tagger.catalog.results import Results, aside_of, failpoint
 from tagger.core import published, shutdown
 from tagger.core.errors import StoppedError
 from tagger.core.files import writing
@@ -44,30 +45,42 @@ class StoredResults(Results):
     Raises StoppedError when the disk or the store cannot be written.
     """
 
-    def __init__(self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str], url: str) -> None:
+    def __init__(
+        self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str], url: str, *, joined: bool = False
+    ) -> None:
         self._url, self._parts_url = url, f"{run_url(url)}/parts"
-        super().__init__(output, folder, schema, job)
-        with writing(url):
-            self._fetch(job)
+        super().__init__(output, folder, schema, job, joined=joined)
 
     @property
     def place(self) -> str:
         return self._url
 
-    def _fetch(self, job: Mapping[str, str]) -> None:
+    def _open(self, job: Mapping[str, str]) -> None:
         """Copy the parts of this job that an earlier run left on the store, and remove those of another."""
         url, folder = self._url, self._folder
+        if self._joined:
+            self._parts.mkdir(parents=True, exist_ok=True)
+            if JOB in object_storage.list_folder(self._parts_url):
+                object_storage.get(self._parts_url, [JOB], self._parts)
+            super()._open(job)
+            return
+        super()._open(job)
         names = object_storage.list_folder(self._parts_url)
         if JOB in names:
             object_storage.get(self._parts_url, [JOB], folder)
         if names and not continues(url, folder / JOB, job):
             discard_stored(url)
-            names = []
         object_storage.put(self._parts / JOB, f"{self._parts_url}/{JOB}")
         failpoint("stored-job-described")
+        self.collect()
+
+    def collect(self) -> None:
         # Only these names can be parts of this job, and no name that a stranger put there becomes a path on this disk.
         whole = re.compile(rf"{self.job_id[:16]}-\d{{6}}\.parquet")
-        object_storage.get(self._parts_url, [name for name in names if whole.fullmatch(name)], self._parts)
+        with writing(self.place):
+            names = [name for name in object_storage.list_folder(self._parts_url) if whole.fullmatch(name)]
+            wanted = [name for name in names if not (self._parts / name).exists()]
+            object_storage.get(self._parts_url, wanted, self._parts)
 
     def write(self, shard: Shard, table: pa.Table, sketches: NDArray[np.float16] | None = None) -> None:
         super().write(shard, table)  # the sketches are for the run folder, which is not kept on a store

@@ -10,9 +10,6 @@ between these steps, so that tests can die at each of them.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
 import shutil
 import signal
@@ -25,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tagger.catalog.job_description import JOB, changes, continues, describe_job, job_id_of, read_description
 from tagger.catalog.manifest import Shard
 from tagger.catalog.manifest_files import unreadable
 from tagger.catalog.schemas import SET_TYPE, is_text, tagger_metadata
@@ -34,9 +32,7 @@ from tagger.core import published, shutdown
 from tagger.core.errors import ManifestError, StoppedError
 from tagger.core.files import flush, reason, removed_on_failure, write_text, writing
 
-log = logging.getLogger(__name__)
-
-JOB, PUBLISHED, REJECTED = "job.json", "published", ".rejected.parquet"
+PUBLISHED, REJECTED = "published", ".rejected.parquet"
 FAILPOINTS = (
     "job-described",
     "part-written",
@@ -52,42 +48,52 @@ FAILPOINTS = (
 class Results:
     """The results of one job on their way to `output`, in the run folder beside it.
 
-    job: what the result depends on, name -> value; its hash is the job's id. published: whether it is at the output. Raises
-    StoppedError when the disk is full or cannot be written, or a part cannot be read.
+    job: what the result depends on, name -> value; its hash is the job's id. joined: whether another process has opened these
+    results and parts are added to them; nothing is removed then. published: whether it is at the output. Raises StoppedError
+    when the disk is full or cannot be written, or a part cannot be read.
     """
 
-    def __init__(self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str]) -> None:
-        text = json.dumps(job, sort_keys=True, indent=2)
-        self.job_id = hashlib.sha256(text.encode()).hexdigest()
+    def __init__(self, output: Path, folder: Path, schema: pa.Schema, job: Mapping[str, str], *, joined: bool = False) -> None:
+        self.job_id, self._joined = job_id_of(job), joined
         self._output, self._folder, self._parts = output, folder, folder / "parts"
-        self._schema = schema
+        self.schema = schema
         self.published = False
         # Its own name: were the lock to fail, as on some network disks, two runs would not write into one file.
         self._unfinished = self._parts / f"{uuid.uuid4().hex}.tmp"
         with writing(self.place):
-            self._open(job, text)
+            self._open(job)
 
     @property
     def place(self) -> Path | str:
         """Where the results will be, as a person names it."""
         return self._output
 
-    def _open(self, job: Mapping[str, str], text: str) -> None:
+    def _open(self, job: Mapping[str, str]) -> None:
         """Keep the parts of this job that are there, and no others."""
         description, folder = self._parts / JOB, self._folder
+        if self._joined:
+            if differ := changes(read_description(description), job):
+                raise StoppedError(
+                    f"{self._parts}: expected the parts of this job, found others: {', '.join(differ)} changed; it must be a "
+                    "folder that all machines share, and no other run may be on this result"
+                )
+            return
         if self._published() or (description.exists() and not continues(self._output, description, job)):
             discard_parts(folder)
         self._parts.mkdir(parents=True, exist_ok=True)
         for abandoned in self._parts.glob("*.tmp"):
             abandoned.unlink(missing_ok=True)
-        write_text(description, text)
+        describe_job(self._parts, job)
         failpoint("job-described")
+
+    def collect(self) -> None:
+        """Take the parts that others have added."""
 
     def is_done(self, shard: Shard) -> bool:
         """Tell whether an earlier run left this shard's part, whole."""
         try:
             with pq.ParquetFile(self._part(shard)) as part:
-                return bool(part.metadata.num_rows == shard.stop - shard.start and part.schema_arrow.equals(self._schema))
+                return bool(part.metadata.num_rows == shard.stop - shard.start and part.schema_arrow.equals(self.schema))
         except (OSError, pa.ArrowException):
             return False
 
@@ -131,7 +137,7 @@ class Results:
         rows = 0
         with removed_on_failure(self._unfinished) as temporary:
             with writing(self.place):  # what the caller does with a table raises there, not here
-                with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
+                with pq.ParquetWriter(temporary, self.schema, compression="zstd") as writer:
                     for shard in shards:
                         table = self._read(shard)
                         writer.write_table(table, row_group_size=max(len(table), 1))
@@ -217,23 +223,6 @@ def discard_parts(folder: Path) -> None:
 def _identity(path: Path) -> str:
     found = path.stat()
     return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
-
-
-def continues(output: Path | str, description: Path, job: Mapping[str, str]) -> bool:
-    """Tell whether the described job is this one; log what changed where it is not."""
-    changed = _changes(description, job)
-    if changed:
-        log.warning("%s: starting over, not continuing an interrupted run: %s changed", output, ", ".join(changed))
-    return not changed
-
-
-def _changes(description: Path, job: Mapping[str, str]) -> list[str]:
-    """Return the names of the values that differ from the described job's."""
-    try:
-        earlier = dict(json.loads(description.read_text(encoding="utf-8")).items())
-    except (OSError, ValueError, AttributeError):
-        return ["its description"]
-    return [name for name in sorted({*earlier, *job}) if earlier.get(name) != job.get(name)]
 
 
 def _check(path: Path, rows: int) -> None:

@@ -4,6 +4,7 @@ main.py         the group of commands, errors as one line, exit codes
 options.py      options that several commands take, and the values that they make
 console.py      what the library logs, one line each on stderr
 run.py          `tagger run`
+merge.py        `tagger merge`
 evaluate.py     `tagger evaluate`
 inspect.py      `tagger inspect`
 train.py        `tagger train`

@@ -17,6 +17,7 @@ from tagger.cli.evaluate import evaluate
 from tagger.cli.history import history
 from tagger.cli.init import init
 from tagger.cli.inspect import inspect
+from tagger.cli.merge import merge
 from tagger.cli.models import models
 from tagger.cli.prompts import prompts
 from tagger.cli.report import report
@@ -39,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (run, evaluate, inspect, train, calibrate, compare, prompts, report, review, history, models, cache, init):
+for command in (run, merge, evaluate, inspect, train, calibrate, compare, prompts, report, review, history, models, cache, init):
     cli.add_command(command)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import click
 
-from tagger.settings.options import KEYS, Backend, Machine, Overrides, Precision, Recipe
+from tagger.settings.options import KEYS, Backend, Engine, Machine, Overrides, Precision, Recipe
 
 OTHER_SEPARATORS = ";|\uff0c\u3001"  # that people type where a comma is meant; the last two are Chinese and Japanese ones
 
@@ -79,6 +80,14 @@ manifest_options = _decorator(
     ),
 )
 
+# What tags, of those commands that can have several processes do it.
+engine_options = _decorator(
+    click.option("--devices", callback=split_list, help="Several, a process each: 0,1 for GPUs, all, or cpu,cpu."),
+    click.option("--engine", type=click.Choice(get_args(Engine)), default="local", show_default=True, help="What tags."),
+    click.option("--ray-address", help="The Ray cluster of --engine ray; default: RAY_ADDRESS, else this machine."),
+    click.option("--ray-workers", type=click.IntRange(1), help="Workers of --engine ray; default: one a GPU, else one a node."),
+)
+
 max_errors = click.option("--max-errors", metavar="N|P%", help="Exit with 3 when more rows than this fail; results go aside.")
 attribute = click.option("--attribute", help="Which attribute of the settings to learn.")
 product_column = click.option(
@@ -110,9 +119,8 @@ def take_overrides(options: dict[str, Any]) -> Overrides:
 
 def take_machine(options: dict[str, Any], progress: bool = True) -> Machine:
     """Take what the machine does out of a command's options."""
-    return Machine(
-        progress=progress, **{name: options.pop(name) for name in ("device", "workers", "batch_size", "verify_content")}
-    )
+    names = [one.name for one in fields(Machine) if one.name in options]
+    return Machine(progress=progress, **{name: options.pop(name) for name in names})
 
 
 def take_recipe(options: dict[str, Any], **more: Any) -> Recipe:  # Recipe's other fields, by the same names

@@ -20,6 +20,9 @@ kept_thumbnails.py  small pictures of images that have not changed
 store.py            where all that is kept
 precision_trial.py  a precision tried on the first images
 sampling.py         images drawn evenly, to quantise a model with
+dispatch.py         which process tags which shard, where there are several
+device_processes.py a process for each device of this machine
+ray_engine.py       an actor for each encoder of a Ray cluster
 fingerprints.py     what tags and embeddings depend on
 timings.py          what a run's time went into
 estimate.py         what a run will take, from what one image takes

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
 from tagger.catalog.manifest import Manifest
 from tagger.catalog.schemas import result_schema
+from tagger.core.text import without_secrets
 from tagger.core.types import ImagePolicy
 from tagger.inference.job import Job
 from tagger.settings.attributes import taxonomy_hash
@@ -22,6 +23,37 @@ if TYPE_CHECKING:
     from tagger.inference.predictor import Predictor
 
 COMPUTING = ("tagger", "torch", "torchvision", "transformers", "pillow")  # whose versions may move the last digits
+
+
+class Description(NamedTuple):
+    """What the tags of a job are made by: the same in every process that takes part in it.
+
+    model: as the results' metadata has it, with what its weights are and what computes with them. depends_on: name -> value.
+    """
+
+    model: dict[str, Any]
+    depends_on: dict[str, str]
+    device: str
+
+
+def describe(job: Job, rows: int, predictor: Predictor, hybrid: Hybrid | None, earlier: Manifest | None) -> Description:
+    """Describe what the tags of the first `rows` are made by; the values are those of results_depend_on."""
+    encoder, checkpoint = predictor.encoder, job.settings.fallback
+    named = model_of(job)
+    model = {**named, "fingerprint": encoder.fingerprint, "backend": encoder.backend, "precision": encoder.precision}
+    if heads := heads_of(predictor):
+        model["heads"] = heads
+    if hybrid is not None:
+        model["fallback"] = hybrid.second.encoder.fingerprint
+    elif checkpoint is not None:  # it has taken CLIP's place
+        model |= {"name": checkpoint.checkpoint, "revision": None, "instead_of": named["name"]}
+    return Description(model, results_depend_on(job, rows, predictor, hybrid, earlier), str(encoder.device))
+
+
+def model_of(job: Job) -> dict[str, Any]:
+    """Return the name of the job's model as results have it."""
+    model = job.settings.model
+    return {"name": without_secrets(model.name), "revision": model.revision}
 
 
 def results_depend_on(

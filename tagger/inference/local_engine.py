@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -95,11 +95,11 @@ class LocalEngine:
         self,
         manifest: Manifest,
         schema: pa.Schema,
-        shards: Sequence[Shard],
+        shards: Iterable[Shard],
         advance: Callable[[int], object],
         earlier: Manifest | None = None,
     ) -> Iterator[tuple[Shard, pa.Table, NDArray[np.float16]]]:
-        """Tag these shards, in order: their rows with the tag columns appended, and the sketches of their images.
+        """Tag these shards, in ascending order: their rows with the tag columns appended, and the sketches of their images.
 
         Few are in memory at a time. The sketches are float16 (N, SKETCH), NaN for a row without an embedding.
 

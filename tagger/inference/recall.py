@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import repeat
+from itertools import repeat, tee
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,34 +44,35 @@ class Recall:
     def open(
         self,
         manifest: Manifest,
-        shards: Sequence[Shard],
+        shards: Iterable[Shard],
         earlier: Manifest | None = None,
         rows: NDArray[np.int64] | None = None,
         decode_all: bool = False,
     ) -> Iterator[OpenShard]:
-        """Yield the shards, one by one.
+        """Yield the shards, one by one, asking for each only when it is its turn.
 
         rows: of the manifest, those that are wanted; default: all, or those with an error in an `earlier` result. decode_all:
         whether those are decoded whose embeddings are known, too.
         """
-        results = earlier.read(shards) if earlier else zip(shards, repeat(None))
-        read = zip(manifest.read(shards), results, strict=True)
+        wanted, again = tee(shards)
+        results = earlier.read(again) if earlier else zip(again, repeat(None))
+        read = zip(manifest.read(wanted), results, strict=True)
         while True:
             began = time.perf_counter()
             try:
                 if (found := next(read, None)) is None:
                     return
                 (shard, table), (_, tags) = found
-                wanted = np.arange(len(table))
+                own = np.arange(len(table))
                 if rows is not None:
-                    wanted = rows[np.searchsorted(rows, shard.start) : np.searchsorted(rows, shard.stop)] - shard.start
+                    own = rows[np.searchsorted(rows, shard.start) : np.searchsorted(rows, shard.stop)] - shard.start
                 elif tags is not None:
-                    wanted = error_rows(shard, table, tags, manifest.image_column)
+                    own = error_rows(shard, table, tags, manifest.image_column)
                 embeddings = np.zeros((len(table), self._predictor.encoder.dimension), self._predictor.dtype)
                 measures, settled = np.zeros((len(table), MEASURES), np.float32), np.zeros(len(table), np.bool_)
-                current = OpenShard(shard, table, tags, wanted, embeddings, measures, settled)
+                current = OpenShard(shard, table, tags, own, embeddings, measures, settled)
                 self._settle(current, manifest.image_refs(table, shard.start), decode_all)
-                current.recalled = (len(table) if rows is None else len(wanted)) - len(current.loading)
+                current.recalled = (len(table) if rows is None else len(own)) - len(current.loading)
             finally:
                 self._stages.recall += time.perf_counter() - began
             yield current

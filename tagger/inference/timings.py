@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
 @dataclass
@@ -25,6 +25,12 @@ class Stages:
     encoded_images: int = 0
     fallback_images: int = 0
     errors: int = 0
+
+    def add(self, other: Stages) -> None:
+        """Add up what another process has done."""
+        for one in fields(self):
+            if one.name != "began":
+                setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds of each stage, by name."""

@@ -11,6 +11,7 @@ from tagger.core.errors import UsageError
 from tagger.core.types import BATCH_SIZE, Preprocessing
 
 Backend = Literal["torch", "openvino"]
+Engine = Literal["local", "ray"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 HEAD_METHODS = ("auto", "gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f", "prompts")
@@ -70,7 +71,8 @@ class Output:
     path: a file or the URL of an object; default: beside the manifest. in_place: into the manifest itself. fresh: throw away
     what an interrupted run left. limit: only the first rows. retry_errors: an earlier result, of which only the error rows
     are tagged; without a `path` it is replaced, or published where it was rejected. previous: the earlier result with which
-    labels are compared; default: the one that is there. report: write report.html beside the summary.
+    labels are compared; default: the one that is there. report: write report.html beside the summary. shard:
+    (K, N), the K-th of N parts of the rows is tagged, for a merge.
     """
 
     path: str | Path | None = None
@@ -81,6 +83,7 @@ class Output:
     retry_errors: str | Path | None = None
     previous: str | Path | None = None
     report: bool = True
+    shard: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.in_place and self.path is not None:
@@ -89,23 +92,41 @@ class Output:
             raise UsageError("--in-place and --limit: a part of the manifest would replace the whole; leave one out")
         if self.in_place and self.retry_errors is not None:
             raise UsageError("--retry-errors: expected it without --in-place; leave one out")
+        if self.shard is not None:
+            number, count = self.shard
+            if not 1 <= number <= count:
+                raise UsageError(f"--shard {number}/{count}: expected K/N with K from 1 to N, such as 3/16; correct it")
+            for option, given in (("in-place", self.in_place), ("retry-errors", self.retry_errors), ("fresh", self.fresh)):
+                if given:
+                    raise UsageError(f"--shard: expected it without --{option}; leave one out")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What the machine does: speed, never a tag.
+    """What the machine does, or the machines: speed, never a tag. Raises UsageError for what excludes each other.
 
-    device: torch's name of it; default: an accelerator if there is one. workers: processes that decode images; with 0 an
-    image that kills its decoder kills the run. batch_size: images that a decoding process reads at a time. verify_content:
-    read every image, instead of taking one whose size and times, or whose server's version, are as they were for the same.
-    progress: show a bar on a terminal.
+    device: torch's name of it; default: an accelerator if there is one. devices: several, a process for each: numbers of GPUs,
+    names, or "all". engine: "ray" has a cluster tag, the one at ray_address, by as many workers as it has GPUs, or nodes, or
+    ray_workers. workers: processes that decode images, for each that encodes; with 0 an image that kills its decoder kills the
+    run. batch_size: images that a decoding process reads at a time. verify_content: read every image, instead of taking one
+    whose size and times, or whose server's version, are as they were for the same. progress: show a bar on a terminal.
     """
 
     device: str | None = None
+    devices: Sequence[str] | None = None
+    engine: Engine = "local"
+    ray_address: str | None = None
+    ray_workers: int | None = None
     workers: int | None = None
     batch_size: int = BATCH_SIZE
     verify_content: bool = False
     progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.devices is not None and (self.device is not None or self.engine != "local"):
+            raise UsageError("--devices: expected it without --device and --engine ray; leave one out")
+        if self.engine == "local" and (self.ray_address is not None or self.ray_workers is not None):
+            raise UsageError("--ray-address and --ray-workers: expected them with --engine ray; add it or leave them out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,10 @@
 """What the commands do, one file each; the Python API.
 
 run.py                a manifest -> tagged, evaluated, published results
+shard.py              one of N parts of a manifest -> its tags, left for a merge
+merge.py              the parts of all shards -> what a run would have published
+tagging.py            an engine in this process, or several processes, and what they tell
+shard_worker.py       one of several processes that tag shards of a run
 plan.py               a job and an output -> what a run will do, checked before a model is loaded
 publish.py            results judged by their gates, then published or written aside, and the summary
 early_start.py        what the command line starts before the heavy imports

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from tqdm import tqdm
 
@@ -25,21 +25,18 @@ from tagger.core import shutdown
 from tagger.core.errors import GateError
 from tagger.core.files import writing
 from tagger.core.lock import hold
-from tagger.core.text import without_secrets
 from tagger.core.urls import is_object_url
 from tagger.inference.artifacts import guarantees_of
-from tagger.inference.fingerprints import heads_of, result_schema_of, results_depend_on
+from tagger.inference.fingerprints import model_of, result_schema_of
 from tagger.inference.job import Job, open_job, without_heads
-from tagger.inference.load import open_engine
+from tagger.inference.timings import Stages
 from tagger.reports.run_record import Record, recorded
 from tagger.reports.summary import RunSummary
 from tagger.settings.load import load_settings
 from tagger.settings.options import Machine, Output, Overrides
 from tagger.workflows.plan import Plan, make_plan
 from tagger.workflows.publish import Outcome, Previous, open_parts, publish, read_previous, write_summary
-
-if TYPE_CHECKING:
-    from tagger.inference.local_engine import LocalEngine
+from tagger.workflows.tagging import Tagging, open_tagging
 
 log = logging.getLogger(__name__)
 
@@ -94,36 +91,46 @@ def run(
                         discard_parts(plan.run_folder)
                     if plan.url is not None:
                         discard_stored(plan.url)
-                summary = _carry_out(plan, machine, record)
+                summary = _carry_out(plan, machine, output, record)
                 if output.report:
                     from tagger.workflows.report import report_on  # it imports what only a report needs
 
                     report_on(plan, summary, machine.workers)
-        if not summary.published:
-            failed = [gate.to_text() for gate in summary.gates if not gate.passed]
-            raise GateError(*failed, f"the results are written to {summary.output}, not to {plan.place}", summary=summary)
+        require_published(summary, plan)
         return summary
 
 
-def _carry_out(plan: Plan, machine: Machine, record: Record) -> RunSummary:
+def require_published(summary: RunSummary, plan: Plan) -> None:
+    """Raise GateError where the results were written aside."""
+    if not summary.published:
+        failed = [gate.to_text() for gate in summary.gates if not gate.passed]
+        raise GateError(*failed, f"the results are written to {summary.output}, not to {plan.place}", summary=summary)
+
+
+def _carry_out(plan: Plan, machine: Machine, output: Output, record: Record) -> RunSummary:
     """Tag what an interrupted run has not, then judge and publish all; returns the summary, which is written."""
-    job, settings = plan.job, plan.job.settings
-    model = {"name": without_secrets(settings.model.name), "revision": settings.model.revision}
     previous = read_previous(plan)
-    shards = list(job.manifest.shards(plan.rows))
+    shards = list(plan.job.manifest.shards(plan.rows))
     if shards:
-        model, outcome, performance = _tag(plan, shards, model, previous, machine, record)
+        model, outcome, performance = _tag(plan, shards, previous, machine, output, record)
     else:
-        log.warning("%s: no rows; the results are empty", job.manifest.name)
-        outcome = _publish(open_parts(plan, result_schema_of(job, model), {}), shards, plan, previous, record)
+        log.warning("%s: no rows; the results are empty", plan.job.manifest.name)
+        model = model_of(plan.job)
+        outcome = publish_recorded(open_parts(plan, result_schema_of(plan.job, model), {}), shards, plan, previous, record)
         performance = Performance()
+    return summarise(plan, model, outcome, performance, record)
+
+
+def summarise(plan: Plan, model: Mapping[str, Any], outcome: Outcome, performance: Performance, record: Record) -> RunSummary:
+    """Write the summary of what came of a plan, and return it."""
+    job, settings = plan.job, plan.job.settings
     summary = record.summary = RunSummary(
         run_id=record.run_id,
         started=record.started,
         ended=datetime.now(UTC).isoformat(timespec="seconds"),
         exit_code=0 if outcome.published else GateError.exit_code,
         settings=settings.model_dump(by_alias=True),
-        model=model,
+        model=dict(model),
         rows=plan.rows,
         previous=None if plan.previous_place is None else str(plan.previous_place),
         guarantees=_guarantees(job, model),
@@ -143,86 +150,72 @@ def _guarantees(job: Job, model: Mapping[str, Any]) -> dict[str, dict[str, dict[
 
 
 def _tag(
-    plan: Plan,
-    shards: Sequence[Shard],
-    model: dict[str, Any],
-    previous: Previous,
-    machine: Machine,
-    record: Record,
+    plan: Plan, shards: Sequence[Shard], previous: Previous, machine: Machine, output: Output, record: Record
 ) -> tuple[dict[str, Any], Outcome, Performance]:
     """Load the model, tag the shards that are not done, and publish; returns the model, what came of it, what it took."""
     began = time.perf_counter()
-    with open_engine(plan.job, machine, rows=plan.rows) as engine:
-        ready, timings = engine.stages.began, engine.stages
-        model = _describe(model, engine, plan)
-        schema = result_schema_of(plan.job, model)
-        model = {**model, "device": str(engine.predictor.encoder.device)}
-        results = open_parts(plan, schema, results_depend_on(plan.job, plan.rows, engine.predictor, engine.hybrid, plan.earlier))
+    with open_tagging(plan, machine, output) as tagging:
+        ready, description = tagging.stages.began, tagging.description
+        schema = result_schema_of(plan.job, description.model)
+        results = open_parts(plan, schema, description.depends_on)
         if plan.earlier is not None:
             require_same_job(plan.earlier, schema)
-        waiting = [shard for shard in shards if not results.is_done(shard)]
-        if len(waiting) < len(shards):
-            log.info("continuing: %d of %d shards are there from an interrupted run", len(shards) - len(waiting), len(shards))
-        rows, writing = sum(shard.stop - shard.start for shard in waiting), 0.0
-        try:
-            with _progress(engine, plan.rows, plan.rows - rows, machine.progress, record) as advance:
-                for shard, table, sketches in engine.tag(plan.job.manifest, schema, waiting, advance, plan.earlier):
-                    start = time.perf_counter()
-                    results.write(shard, table, sketches)
-                    writing += time.perf_counter() - start
-        finally:
-            record.encoded_images = timings.encoded_images
+        rows = tag_waiting(tagging, results, shards, machine, record)
         start = time.perf_counter()
-        outcome = _publish(results, shards, plan, previous, record)
-        writing += time.perf_counter() - start
-        seconds = time.perf_counter() - ready
-    shares = {**timings.busy(engine.workers), "writer": writing}
+        outcome = publish_recorded(results, shards, plan, previous, record)
+        tagging.writing += time.perf_counter() - start
+        performance = performance_of(tagging, rows, time.perf_counter() - ready, ready - began)
+    return {**description.model, "device": description.device}, outcome, performance
+
+
+def tag_waiting(tagging: Tagging, results: Results, shards: Sequence[Shard], machine: Machine, record: Record) -> int:
+    """Tag those of the shards that are not done; returns how many rows they have."""
+    waiting = [shard for shard in shards if not results.is_done(shard)]
+    if len(waiting) < len(shards):
+        log.info("continuing: %d of %d shards are there from an interrupted run", len(shards) - len(waiting), len(shards))
+    total, rows = (sum(shard.stop - shard.start for shard in some) for some in (shards, waiting))
+    try:
+        with _progress(tagging.stages, total, total - rows, machine.progress, record) as advance:
+            if waiting:
+                tagging.tag(results, waiting, advance)
+    finally:
+        record.encoded_images = tagging.stages.encoded_images
+    return rows
+
+
+def performance_of(tagging: Tagging, rows: int, seconds: float, loading: float) -> Performance:
+    """Return what tagging these rows took. seconds: in all, without those of loading."""
+    stages = tagging.stages
+    shares = {name: share / tagging.processes for name, share in stages.busy(tagging.decoders or 1).items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (
-        model,
-        outcome,
-        Performance(
-            encoded_images=timings.encoded_images,
-            fallback_images=timings.fallback_images,
-            images_per_second=rows / seconds,
-            stage_seconds={"load_model": ready - began, **timings.seconds(), "write": writing, "total": seconds},
-            busy={name: round(share / seconds, 3) for name, share in shares.items()},
-            peak_memory_bytes=peak if sys.platform == "darwin" else peak * 1024,  # kilobytes, but on macOS
-        ),
+    return Performance(
+        encoded_images=stages.encoded_images,
+        fallback_images=stages.fallback_images,
+        images_per_second=rows / seconds,
+        stage_seconds={"load_model": loading, **stages.seconds(), "write": tagging.writing, "total": seconds},
+        busy={name: round(share / seconds, 3) for name, share in {**shares, "writer": tagging.writing}.items()},
+        peak_memory_bytes=peak if sys.platform == "darwin" else peak * 1024,  # kilobytes, but on macOS
     )
 
 
-def _describe(model: Mapping[str, Any], engine: LocalEngine, plan: Plan) -> dict[str, Any]:
-    """Return the model as the results' metadata has it: with what its weights are, and what computes with them."""
-    encoder, checkpoint = engine.predictor.encoder, plan.job.settings.fallback
-    described = {**model, "fingerprint": encoder.fingerprint, "backend": encoder.backend, "precision": encoder.precision}
-    if heads := heads_of(engine.predictor):
-        described["heads"] = heads
-    if engine.hybrid is not None:
-        return {**described, "fallback": engine.hybrid.second.encoder.fingerprint}
-    if checkpoint is not None:  # it has taken CLIP's place
-        return {**described, "name": checkpoint.checkpoint, "revision": None, "instead_of": model["name"]}
-    return described
-
-
 @contextmanager
-def _progress(engine: LocalEngine, total: int, done: int, shown: bool, record: Record) -> Iterator[Callable[[int], None]]:
+def _progress(stages: Stages, total: int, done: int, shown: bool, record: Record) -> Iterator[Callable[[int], None]]:
     """Give what is called with the number of rows that are done: it heeds a stop, keeps the log, and moves the bar if `shown`."""
-    timings = engine.stages
     with tqdm(total=total, initial=done, unit="image", disable=not (shown and sys.stderr.isatty())) as bar:
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
             shutdown.check()
-            record.journal.progress(done, timings.errors)
-            bar.set_postfix(errors=timings.errors, refresh=False)
+            record.journal.progress(done, stages.errors)
+            bar.set_postfix(errors=stages.errors, refresh=False)
             bar.update(count)
 
         yield advance
 
 
-def _publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Previous, record: Record) -> Outcome:
+def publish_recorded(results: Results, shards: Sequence[Shard], plan: Plan, previous: Previous, record: Record) -> Outcome:
+    """Publish the results, and note in the record whether they are."""
     try:
         return publish(results, shards, plan, previous)
     finally:  # whatever fails after the rename
