@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,14 +44,15 @@ class Shard:
 class Manifest:
     """An opened manifest; `schema` has its columns without the tag columns that an earlier run of tagger added.
 
-    held: the files, as they were when it was opened. partitions: as in ManifestFiles. notes: what was left out or filled with
-    null, a line each.
+    held: the files, as they were when it was opened. groups: of each file, the rows of each of its row groups. partitions: as
+    in ManifestFiles. notes: what was left out or filled with null, a line each.
     """
 
     name: str
     folder: Path
     files: tuple[Path, ...]
     held: HeldFiles
+    groups: tuple[tuple[int, ...], ...]
     partitions: pa.Table
     rows: int
     schema: pa.Schema
@@ -85,15 +88,20 @@ class Manifest:
             yield Shard(number, start, min(start + self.shard_rows, rows))
 
     def read(self, shards: Iterable[Shard]) -> Iterator[tuple[Shard, pa.Table]]:
-        """Read the rows of these shards, in order, in one pass; only a few shards are in memory at a time.
+        """Read the rows of these ascending shards in one pass; only a few shards are in memory at a time.
+
+        Whole row groups between them are not read.
 
         Raises ManifestError where a file cannot be read, StoppedError where it was changed since it was opened.
         """
         stream = self.batches(self.schema.names)
         batch: pa.RecordBatch | None = None
         row = 0  # the manifest's row that is the first of `batch`
+        ends = list(accumulate(chain.from_iterable(self.groups)))
         for shard in shards:
             parts: list[pa.RecordBatch] = []
+            if bisect_right(ends, shard.start) > bisect_right(ends, row):
+                stream, batch, row = self.batches(self.schema.names, shard.start), None, shard.start
             while row < shard.stop:
                 if batch is None:
                     batch = next(stream, None)
@@ -113,18 +121,26 @@ class Manifest:
         """Read one column as a stream of arrays. Raises ManifestError."""
         return (batch.column(0) for batch in self.batches([name]))
 
-    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Read these columns as a stream of batches. Raises ManifestError, StoppedError."""
+    def batches(self, names: Sequence[str], first_row: int = 0) -> Iterator[pa.RecordBatch]:
+        """Read these columns from a row on, as a stream of batches. Raises ManifestError, StoppedError."""
         schema = pa.schema([self.schema.field(name) for name in names], metadata=self.schema.metadata)
+        skipped = first_row
         for number, path in enumerate(self.files):
             partition = partition_of(self.partitions, number)
+            before = [rows for rows in accumulate(self.groups[number]) if rows <= skipped]
+            skipped -= before[-1] if before else 0
+            if len(before) == len(self.groups[number]):
+                continue
+            wanted_groups = range(len(before), len(self.groups[number]))
             try:
                 # A buffered stream reads a column chunk page by page: one huge row group does not fill the memory.
                 with self.held.open(number) as name, pq.ParquetFile(name, buffer_size=READ_BUFFER, pre_buffer=False) as file:
                     wanted = [name for name in file.schema_arrow.names if name in schema.names]
                     stored = None if len(wanted) == len(file.schema_arrow) else _leaves(file, wanted)
-                    for batch in file.iter_batches(self.shard_rows, columns=stored):
-                        yield conform(batch, schema, partition, path)
+                    for batch in file.iter_batches(self.shard_rows, row_groups=wanted_groups, columns=stored):
+                        if skipped < len(batch):
+                            yield conform(batch.slice(skipped), schema, partition, path)
+                        skipped = max(skipped - len(batch), 0)
             except (pa.ArrowException, OSError) as error:
                 raise unreadable(path, error) from error
 
@@ -203,6 +219,7 @@ def open_manifest(
         folder=found.folder,
         files=found.files,
         held=held,
+        groups=tuple(tuple(footer.row_group(index).num_rows for index in range(footer.num_row_groups)) for footer in footers),
         partitions=found.partitions,
         rows=rows,
         schema=schema,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,7 +18,8 @@ from typing import Any
 
 from tagger.catalog.manifest import Shard
 from tagger.core import shutdown
-from tagger.core.errors import ConfigError, StoppedError, TaggerError
+from tagger.core.errors import ConfigError, StoppedError, TaggerError, UsageError
+from tagger.core.files import reason
 from tagger.core.text import first_line
 from tagger.inference.dispatch import Answer, Dispatcher, Done, MakeWorker, Told, tag_what_is_asked
 from tagger.settings.options import Machine
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LAST_SECONDS = 20.0  # for actors to tidy their caches
 RESTARTS = 20  # of one actor, after which it is lost
+ANSWER_SECONDS = 10.0  # for the cluster to be there
 TELL_SECONDS = 1.0  # between two words about rows that were read
 PLACED_SECONDS = 120.0  # for the first actor to be there
 
@@ -74,15 +77,15 @@ class Desk:
 class Actor:
     """Tags shards on the node and the GPU that Ray gives it."""
 
-    def __init__(self, number: int, make: MakeWorker, machine: Machine, desk: Any, threads: int) -> None:
-        self._number, self._make, self._machine, self._desk = number, make, machine, desk
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # Ray's own is 1 for an actor of one core
+    def run(self, number: int, make: MakeWorker, machine: Machine, desk: Any, threads: int) -> TaggerError | None:
+        """Tag until all is done; returns the error that ended it, as Ray would wrap it.
 
-    def run(self) -> TaggerError | None:
-        """Tag until all is done; returns the error that ended it, as Ray would wrap it."""
+        These are no arguments of the actor, which Ray does not keep for as long as it may have to start it again.
+        """
         import ray
 
-        ray.get(self._desk.begin.remote(self._number, ray.get_runtime_context().get_node_id()))
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # Ray's own is 1 for an actor of one core
+        ray.get(desk.begin.remote(number, ray.get_runtime_context().get_node_id()))
         waiting: list[Told] = []
         sent = time.monotonic()
 
@@ -91,15 +94,15 @@ class Actor:
             waiting.append(message)
             if not isinstance(message, int) or time.monotonic() - sent > TELL_SECONDS:
                 messages, waiting[:] = list(waiting), []
-                ray.get(self._desk.tell.remote(self._number, messages))
+                ray.get(desk.tell.remote(number, messages))
                 sent = time.monotonic()
 
         def ask() -> Answer:
-            answer: Answer = ray.get(self._desk.ask.remote(self._number))
+            answer: Answer = ray.get(desk.ask.remote(number))
             return answer
 
         try:
-            tag_what_is_asked(self._make, self._machine, ask, tell)
+            tag_what_is_asked(make, machine, ask, tell)
         except TaggerError as error:
             return error
         return None
@@ -133,8 +136,10 @@ class RayActors:
         }
         remote = ray.remote(Actor).options(**options)
         threads = max(cores // count, 1)
-        self._actors = [remote.remote(number, make, each, self._desk, threads) for number in range(count)]
-        self._runs = {actor.run.remote(): number for number, actor in enumerate(self._actors)}
+        self._actors = [remote.remote() for _ in range(count)]
+        self._runs = {
+            actor.run.remote(number, make, each, self._desk, threads): number for number, actor in enumerate(self._actors)
+        }
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -196,7 +201,8 @@ class RayActors:
 
 
 def _connect(address: str | None) -> Any:
-    """Join the cluster, or start one on this machine where none is named. Raises ConfigError, StoppedError."""
+    """Join the cluster, or start one on this machine where none is named. Raises ConfigError, UsageError, StoppedError."""
+    _require_answer(address or os.environ.get("RAY_ADDRESS"))
     # It tells its makers how it is used unless it is asked not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -211,6 +217,23 @@ def _connect(address: str | None) -> Any:
             "start it, or correct the address"
         ) from error
     return ray
+
+
+def _require_answer(address: str | None) -> None:
+    """Ask for a connection, as Ray itself waits for minutes. Raises UsageError, StoppedError."""
+    if address in (None, "", "auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        raise UsageError(
+            f"--ray-address {address}: expected HOST:PORT, as `ray start` prints it; start tagger on a machine of the cluster"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise StoppedError(
+            f"--ray-address {address}: expected a Ray cluster, found: {reason(error)}; start it, or correct the address"
+        ) from error
 
 
 def _listed(resources: dict[str, float]) -> str:

@@ -105,9 +105,10 @@ def test_columns_of_every_type_pass_through_with_their_metadata(tmp_path: Path):
 @given(
     files=st.lists(st.lists(st.integers(0, 300), max_size=4), min_size=1, max_size=4),
     limit=st.none() | st.integers(0, 900),
+    chosen=st.sets(st.integers(0, 20)),
 )
 @settings(max_examples=60, deadline=None)
-def test_shards_hold_every_row_once_and_in_order(tmp_path_factory: pytest.TempPathFactory, files, limit):
+def test_shards_hold_every_row_once_and_in_order(tmp_path_factory: pytest.TempPathFactory, files, limit, chosen):
     """files: for each file its row groups' sizes; shards are of 64 rows because the rows are wide."""
     folder, row = tmp_path_factory.mktemp("shards"), 0
     for number, groups in enumerate(files):
@@ -122,6 +123,10 @@ def test_shards_hold_every_row_once_and_in_order(tmp_path_factory: pytest.TempPa
     assert [value for _, table in shards for value in table["row"].to_pylist()] == list(range(wanted))
     assert [(shard.number, shard.start, shard.stop) for shard, _ in shards] == [
         (number, start, min(start + 64, wanted)) for number, start in enumerate(range(0, wanted, 64))
+    ]
+    some = [shard for shard in manifest.shards(limit) if shard.number in chosen]
+    assert [(shard, table["row"].to_pylist()) for shard, table in manifest.read(some)] == [
+        (shard, list(range(shard.start, shard.stop))) for shard in some
     ]
 
 
