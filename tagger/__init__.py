@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from tagger.workflows.compare import compare
     from tagger.workflows.evaluate import evaluate
     from tagger.workflows.inspect import inspect
+    from tagger.workflows.merge import merge
     from tagger.workflows.prompts import prompts
     from tagger.workflows.report import report
     from tagger.workflows.review import review
     from tagger.workflows.run import run
+    from tagger.workflows.shard import tag_shard
     from tagger.workflows.train import train_resnet18
     from tagger.workflows.train_head import train_head
 
@@ -45,10 +47,12 @@ __all__ = [
     "compare",
     "evaluate",
     "inspect",
+    "merge",
     "prompts",
     "report",
     "review",
     "run",
+    "tag_shard",
     "train_head",
     "train_resnet18",
 ]
@@ -70,10 +74,12 @@ _MODULES = {
     "compare": "tagger.workflows.compare",
     "evaluate": "tagger.workflows.evaluate",
     "inspect": "tagger.workflows.inspect",
+    "merge": "tagger.workflows.merge",
     "prompts": "tagger.workflows.prompts",
     "report": "tagger.workflows.report",
     "review": "tagger.workflows.review",
     "run": "tagger.workflows.run",
+    "tag_shard": "tagger.workflows.shard",
     "train_head": "tagger.workflows.train_head",
     "train_resnet18": "tagger.workflows.train",
 }

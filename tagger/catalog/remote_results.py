@@ -70,17 +70,18 @@ class StoredResults(Results):
             object_storage.get(self._parts_url, [JOB], folder)
         if names and not continues(url, folder / JOB, job):
             discard_stored(url)
+            names = []
         object_storage.put(self._parts / JOB, f"{self._parts_url}/{JOB}")
         failpoint("stored-job-described")
-        self.collect()
-
-    def collect(self) -> None:
         # Only these names can be parts of this job, and no name that a stranger put there becomes a path on this disk.
         whole = re.compile(rf"{self.job_id[:16]}-\d{{6}}\.parquet")
+        object_storage.get(self._parts_url, [name for name in names if whole.fullmatch(name)], self._parts)
+
+    def collect(self, shard: Shard) -> None:
+        """Copy a part that another process has added."""
         with writing(self.place):
-            names = [name for name in object_storage.list_folder(self._parts_url) if whole.fullmatch(name)]
-            wanted = [name for name in names if not (self._parts / name).exists()]
-            object_storage.get(self._parts_url, wanted, self._parts)
+            object_storage.get(self._parts_url, [self._part(shard).name], self._parts)
+        super().collect(shard)
 
     def write(self, shard: Shard, table: pa.Table, sketches: NDArray[np.float16] | None = None) -> None:
         super().write(shard, table)  # the sketches are for the run folder, which is not kept on a store

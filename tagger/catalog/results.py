@@ -14,7 +14,8 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,13 @@ class Results:
         describe_job(self._parts, job)
         failpoint("job-described")
 
-    def collect(self) -> None:
-        """Take the parts that others have added."""
+    def collect(self, shard: Shard) -> None:
+        """Take a part that another process has added. Raises StoppedError where it is not there."""
+        if not self.is_done(shard):
+            raise StoppedError(
+                f"{self.place}: expected the part of rows {shard.start} to {shard.stop - 1}, which is said to be done, found "
+                "none; the folder must be one that all machines share; nothing was published; run again to continue"
+            )
 
     def is_done(self, shard: Shard) -> bool:
         """Tell whether an earlier run left this shard's part, whole."""
@@ -124,25 +130,34 @@ class Results:
 
     def publish(
         self,
-        shards: Sequence[Shard],
+        shards: Iterable[Shard],
         accept: Callable[[], bool] = lambda: True,
         may_replace: Callable[[], bool] = lambda: True,
     ) -> Iterator[pa.Table]:
-        """Join the parts and yield each; after the last one publish the result, or write it aside if `accept` returns False.
+        """Join the parts, as the shards come, and yield each; after the last one publish the result.
 
-        may_replace: asked just before the rename whether what is at the output may go. Where it may not, the result is written
-        aside, too, and StoppedError raised: two systems rename over one name, and only the moment between the question and the
-        rename, some microseconds, is left to chance.
+        accept: asked then whether it may be published; else it is written aside. may_replace: asked just before the rename
+        whether what is at the output may go. Where it may not, the result is written aside, too, and StoppedError raised: two
+        systems rename over one name, and only the moment between the question and the rename, some microseconds, is left to
+        chance.
         """
         rows = 0
-        with removed_on_failure(self._unfinished) as temporary:
-            with writing(self.place):  # what the caller does with a table raises there, not here
-                with pq.ParquetWriter(temporary, self.schema, compression="zstd") as writer:
-                    for shard in shards:
+        with removed_on_failure(self._unfinished.with_suffix(".joined.tmp")) as temporary:
+            with writing(self.place):
+                writer = pq.ParquetWriter(temporary, self.schema, compression="zstd")
+            try:
+                for shard in shards:  # what tagging or the caller raises is not about writing results
+                    with writing(self.place):
                         table = self._read(shard)
                         writer.write_table(table, row_group_size=max(len(table), 1))
-                        rows += len(table)
-                        yield table
+                    rows += len(table)
+                    yield table
+            except BaseException:
+                with suppress(OSError):
+                    writer.close()
+                raise
+            with writing(self.place):
+                writer.close()
                 failpoint("result-written")
                 _check(temporary, rows)
                 failpoint("result-flushed")

@@ -14,6 +14,7 @@ from tagger.inference.fingerprints import Description
 from tagger.inference.timings import Stages
 from tagger.settings.options import Machine
 
+RUN = 16  # neighbouring shards, about a row group of a manifest
 PAUSE_SECONDS = 0.2  # between two questions of a process for which there is no shard just now
 
 
@@ -52,8 +53,8 @@ MakeWorker = Callable[[Machine], AbstractContextManager[Worker]]  # can be pickl
 class Dispatcher:
     """Hands out shards, and takes back those of a process that is lost.
 
-    A process gets neighbours, so that it reads the manifest forwards. One that has no neighbour left takes over the second half
-    of the longest stretch that waits, or the whole of one that nobody is on.
+    A process gets neighbours, up to the end of a run of RUN shards, so that it reads the manifest forwards; runs are begun in
+    order, so that what is done can be joined from the front while the rest is on its way.
     """
 
     def __init__(self) -> None:
@@ -74,8 +75,9 @@ class Dispatcher:
         if not self._waiting:
             return Answer(None, self.finished)
         number = self._last.get(process, -1) + 1
-        if number not in self._waiting:
-            number = self._start()
+        if number % RUN == 0 or number not in self._waiting:
+            begun = {last // RUN for last in self._last.values()}
+            number = next((one for one in self._waiting if one // RUN not in begun), next(iter(self._waiting)))
         shard = self._waiting.pop(number)
         self._given.setdefault(process, {})[number] = shard
         self._last[process] = number
@@ -88,22 +90,9 @@ class Dispatcher:
         """Take back what the process has not done; returns how many shards that are."""
         given = self._given.pop(process, {})
         self._last.pop(process, None)
-        if self._waiting is not None:
-            self._waiting.update(given)
+        if self._waiting is not None and given:
+            self._waiting = dict(sorted((self._waiting | given).items()))
         return len(given)
-
-    def _start(self) -> int:
-        """Return where a process begins that has no neighbour left."""
-        numbers = sorted(self._waiting or ())
-        stretches = [[numbers[0]]]
-        for number in numbers[1:]:
-            if number == stretches[-1][-1] + 1:
-                stretches[-1].append(number)
-            else:
-                stretches.append([number])
-        longest = max(stretches, key=len)
-        taken = longest[0] - 1 in self._last.values()
-        return longest[len(longest) // 2] if taken else longest[0]
 
 
 def tag_what_is_asked(make: MakeWorker, machine: Machine, ask: Ask, tell: Tell) -> None:

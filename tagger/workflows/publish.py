@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -85,8 +85,11 @@ def read_previous(plan: Plan) -> Previous:
     return Previous(compared, distributions)
 
 
-def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Previous) -> Outcome:
-    """Publish the results if they pass the gates, counting, evaluating and judging exactly what is published."""
+def publish(results: Results, shards: Iterable[Shard], plan: Plan, previous: Previous) -> Outcome:
+    """Publish the results if they pass the gates, counting, evaluating and judging exactly what is published.
+
+    shards: all, in order, each when its part is there: what is done is joined while the rest is tagged.
+    """
     truths = {one.name: (one.truth_column, one.label_names) for one in plan.job.attributes if one.truth_column}
     sets = {one.name: one.prediction_sets for one in plan.job.attributes if one.truth_column and one.prediction_sets}
     evaluator, counts = Evaluator(truths, sets, plan.job.with_unknown), Counter[str]()
@@ -95,11 +98,13 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Pre
     evaluation: Evaluation | None = None
     drift = Drift()
     gates: Sequence[GateResult] = ()
+    sketches: NDArray[np.float16] | None = None
 
     manifest = plan.job.manifest
 
     def accept() -> bool:
-        nonlocal evaluation, drift, gates
+        nonlocal evaluation, drift, gates, sketches
+        sketches = results.sketches(list(manifest.shards(plan.rows)))
         manifest.held.require_unchanged()
         drift = compare_nights(previous.distributions, found)
         evaluation = evaluator.result() if truths else None
@@ -118,7 +123,6 @@ def publish(results: Results, shards: Sequence[Shard], plan: Plan, previous: Pre
         in_place = plan.output == manifest.files[0].resolve()
         return not in_place or manifest.held.is_still(plan.output, manifest.digests[0])
 
-    sketches = results.sketches(shards)
     for table in results.publish(shards, accept, may_replace):
         shutdown.check()
         evaluator.update(table)

@@ -6,8 +6,8 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,27 +160,40 @@ def _tag(
         results = open_parts(plan, schema, description.depends_on)
         if plan.earlier is not None:
             require_same_job(plan.earlier, schema)
-        rows = tag_waiting(tagging, results, shards, machine, record)
-        start = time.perf_counter()
-        outcome = publish_recorded(results, shards, plan, previous, record)
-        tagging.writing += time.perf_counter() - start
+        waiting = [shard for shard in shards if not results.is_done(shard)]
+        with closing(tag_waiting(tagging, results, shards, waiting, machine, record)) as tagged:
+            outcome = publish_recorded(results, tagged, plan, previous, record)
+        rows = sum(shard.stop - shard.start for shard in waiting)
         performance = performance_of(tagging, rows, time.perf_counter() - ready, ready - began)
     return {**description.model, "device": description.device}, outcome, performance
 
 
-def tag_waiting(tagging: Tagging, results: Results, shards: Sequence[Shard], machine: Machine, record: Record) -> int:
-    """Tag those of the shards that are not done; returns how many rows they have."""
-    waiting = [shard for shard in shards if not results.is_done(shard)]
+def tag_waiting(
+    tagging: Tagging,
+    results: Results,
+    shards: Sequence[Shard],
+    waiting: Sequence[Shard],
+    machine: Machine,
+    record: Record,
+) -> Generator[Shard, None, None]:
+    """Tag those of the shards that wait; yield all, in order, each as soon as it and those before it are done."""
     if len(waiting) < len(shards):
         log.info("continuing: %d of %d shards are there from an interrupted run", len(shards) - len(waiting), len(shards))
     total, rows = (sum(shard.stop - shard.start for shard in some) for some in (shards, waiting))
+    missing = {shard.number for shard in waiting}
     try:
         with _progress(tagging.stages, total, total - rows, machine.progress, record) as advance:
-            if waiting:
-                tagging.tag(results, waiting, advance)
+            tagged = tagging.tag(results, waiting, advance) if waiting else iter(())
+            for shard in shards:
+                while shard.number in missing:
+                    missing.discard(next(tagged).number)
+                start = time.perf_counter()
+                yield shard
+                tagging.writing += time.perf_counter() - start
+            for _ in tagged:  # to its end, where caches are tidied
+                pass
     finally:
         record.encoded_images = tagging.stages.encoded_images
-    return rows
 
 
 def performance_of(tagging: Tagging, rows: int, seconds: float, loading: float) -> Performance:
@@ -214,7 +227,7 @@ def _progress(stages: Stages, total: int, done: int, shown: bool, record: Record
         yield advance
 
 
-def publish_recorded(results: Results, shards: Sequence[Shard], plan: Plan, previous: Previous, record: Record) -> Outcome:
+def publish_recorded(results: Results, shards: Iterable[Shard], plan: Plan, previous: Previous, record: Record) -> Outcome:
     """Publish the results, and note in the record whether they are."""
     try:
         return publish(results, shards, plan, previous)

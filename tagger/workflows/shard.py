@@ -87,7 +87,10 @@ def tag_shard(
                     describe_job(folder / "parts", description.depends_on)
                 schema = result_schema_of(job, description.model)
                 results = Results(plan.output, folder, schema, description.depends_on, joined=True)
-                rows = tag_waiting(tagging, results, shards, machine, record)
+                waiting = [shard for shard in shards if not results.is_done(shard)]
+                for _ in tag_waiting(tagging, results, shards, waiting, machine, record):
+                    pass
+                rows = sum(shard.stop - shard.start for shard in waiting)
                 job.manifest.held.require_unchanged()
                 performance = performance_of(tagging, rows, time.perf_counter() - began, began - tagging.stages.began)
             found = {

@@ -39,14 +39,18 @@ class LocalTagging:
         self.processes = 1
         self.decoders: int | None = engine.workers
 
-    def tag(self, results: Results, shards: Sequence[Shard], advance: Advance) -> None:
-        """Tag these shards and leave their parts in the results. advance: called with the rows that were read or recalled."""
+    def tag(self, results: Results, shards: Sequence[Shard], advance: Advance) -> Iterator[Shard]:
+        """Tag these shards and leave their parts in the results; yield each whose part is there.
+
+        advance: called with the number of rows that were read or recalled.
+        """
         for shard, table, sketches in self._engine.tag(
             self._plan.job.manifest, results.schema, shards, advance, self._plan.earlier
         ):
             start = time.perf_counter()
             results.write(shard, table, sketches)
             self.writing += time.perf_counter() - start
+            yield shard
 
 
 class Crew(Protocol):
@@ -76,22 +80,18 @@ class CrewTagging:
         self.processes, self.decoders = len(crew), decoders
         self.description = next(told for _, told in self._heard() if isinstance(told, Description))
 
-    def tag(self, results: Results, shards: Sequence[Shard], advance: Advance) -> None:
-        """Tag these shards, as LocalTagging does."""
+    def tag(self, results: Results, shards: Sequence[Shard], advance: Advance) -> Iterator[Shard]:
+        """Tag these shards, as LocalTagging does, but in any order."""
         self._crew.offer(shards)
         for process, told in self._heard():
             if isinstance(told, Description):
                 self._require_same(told, process)
             elif isinstance(told, Done):
                 self._add(process, told.stages)
+                results.collect(told.shard)
+                yield told.shard
             elif isinstance(told, int):
                 advance(told)
-        results.collect()
-        if missing := [shard for shard in shards if not results.is_done(shard)]:
-            raise StoppedError(
-                f"{results.place}: expected the parts of all shards, found {len(missing)} of {len(shards)} missing; the folder "
-                "must be one that all machines share; run again to continue"
-            )
 
     def _heard(self) -> Iterator[tuple[int, Told]]:
         """Yield what the processes tell; what they log is logged here, once for all."""

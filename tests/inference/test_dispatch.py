@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger.catalog.manifest import Shard
-from tagger.inference.dispatch import Answer, Dispatcher, Done, tag_what_is_asked
+from tagger.inference.dispatch import RUN, Answer, Dispatcher, Done, tag_what_is_asked
 from tagger.inference.timings import Stages
 from tagger.settings.options import Machine
 
@@ -40,11 +40,17 @@ def test_every_shard_is_done_once_unless_a_process_is_lost(count: int, steps: li
     assert dispatcher.ask(0) == Answer(None, finished=True)
 
 
-def test_processes_get_neighbours_and_take_over_half_of_what_another_has_before_it():
+def test_processes_get_neighbours_and_begin_runs_in_order():
     dispatcher = Dispatcher()
-    dispatcher.offer(shards(8))
-    numbers = [dispatcher.ask(process).shard.number for process in (0, 1, 0, 1, 0, 1)]
-    assert numbers == [0, 4, 1, 5, 2, 6]
+    dispatcher.offer(shards(RUN + 3))
+    first = [dispatcher.ask(0).shard.number for _ in range(3)]
+    second = [dispatcher.ask(1).shard.number for _ in range(3)]
+    assert (first, second) == ([0, 1, 2], [RUN, RUN + 1, RUN + 2])
+    assert dispatcher.ask(1).shard.number == 3  # no run is left: what the other has before it
+    assert dispatcher.ask(0).shard.number == 4
+    assert dispatcher.lost(1) == 4
+    assert [dispatcher.ask(0).shard.number for _ in range(2)] == [5, 6]
+    assert dispatcher.ask(2).shard.number == RUN
 
 
 def test_a_process_tags_ascending_stretches_tells_its_warnings_and_ends(caplog):

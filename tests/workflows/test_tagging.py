@@ -56,7 +56,7 @@ def test_counts_are_those_of_all_processes_and_a_line_is_logged_once(results: Re
     told += [(0, Done(SHARDS[0], Stages(encoded_images=1, encode=0.5))), (1, Done(SHARDS[1], Stages(encoded_images=2)))]
     crew = Processes(*told)
     tagging, rows = CrewTagging(crew, decoders=1), []
-    tagging.tag(results, SHARDS, rows.append)
+    assert list(tagging.tag(results, SHARDS, rows.append)) == SHARDS
     assert crew.offered == SHARDS
     assert (rows, tagging.stages.encoded_images, tagging.stages.encode, tagging.description) == ([2, 2], 3, 0.5, OURS)
     assert [one.getMessage() for one in caplog.records] == ["two rows have no image"]
@@ -72,13 +72,16 @@ def test_counts_are_those_of_all_processes_and_a_line_is_logged_once(results: Re
 )
 def test_processes_that_differ_are_named_and_nothing_is_mixed(results: Results, other: Description, named: str):
     with pytest.raises(StoppedError, match=f"process 2: .*{named}; nothing was published"):
-        CrewTagging(Processes((0, OURS), (1, other)), decoders=1).tag(results, SHARDS, print)
+        list(CrewTagging(Processes((0, OURS), (1, other)), decoders=1).tag(results, SHARDS, print))
 
 
 def test_parts_that_are_not_there_are_missed(results: Results, tmp_path: Path):
-    next((tmp_path / "out.run" / "parts").glob("*.parquet")).unlink()
-    with pytest.raises(StoppedError, match="found 1 of 2 missing; the folder must be one that all machines share"):
-        CrewTagging(Processes((0, OURS)), decoders=1).tag(results, SHARDS, print)
+    next((tmp_path / "out.run" / "parts").glob("*-000000.parquet")).unlink()
+    crew = Processes((0, OURS), (0, Done(SHARDS[1], Stages())), (0, Done(SHARDS[0], Stages())))
+    tagged = CrewTagging(crew, decoders=1).tag(results, SHARDS, print)
+    assert next(tagged) == SHARDS[1]
+    with pytest.raises(StoppedError, match="expected the part of rows 0 to 1, .* found none; the folder must be one that all"):
+        next(tagged)
 
 
 def test_a_process_joins_only_the_results_of_its_own_job(tmp_path: Path, results: Results):
