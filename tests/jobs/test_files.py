@@ -57,21 +57,43 @@ def test_cron_accepts_the_crontab():
     judge("crontab", "-n", JOBS / "cron" / "tagger.cron", expected=said)
 
 
-def documents() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((JOBS / "kubernetes" / "cronjob.yaml").read_text()))
+def documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((JOBS / "kubernetes" / name).read_text()))
+
+
+ALL = [*documents("cronjob.yaml"), *documents("parts.yaml"), *documents("merge.yaml")]
 
 
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
-@pytest.mark.parametrize("document", documents(), ids=lambda document: f"{document['kind']} {document['metadata']['name']}")
+@pytest.mark.parametrize("document", ALL, ids=lambda document: f"{document['kind']} {document['metadata']['name']}")
 def test_kubernetes_knows_every_field(document: dict[str, Any], version: str):
     kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_the_schemas_are_strict():
-    wrong = copy.deepcopy(documents()[-1])
+    wrong = copy.deepcopy(documents("cronjob.yaml")[-1])
     wrong["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"][0]["onPodCondition"] = []
     with pytest.raises(kubernetes_validate.ValidationError, match="onPodCondition"):
         kubernetes_validate.validate(wrong, "1.37", strict=True)
+
+
+def test_each_pod_tags_the_part_of_its_index_and_the_merge_reads_where_they_write(tmp_path: Path):
+    """Run the pods' commands as a container does, with a stand-in for tagger."""
+    parts, merge = documents("parts.yaml")[-1]["spec"], documents("merge.yaml")[-1]["spec"]
+    (tmp_path / "tagger").write_text('#!/bin/sh\necho "$*"\n')
+    (tmp_path / "tagger").chmod(0o755)
+    tag, publish = (job["template"]["spec"]["containers"][0] for job in (parts, merge))
+    calls = []
+    for container, index in ((tag, 0), (tag, parts["completions"] - 1), (publish, 0)):
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        environment |= {"JOB_COMPLETION_INDEX": str(index), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+        command = [str(tmp_path / "tagger"), *container["command"][1:]] if container is publish else container["command"]
+        calls.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    run = (
+        "run /catalogue/manifest.parquet --config /etc/tagger/tagger.toml --output /results/tagged.parquet --overwrite --quiet "
+        "--shard {}/16\n"
+    )
+    assert calls == [run.format(1), run.format(16), "merge /results/tagged.parquet --overwrite --quiet\n"]
 
 
 def test_hadolint_finds_nothing():
