@@ -96,5 +96,6 @@ def test_each_pod_tags_the_part_of_its_index_and_the_merge_reads_where_they_writ
     assert calls == [run.format(1), run.format(16), "merge /results/tagged.parquet --overwrite --quiet\n"]
 
 
-def test_hadolint_finds_nothing():
-    judge(Path(sys.executable).with_name("hadolint"), JOBS / "container" / "Dockerfile")
+@pytest.mark.parametrize("file", sorted(JOBS.rglob("Dockerfile")), ids=lambda path: path.parent.name)
+def test_hadolint_finds_nothing(file: Path):
+    judge(Path(sys.executable).with_name("hadolint"), file)
