@@ -20,6 +20,8 @@ export MANIFEST=${MANIFEST:-manifest.parquet} # the catalogue
 export OUTPUT=${OUTPUT:-tagged.parquet}       # the result, in a folder that all nodes see
 export PARTS=${PARTS:-4}                      # how many jobs share the work
 export TAGGER=${TAGGER:-tagger}               # the command, on every node
+# The embedding cache is an SQLite file: keep it on a disk of the node. The default would be in a home that is often on NFS.
+export CACHE=${CACHE:-/tmp/tagger-$UID}
 # A step doesn't take it over from its job.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
@@ -33,7 +35,7 @@ submit)
 part)
     # By its SLURM_JOB_ID, the array's last task would start the whole array again.
     job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-    tag=(run "$MANIFEST" --output "$OUTPUT" --overwrite --quiet --shard "$SLURM_ARRAY_TASK_ID/$PARTS" "$@")
+    tag=(run "$MANIFEST" --output "$OUTPUT" --overwrite --quiet --cache "$CACHE" --shard "$SLURM_ARRAY_TASK_ID/$PARTS" "$@")
     ;;
 merge)
     job=$SLURM_JOB_ID

@@ -123,7 +123,7 @@ def submit(slurm: dict[str, str], folder: Path, **codes: list[int]) -> tuple[str
     done = subprocess.run(
         [JOBS / "slurm" / "tagger.sh", "--attribute", "category"],
         cwd=folder,
-        env=slurm | {"PARTS": "2", "TAGGER": str(folder / "stand-in")},
+        env=slurm | {"PARTS": "2", "CACHE": "cache", "TAGGER": str(folder / "stand-in")},
         capture_output=True,
         text=True,
         check=False,
@@ -147,7 +147,7 @@ def test_the_merge_follows_the_parts_and_a_stop_is_started_again_and_a_failure_i
     rejected = submit(slurm, tmp_path / "rejected", merge=[3])
     wait_until(lambda: not ask(slurm, "squeue", "--noheader"), tmp_path)
 
-    part = "run manifest.parquet --output tagged.parquet --overwrite --quiet --shard {}/2 --attribute category"
+    part = "run manifest.parquet --output tagged.parquet --overwrite --quiet --cache cache --shard {}/2 --attribute category"
     merge = "merge tagged.parquet --overwrite --quiet"
     calls = {path.parent.name: path.read_text().splitlines() for path in tmp_path.glob("*/calls")}
     assert sorted(calls["stopped"][:3]) == [part.format(1), part.format(2), part.format(2)]
