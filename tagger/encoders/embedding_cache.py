@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tagger.core.files import writing
 from tagger.core.types import MEASURES
 from tagger.encoders.byte_cache import ByteCache
 
@@ -53,18 +50,6 @@ class EmbeddingCache(ByteCache):
     def put(self, embeddings: Mapping[bytes, Embedding], files: Mapping[bytes, tuple[bytes, bytes]]) -> None:
         """Keep embeddings by the image's digest, and files as reference -> (version, digest), in one commit."""
         self.keep({digest: one.vector.tobytes() + one.measures.tobytes() for digest, one in embeddings.items()}, files)
-
-
-@contextmanager
-def open_cache(folder: Path | None, identity: str, *, dimension: int, dtype: DTypeLike, limit: int) -> Iterator[EmbeddingCache]:
-    """Open the cache in a folder; None: a temporary one, so that an image that comes twice in a run is encoded once."""
-    with ExitStack() as stack:
-        if folder is None:
-            with writing("temporary folder", "there"):
-                folder = Path(stack.enter_context(TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True)))
-        cache = EmbeddingCache(folder, identity, dimension=dimension, dtype=dtype, limit=limit)
-        stack.callback(cache.close)
-        yield cache
 
 
 def cache_folder(named: str | Path | None = None) -> Path | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from tagger.core import shutdown
 from tagger.core.memory import keep_freed_memory
 from tagger.core.types import Preprocessing
-from tagger.encoders.embedding_cache import EmbeddingCache, open_cache
+from tagger.encoders.embedding_cache import EmbeddingCache
 from tagger.images.reading import Reading, decoded_for
 from tagger.images.workers import choose_workers, fit_shared_memory
 from tagger.inference.artifacts import set_threshold_of
@@ -73,10 +73,11 @@ def _open(
     workers = fit_shared_memory(workers, machine.batch_size * image_bytes)
     reading = Reading(policy=job.policy, preprocessings=wanted, workers=workers)
 
+    server = caches.enter_context(store.open_server())
+
     def cache(predictor: Predictor) -> EmbeddingCache:
         depends_on = embeddings_depend_on(job.policy, predictor, decoded_for(wanted))
-        dimension, limit = predictor.encoder.dimension, store.limit
-        return caches.enter_context(open_cache(store.folder, depends_on, dimension=dimension, dtype=predictor.dtype, limit=limit))
+        return caches.enter_context(store.open_embeddings(depends_on, predictor.encoder.dimension, predictor.dtype, server))
 
     # One for both precisions: what the trial shows to it is known to the run, and counted.
     hybrid = loaded.hybrid

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NamedTuple
 
+from numpy.typing import DTypeLike
+
+from tagger.core.files import writing
 from tagger.encoders.byte_cache import ByteCache
-from tagger.encoders.embedding_cache import cache_folder
+from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder
 from tagger.settings.schema import CacheSettings
+
+if TYPE_CHECKING:  # psycopg need not be there
+    from tagger.encoders.shared_cache import SharedServer
 
 
 class Store(NamedTuple):
-    """folder: None for this run only. limit: bytes of the embedding cache, the file in which all is that has a digest."""
+    """folder: None for this run only. limit: bytes of the embedding cache, the file in which all is that has a digest. url: of
+    the database that keeps the embeddings of images instead; all else stays in the folder (encoders/shared_cache.py)."""
 
     folder: Path | None = None
     limit: int = 0
+    url: str | None = None
 
     @contextmanager
     def open(self, identity: str) -> Iterator[ByteCache | None]:
@@ -27,7 +36,48 @@ class Store(NamedTuple):
         with closing(ByteCache(self.folder, identity, limit=self.limit)) as cache:
             yield cache
 
+    @contextmanager
+    def open_server(self) -> Iterator[SharedServer | None]:
+        """Connect to the database of embeddings; None without one."""
+        if self.url is None:
+            yield None
+            return
+        from tagger.encoders.shared_cache import SharedServer
+
+        with closing(SharedServer(self.url)) as server:
+            yield server
+
+    @contextmanager
+    def open_embeddings(
+        self, identity: str, dimension: int, dtype: DTypeLike, server: SharedServer | None = None
+    ) -> Iterator[EmbeddingCache]:
+        """Open the embedding cache in the folder, or on the server.
+
+        Without a folder, what stays on this machine is in a temporary one, so that an image that comes twice in a run is encoded
+        once.
+        """
+        with ExitStack() as stack:
+            folder = self.folder
+            if folder is None:
+                with writing("temporary folder", "there"):
+                    folder = Path(stack.enter_context(TemporaryDirectory(prefix="tagger-", ignore_cleanup_errors=True)))
+            cache = _embedding_cache(server, folder, identity, dimension, dtype, self.limit)
+            stack.callback(cache.close)
+            yield cache
+
 
 def store_of(settings: CacheSettings) -> Store:
     """Return the place that the settings name."""
-    return Store(cache_folder(settings.folder) if settings.enabled else None, int(settings.max_gb * 1e9))
+    if not settings.enabled:
+        return Store()
+    return Store(cache_folder(settings.folder), int(settings.max_gb * 1e9), settings.url)
+
+
+def _embedding_cache(
+    server: SharedServer | None, folder: Path, identity: str, dimension: int, dtype: DTypeLike, limit: int
+) -> EmbeddingCache:
+    if server is None:
+        return EmbeddingCache(folder, identity, dimension=dimension, dtype=dtype, limit=limit)
+    from tagger.encoders.shared_cache import SharedCache
+
+    return SharedCache(server, folder, identity, dimension=dimension, dtype=dtype, limit=limit)

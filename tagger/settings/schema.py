@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from tagger.core.types import MORE_FORMATS
 from tagger.core.urls import STORES
 from tagger.settings.attributes import Attribute, Section, duplicates
+from tagger.settings.cache_url import check_cache_url
 from tagger.settings.options import Backend, Precision
 from tagger.settings.paths import ModelName, RelativePath, Text, is_resnet18
 
@@ -113,11 +114,21 @@ class QualitySettings(Section):
 
 
 class CacheSettings(Section):
-    """Where embeddings are kept between runs: `folder` is relative to the file that names it; default: the user's cache."""
+    """Where embeddings are kept between runs: `folder` is relative to the file that names it; default: the user's cache.
+
+    url: of a PostgreSQL database that keeps those of images for many machines (encoders/shared_cache.py); `max_gb` is the
+    folder's.
+    """
 
     enabled: bool = True
     folder: RelativePath | None = None
     max_gb: float = Field(default=16.0, gt=0, allow_inf_nan=False)
+    url: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_database(cls, url: str | None) -> str | None:
+        return url if url is None else check_cache_url(url)
 
 
 class FallbackSettings(Section):

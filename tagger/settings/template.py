@@ -44,6 +44,7 @@ STARTER = """\
 # enabled = true
 # folder = "/var/cache/tagger"            # default: tagger in the user's cache folder
 # max_gb = 16.0                           # what was not used for longest goes first
+# url = "postgresql://tagger@db/tagger"   # of many machines: embeddings go there; pip install 'tagger[postgres]'
 
 [[attribute]]                             # one question about each image; repeat the block for more
 name = "category"
