@@ -179,6 +179,11 @@ class KnownShared:
             self._given_up = True
             return False
 
+    def __del__(self) -> None:  # nobody closes it in the process that asks; psycopg would complain of that
+        if self._db is not None:
+            with suppress(psycopg.Error, OSError):
+                self._db.close()
+
 
 def statistics(url: str) -> str:
     """Describe a shared cache in a few lines for a person, as cache_maintenance.py does a file."""
