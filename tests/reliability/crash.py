@@ -90,7 +90,10 @@ class Catalogue:
 
     def unfinished(self) -> bool:
         """Return whether a part or the result is being written."""
-        return any(self.parts.glob("?" * 32 + ".tmp"))
+        try:
+            return any(self.parts.glob("?" * 32 + ".tmp"))
+        except FileNotFoundError:  # the run ended and removed its parts while they were being listed
+            return False
 
     def where(self) -> str:
         """Return what the killed run was doing, judging by what it left."""
