@@ -30,6 +30,11 @@ class LabelErrors:
         self._probabilities: list[NDArray[np.float32]] = []
         self._room = LABELLED_KEPT // max(len(labels), 1)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether further rows would be left out."""
+        return self._room <= 0
+
     def update(self, table: pa.Table, targets: NDArray[np.int64], first_row: int) -> None:
         """Add rows of a result; targets: int64 (N,), indices of their true labels, -1 where a row has none."""
         usable = (targets >= 0) & pc.is_valid(table[f"{self._attribute}_label"]).to_numpy()

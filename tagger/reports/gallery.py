@@ -60,7 +60,8 @@ class Chosen:
 class Gallery:
     """The rows that a report shows. attributes: by name. errors: code -> random rows; error_counts: code -> how many have it.
     changed: rows whose label is another than the night before. suspects: attribute -> rows whose truth looks wrong, the worst
-    first. repeated: groups of nearly the same pictures, the largest first: how many rows, and some of them.
+    first. repeated: groups of nearly the same pictures among the first `compared` rows, the largest first: how
+    many rows, and some of them.
     """
 
     attributes: dict[str, Chosen]
@@ -69,6 +70,7 @@ class Gallery:
     changed: Sequence[int] = ()
     suspects: Mapping[str, Sequence[int]] = field(default_factory=dict)
     repeated: Sequence[tuple[int, Sequence[int]]] = ()
+    compared: int = 0
 
     def pictured(self) -> list[int]:
         """Return the rows that are shown with their pictures, one for each time, the most important ones first."""

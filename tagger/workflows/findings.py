@@ -22,13 +22,16 @@ from tagger.workflows.finished_run import FinishedRun
 BATCH = 1 << 16  # rows that are looked at together
 
 
-def picture_groups(run: FinishedRun, rows: int) -> NDArray[np.int64] | None:
-    """Return int64 (rows,), the same for nearly the same pictures, -1 for rows without; None where the run kept no sketches."""
+def picture_groups(run: FinishedRun, rows: int, compared: int | None = None) -> NDArray[np.int64] | None:
+    """Return int64 (rows,), the same for nearly the same pictures, -1 for rows without; None where the run kept no sketches.
+
+    compared: only the first so many rows are, int64 (compared,) is returned; default: all.
+    """
     if not isinstance(run.folder, Path):
         return None
     rejected = str(run.place).endswith(REJECTED)
     sketches = read_sketches(run.folder / (REJECTED_SKETCHES if rejected else SKETCHES), rows)
-    return None if sketches is None else near_duplicates(sketches)
+    return None if sketches is None else near_duplicates(sketches[:compared])
 
 
 def largest_groups(groups: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
@@ -55,5 +58,7 @@ def suspicious_truth(run: FinishedRun, file: pq.ParquetFile, attribute: Attribut
         if by is not None:
             targets = np.where(batch.column(by).is_valid().to_numpy(zero_copy_only=False), -1, targets)
         found.update(pa.Table.from_batches([batch]), targets, start)
+        if found.is_full:
+            break
         start += len(batch)
     return found.find()

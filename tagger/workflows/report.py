@@ -46,6 +46,7 @@ NIGHTS = 14  # earlier runs that are listed
 PICTURE_SECONDS = 60.0  # that a run spends on pictures, where a server is slow
 SUSPECTS = 12  # rows of an attribute whose truth looks wrong
 REPEATED, OF_A_GROUP = 8, 3  # groups of nearly the same pictures, and pictures of each
+COMPARED = 200_000  # rows whose pictures are compared: some 4 s, and the largest groups are among them
 BATCH = 1 << 16  # rows that are looked at together
 
 
@@ -116,6 +117,7 @@ def build_report(
             changed=rows_changed,
             suspects={one.name: suspicious_truth(run, file, one)[:SUSPECTS].tolist() for one in run.attributes},
             repeated=_repeated(run, file.metadata.num_rows),
+            compared=min(file.metadata.num_rows, COMPARED),
         )
         rows = _read_shown(run, file, gallery)
         workers = choose_workers("cpu") if workers is None else workers
@@ -186,8 +188,8 @@ def _look(
 
 
 def _repeated(run: FinishedRun, rows: int) -> list[tuple[int, list[int]]]:
-    """Return the largest groups of nearly the same pictures: how many rows, and the first of them."""
-    groups = picture_groups(run, rows)
+    """Return the largest groups of nearly the same pictures among the first rows: how many rows, and the first of them."""
+    groups = picture_groups(run, rows, COMPARED)
     found = [] if groups is None else largest_groups(groups, REPEATED)
     return [(len(group), group[:OF_A_GROUP].tolist()) for group in found]
 
