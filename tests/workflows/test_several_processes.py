@@ -39,7 +39,8 @@ def job(tmp_path_factory: pytest.TempPathFactory, encoder: ClipEncoder, checkpoi
     return manifest, {
         "attribute": [attribute],
         "fallback": {"checkpoint": str(checkpoint), "below": 0.9},
-        "model": {"name": str(PICTURES.parent / "model")},
+        # Where auto tries another precision, every process encodes a few images for that.
+        "model": {"name": str(PICTURES.parent / "model"), "precision": "fp32"},
         "manifest": {"image_root": str(PICTURES)},
         "cache": {"enabled": False},
     }
