@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,34 @@ def pull(name: str, revision: str, folder: Path, manifest: str | None) -> None:
     pinned = pull(name, folder, revision, manifest)
     click.echo(_describe(pinned.repository, pinned.commit, sum(file.size for file in pinned.files.values())), err=True)
     click.echo(printable(str(folder)))
+
+
+@models.command("list")
+@options.as_json
+def list_models(as_json: bool) -> None:
+    """List models of the hub that tagger reads: size, languages, licence, and the quality that their makers published.
+
+    \b
+    Example:
+      tagger models list
+    """
+    from tagger.encoders.known_models import KNOWN
+
+    if as_json:
+        click.echo(json.dumps([model._asdict() for model in KNOWN], indent=2))
+        return
+    from tagger.core.tables import plain_table
+
+    heads = ["model", "languages", "licence", "published", "source", "extra", "millions", "embedding", "pixels"]
+    rows = [
+        (
+            *(one.name, one.languages, one.licence, one.quality, one.source, one.extra),
+            *map(str, (one.parameters, one.embedding, one.side)),
+        )
+        for one in KNOWN
+    ]
+    click.echo(plain_table(heads, rows, left=6))
+    click.echo("extra: pip install 'tagger[open-clip]' or 'tagger[siglip]' reads it.")
 
 
 @models.command()

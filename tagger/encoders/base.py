@@ -46,11 +46,13 @@ class PromptEncoder(Encoder, Protocol):
         ...
 
 
-def fingerprint_of(weights: Mapping[str, Tensor], preprocessing: Preprocessing) -> str:
-    """Return the SHA-256 of all weights, with their names, types and shapes, and of the preprocessing."""
+def fingerprint_of(weights: Mapping[str, Tensor], preprocessing: Preprocessing, architecture: str = "") -> str:
+    """Return the SHA-256 of all weights, with their names, types and shapes, of the preprocessing, and of what the weights do
+    not say of an architecture.
+    """
     import torch
 
-    digest = hashlib.sha256(str(preprocessing).encode())
+    digest = hashlib.sha256(f"{preprocessing}{architecture}".encode())
     for key, weight in sorted(weights.items()):
         digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.reshape(-1).view(torch.uint8).numpy().data)

@@ -6,6 +6,8 @@ to be. No pickle, no code that a file names, no file that a file names elsewhere
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,35 +16,69 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CLIPConfig, PreTrainedConfig
+from transformers import CLIPConfig, MetaClip2Config, PreTrainedConfig, SiglipConfig
 
 from tagger.core.errors import ModelError
-from tagger.encoders.clip_files import CONFIG, INDEX, PATTERNS, PICKLES, WEIGHTS, read_json, readable_files
+from tagger.encoders.clip_files import (
+    CONFIG,
+    INDEX,
+    KINDS,
+    OPEN_CLIP_PATTERNS,
+    PATTERNS,
+    PICKLES,
+    WEIGHTS,
+    is_known,
+    is_open_clip,
+    read_json,
+    readable_files,
+)
 from tagger.encoders.clip_model import Clip
+from tagger.encoders.open_clip import OpenClipCheckpoint, open_open_clip
+from tagger.encoders.siglip_model import Siglip
 
-MAX_TEXT_BYTES = MAX_HEADER_BYTES = 16 << 20  # CLIP's own tokenizer.json has 4 MB
+MAX_TEXT_BYTES = 128 << 20  # CLIP's own tokenizer.json has 4 MB, one with the words of many languages has 50
+MAX_HEADER_BYTES = 16 << 20
+
+CLASSES: dict[str, tuple[type[PreTrainedConfig], type[Clip] | type[Siglip]]] = {  # of the KINDS
+    "clip": (CLIPConfig, Clip),
+    "metaclip_2": (MetaClip2Config, Clip),
+    "siglip": (SiglipConfig, Siglip),
+}
 
 # The sizes and numbers of a CLIP. What else a config.json may ask for (code, kernels, quantisation, other files) is not read.
 CONFIG_KEYS = {
     *("hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "hidden_act"),
     *("num_channels", "image_size", "patch_size", "vocab_size", "max_position_embeddings", "layer_norm_eps"),
-    *("pad_token_id", "bos_token_id", "eos_token_id"),
+    *("pad_token_id", "bos_token_id", "eos_token_id", "projection_size", "vision_use_head"),
 }
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked folder, its configuration, the files of its weights, and the shapes of the weights that the model has."""
+    """A checked folder, its kind (one of KINDS) and configuration, the files of its weights, and the shapes of those that the
+    model has.
+    """
 
     folder: Path
-    config: CLIPConfig
+    kind: str
+    config: PreTrainedConfig
     files: tuple[Path, ...]
     shapes: Mapping[str, tuple[int, ...]]
 
-    def load(self) -> Clip:
+    @property
+    def architecture(self) -> str:
+        """What embeddings depend on beside the weights, as one text."""
+        towers = {key: getattr(self.config, key).to_dict() for key in ("text_config", "vision_config")}
+        chosen = {tower: {key: one[key] for key in sorted(CONFIG_KEYS & one.keys())} for tower, one in towers.items()}
+        return f"{self.kind} {json.dumps(chosen)}"
+
+    def shell(self) -> Clip | Siglip:
+        """Return the model without its weights: shapes that take no memory."""
+        return _shell(self.kind, self.config)
+
+    def load(self) -> Clip | Siglip:
         """Return the model, in fp32."""
-        with torch.device("meta"):
-            model = Clip(self.config)
+        model = self.shell()
         # Copies, because what comes from a file would change with the file.
         model.load_state_dict({key: weight.to(torch.float32, copy=True) for key, weight in self._weights()}, assign=True)
         return model
@@ -54,30 +90,46 @@ class Checkpoint:
                     yield key, file.get_tensor(key)
 
 
-def open_checkpoint(name: str, revision: str | None) -> Checkpoint:
-    """Find and check a checkpoint, a folder or a hub id; ModelError if it is not a CLIP that may be loaded.
+def open_checkpoint(name: str, revision: str | None) -> Checkpoint | OpenClipCheckpoint:
+    """Find and check a checkpoint, a folder or a hub id; ModelError if it is of none of the KINDS, or may not be loaded.
 
     Other errors are those of the libraries, about a damaged file or a hub out of reach.
     """
+    for library in ("transformers", "huggingface_hub"):  # the one line of a ModelError says it better
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     folder = Path(name) if Path(name).is_dir() else _download(name, revision)
     if problem := _find_problem(folder):
         raise ModelError(f"model {name}: expected {problem}")
+    if is_open_clip(folder):
+        return open_open_clip(folder, name)
     if not (folder / CONFIG).exists():
         raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found no config.json; name another")
     content = read_json(folder / CONFIG)
-    if (kind := content.get("model_type")) != "clip":
-        raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found a {kind}; name another")
+    if (kind := content.get("model_type")) not in KINDS:
+        raise ModelError(
+            f"model {name}: expected a checkpoint in transformers' format of the kind {', '.join(KINDS)}, found {kind}; "
+            "name another"
+        )
     files = _find_weights(name, folder)
-    config = _read_config(content)
-    return Checkpoint(folder, config, files, _check_shapes(name, config, _read_shapes(files)))
+    config = _read_config(kind, content)
+    return Checkpoint(folder, kind, config, files, _check_shapes(name, kind, config, _read_shapes(files)))
 
 
 def _download(name: str, revision: str | None) -> Path:
     """Fetch those of the hub's files that are new, and return their folder in the local cache."""
     from huggingface_hub import HfApi, snapshot_download
 
-    # First, because its errors say best what is wrong with a name or a connection.
-    PreTrainedConfig.get_config_dict(name, revision=revision or "main")
+    try:
+        # First, because its errors say best what is wrong with a name or a connection.
+        config = PreTrainedConfig.get_config_dict(name, revision=revision or "main")[0]
+    except OSError as error:
+        if "does not appear to have a file" not in str(error):
+            raise
+        config = {}
+    if not is_known(config):
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=OPEN_CLIP_PATTERNS))
+        if is_open_clip(folder):
+            return folder
     folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
     if revision in (None, "main") and not any((folder / file).exists() for file in (WEIGHTS, INDEX)):
         # The hub's bot has converted the weights of many older models, in a pull request that the owner did not merge.
@@ -124,12 +176,18 @@ def _find_weights(name: str, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / file for file in files)
 
 
-def _read_config(content: Mapping[str, Any]) -> CLIPConfig:
+def _shell(kind: str, config: PreTrainedConfig) -> Clip | Siglip:
+    model: type[Clip] | type[Siglip] = CLASSES[kind][1]
+    with torch.device("meta"):
+        return model(config)
+
+
+def _read_config(kind: str, content: Mapping[str, Any]) -> PreTrainedConfig:
     towers = {}
     for tower in ("text_config", "vision_config", "text_config_dict", "vision_config_dict"):  # the last two: of older versions
         if content.get(tower) is not None:
             towers[tower] = {key: value for key, value in content[tower].items() if key in CONFIG_KEYS}
-    return CLIPConfig(**towers, **{key: content[key] for key in CONFIG_KEYS & content.keys()})
+    return CLASSES[kind][0](**towers, **{key: content[key] for key in CONFIG_KEYS & content.keys()})
 
 
 def _read_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
@@ -148,7 +206,9 @@ def _read_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check_shapes(name: str, config: CLIPConfig, found: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int, ...]]:
+def _check_shapes(
+    name: str, kind: str, config: PreTrainedConfig, found: Mapping[str, tuple[int, ...]]
+) -> Mapping[str, tuple[int, ...]]:
     """Require the weights of this configuration, before memory is taken for them; return the shape of each."""
     layers = (config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers)
     if min(layers) < 1 or max(layers) > len(found):
@@ -156,11 +216,10 @@ def _check_shapes(name: str, config: CLIPConfig, found: Mapping[str, tuple[int, 
             f"model {name}: expected weights of {layers[0]} text and {layers[1]} vision layers, as config.json says, found "
             f"{len(found)} weights in all; get it again"
         )
-    with torch.device("meta"):  # shapes without memory
-        expected = {key: tuple(weight.shape) for key, weight in Clip(config).state_dict().items()}
+    expected = {key: tuple(weight.shape) for key, weight in _shell(kind, config).state_dict().items()}
     if lacking := sorted(expected.keys() - found.keys()):
         raise ModelError(
-            f"model {name}: expected all weights of a CLIP, found {len(lacking)} missing ({lacking[0]} …); get it again"
+            f"model {name}: expected all weights of a {kind}, found {len(lacking)} missing ({lacking[0]} …); get it again"
         )
     for key, shape in expected.items():
         if found[key] != shape:

@@ -1,4 +1,5 @@
-"""CLIP as modules of PyTorch alone (Radford et al. 2021, section 2.4), with the names of transformers' checkpoints.
+"""CLIP as modules of PyTorch alone (Radford et al. 2021, section 2.4), with the names of transformers' checkpoints; MetaCLIP 2
+(Chuang et al. 2025) is the same network.
 
 transformers has the same model, but importing it takes longer than all else that a small run does, and it computes what no
 embedding needs.
@@ -7,6 +8,7 @@ embedding needs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,11 @@ def quick_gelu(inputs: Tensor) -> Tensor:
     return inputs * torch.sigmoid(1.702 * inputs)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+}
 
 
 class _Empty:
@@ -169,13 +175,14 @@ class TextTransformer(nn.Module):
         if not isinstance(config.eos_token_id, int):
             raise ValueError(f"eos_token_id {config.eos_token_id} instead of a number")
         self.end = config.eos_token_id
+        self.end_is_highest = self.end == END_IS_HIGHEST and config.model_type == "clip_text_model"  # MetaCLIP 2's is really 2
         self.embeddings, self.encoder = TextEmbeddings(config), Encoder(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, ids: Tensor, context: Tensor | None = None) -> Tensor:
         """Return (N, W) for int64 (N, T) and a context (M, W): what stands at the first end token, which sees none behind it."""
         output = self.final_layer_norm(self.encoder(self.embeddings(ids, context), ids.shape[1], causal=True))
-        ends = ids if self.end == END_IS_HIGHEST else (ids == self.end).int()
+        ends = ids if self.end_is_highest else (ids == self.end).int()
         pooled: Tensor = output[torch.arange(len(ids), device=ids.device), ends.argmax(1)]
         return pooled
 

@@ -1,4 +1,4 @@
-"""What a CLIP checkpoint wants its images to be: the JSON of transformers' image processor, read without importing that."""
+"""What a checkpoint wants its images to be: the JSON of transformers' image processor, read without importing that."""
 
 from __future__ import annotations
 
@@ -74,19 +74,30 @@ class _ImageProcessor(_Values):
         )
 
 
+class _SiglipImageProcessor(_ImageProcessor):
+    """As above, with what transformers' SiglipImageProcessor has where nothing is said."""
+
+    do_center_crop: bool = False
+    size: Side | _ShortestEdge | _Size = _Size(height=224, width=224)
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
+
+
 CLIP_PREPROCESSING = _ImageProcessor().to_preprocessing()  # ViT-B/32's
 
 
-def read_preprocessing(folder: Path, name: str) -> Preprocessing:
+def read_preprocessing(folder: Path, name: str, kind: str = "clip") -> Preprocessing:
     """Return the preprocessing of the checkpoint in a folder; ModelError for one that cannot give batches of one shape.
 
+    kind: whose values count where the checkpoint's image processor has none, and does not say of which kind it is.
     Newer checkpoints have it in a part of processor_config.json, which decides where both files are there. ValueError where
     there is none, OSError for files that cannot be read.
     """
     content = _find(folder)
+    of_siglip = str(content.get("image_processor_type", kind)).lower().startswith("siglip")
     try:
         # From JSON, as only there a list may be a tuple where all else is strict.
-        found = _ImageProcessor.model_validate_json(json.dumps(content))
+        found = (_SiglipImageProcessor if of_siglip else _ImageProcessor).model_validate_json(json.dumps(content))
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])

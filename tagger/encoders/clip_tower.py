@@ -1,4 +1,4 @@
-"""CLIP's image tower, from pixels to embeddings, in a precision."""
+"""An image tower, from pixels to embeddings, in a precision."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tagger.core.types import Preprocessing
-from tagger.encoders.clip_model import VisionTransformer
 from tagger.encoders.normalise import Normalise
 
 
 class ImageTower(nn.Module):
-    """Compute the image tower of Radford et al. 2021 (section 2.4; Dosovitskiy et al. 2021, equations 1 to 4), with the
-    normalisation of its input and of its output.
+    """Compute an image tower (of Radford et al. 2021, section 2.4: Dosovitskiy et al. 2021, equations 1 to 4; or of SigLIP) with
+    the normalisation of its input and of its output.
 
-    The embedding is made of the class token alone. After its attention the last layer therefore computes that token only, which
-    saves a sixteenth of the work of ViT-B/32.
+    CLIP's embedding is made of the class token alone. After its attention the last layer therefore computes that token only,
+    which saves a sixteenth of the work of ViT-B/32.
     """
 
-    def __init__(
-        self, transformer: VisionTransformer, projection: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, transformer: nn.Module, projection: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype) -> None:
         super().__init__()
         self.transformer, self.projection = transformer.to(dtype), projection.to(dtype)
         self.preprocessing, self.dtype = preprocessing, dtype

@@ -6,10 +6,12 @@ are estimates: see tests/benchmarks/README.md for how far off they were.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,11 +23,13 @@ from tagger.core.errors import ModelError
 from tagger.core.text import first_line
 from tagger.core.types import Preprocessing
 from tagger.encoders.clip_checkpoint import open_checkpoint
-from tagger.encoders.clip_files import INDEX, WEIGHTS
+from tagger.encoders.clip_files import INDEX, OPEN_CLIP_WEIGHTS, WEIGHTS
 from tagger.encoders.clip_model import Clip
 from tagger.encoders.clip_preprocessing import CLIP_PREPROCESSING, read_preprocessing
 from tagger.encoders.clip_tower import ImageTower
+from tagger.encoders.open_clip import OpenClip, OpenClipCheckpoint
 from tagger.encoders.resnet18_checkpoint import ResNet18Description
+from tagger.encoders.siglip_model import Siglip
 
 RESNET18_PRODUCT = (28 * 28, 9 * 128, 128)  # a convolution of its third stage, as a product
 MEASURED_SECONDS = 0.3
@@ -57,9 +61,14 @@ def cost_of_clip(name: str, revision: str | None, exact: bool) -> tuple[Cost, bo
     """
     folder = _find_clip(name, revision)
     try:
-        config = CLIPConfig() if folder is None else open_checkpoint(str(folder), None).config  # the default is ViT-B/32
-        preprocessing = replace(CLIP_PREPROCESSING if folder is None else read_preprocessing(folder, name), exact=exact)
-        return _cost_of_clip(config, preprocessing), folder is not None
+        if folder is None:
+            with torch.device("meta"):  # the default is ViT-B/32
+                return _cost_of_clip(Clip(CLIPConfig()), CLIPConfig(), replace(CLIP_PREPROCESSING, exact=exact)), False
+        checkpoint = open_checkpoint(str(folder), None)
+        if isinstance(checkpoint, OpenClipCheckpoint):
+            return _cost_of_open_clip(checkpoint.shell(), checkpoint, replace(checkpoint.preprocessing, exact=exact)), True
+        preprocessing = replace(read_preprocessing(folder, name, checkpoint.kind), exact=exact)
+        return _cost_of_clip(checkpoint.shell(), checkpoint.config, preprocessing), True
     except (ModelError, KeyboardInterrupt):
         raise
     except BaseException as error:  # as in clip.py
@@ -105,14 +114,15 @@ def _find_clip(name: str, revision: str | None) -> Path | None:
         return None
     # The weights of older models may be in the snapshot of a pull request (clip_checkpoint.py).
     snapshots = (folder, *sorted(folder.parent.iterdir()))
-    return next((one for one in snapshots if (one / WEIGHTS).exists() or (one / INDEX).exists()), None)
+    return next((one for one in snapshots if any((one / file).exists() for file in (WEIGHTS, INDEX, OPEN_CLIP_WEIGHTS))), None)
 
 
-def _cost_of_clip(config: CLIPConfig, preprocessing: Preprocessing) -> Cost:
+def _cost_of_clip(model: Clip | Siglip, config: Any, preprocessing: Preprocessing) -> Cost:
+    """Return the cost of a model whose weights are shapes alone."""
     vision = config.vision_config
-    tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+    tokens = (vision.image_size // vision.patch_size) ** 2 + isinstance(model, Clip)
+    model.eval()
     with torch.device("meta"):  # shapes without memory
-        model = Clip(config).eval()
         pixels = torch.empty((1, 3, *preprocessing.size), dtype=torch.uint8)
         token = torch.empty((1, 1, config.text_config.hidden_size))
         tower = ImageTower(model.vision_model, model.visual_projection, preprocessing, torch.float32)
@@ -124,6 +134,28 @@ def _cost_of_clip(config: CLIPConfig, preprocessing: Preprocessing) -> Cost:
         image_weights=_count_weights(model.vision_model),
         activations=tokens * (6 * vision.hidden_size + 2 * vision.intermediate_size),
         prompt_operations=_count_operations(lambda: model.text_model.encoder(token, 1)),
+    )
+
+
+def _cost_of_open_clip(model: OpenClip, checkpoint: OpenClipCheckpoint, preprocessing: Preprocessing) -> Cost:
+    """Return the cost of a model of any architecture: its largest product says what most of the work is like."""
+    model.eval()
+    with torch.device("meta"):
+        pixels = torch.empty((1, 3, *preprocessing.size), dtype=torch.uint8)
+        ids = torch.zeros((1, checkpoint.longest), dtype=torch.int64)
+        tower = ImageTower(model.vision_model, model.visual_projection, preprocessing, torch.float32)
+    operations, image_weights = _count_operations(lambda: tower(pixels)), _count_weights(model.vision_model)
+    layers = [one for one in model.vision_model.modules() if isinstance(one, nn.Linear | nn.Conv2d)]
+    outer, inner = max((one.weight.flatten(1).shape for one in layers), key=math.prod)
+    rows = max(round(operations / 2 / image_weights), 1)
+    return Cost(
+        preprocessing=preprocessing,
+        operations=operations,
+        product=(rows, inner, outer),
+        weights=_count_weights(model),
+        image_weights=image_weights,
+        activations=rows * (6 * inner + 2 * outer),
+        prompt_operations=_count_operations(lambda: model.model.encode_text(ids)) / checkpoint.longest,
     )
 
 

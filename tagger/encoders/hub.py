@@ -16,7 +16,7 @@ from tagger.core.files import flush, write_text
 from tagger.core.lock import hold
 from tagger.core.text import first_line
 from tagger.core.write_check import require_writable_folder, write_error
-from tagger.encoders.clip_files import INT8, PICKLES, is_clip_file, select_files
+from tagger.encoders.clip_files import INT8, PICKLES, is_clip_file, is_known, select_files
 from tagger.encoders.pinned import PIN_FILE, Pinned, PinnedFile, find_problems, read_pinned, sha256
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _read_copy(name: str, folder: Path) -> Pinned | None:
 
 
 def _update_copy(name: str, folder: Path, revision: str, copy: Pinned | None) -> Pinned:
-    commit, files = _list_files(name, revision)
+    commit, licence, files = _list_files(name, revision)
     wanted = {file.rfilename for file in files}
     missing = [file for file in files if not _is_whole(folder / file.rfilename, file)]
     leftovers = [path for path in folder.iterdir() if path.name not in wanted and is_clip_file(path.name)]
@@ -94,15 +94,15 @@ def _update_copy(name: str, folder: Path, revision: str, copy: Pinned | None) ->
         _fetch_file(name, commit, file, folder)
     _load_once(folder)
     described = {file: PinnedFile(size=(folder / file).stat().st_size, sha256=sha256(folder / file)) for file in sorted(wanted)}
-    pinned = Pinned(repository=name, commit=commit, files=described)
+    pinned = Pinned(repository=name, commit=commit, licence=licence, files=described)
     flush(folder)
     write_text(folder / PIN_FILE, pinned.model_dump_json(indent=2) + "\n")
     log.info("%d of %d files fetched", len(missing), len(files))
     return pinned
 
 
-def _list_files(name: str, revision: str) -> tuple[str, list[RepoSibling]]:
-    """Return the commit that a revision is, and those of its files that a run reads."""
+def _list_files(name: str, revision: str) -> tuple[str, str | None, list[RepoSibling]]:
+    """Return the commit that a revision is, its licence, and those of its files that a run reads."""
     from huggingface_hub import HfApi
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # the one line of a ModelError says what ended a pull
@@ -111,7 +111,8 @@ def _list_files(name: str, revision: str) -> tuple[str, list[RepoSibling]]:
         found = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT)
         siblings = found.siblings or []
         names = [file.rfilename for file in siblings]
-        files = [file for file in siblings if file.rfilename in select_files(names)]
+        wanted = select_files(names, open_clip=found.config is not None and not is_known(found.config))
+        files = [file for file in siblings if file.rfilename in wanted]
         if not any(file.rfilename.endswith(".safetensors") for file in files):
             raise ModelError(_describe_missing_safetensors(name, names, _find_conversions(api, name)))
     except TaggerError:
@@ -121,7 +122,8 @@ def _list_files(name: str, revision: str) -> tuple[str, list[RepoSibling]]:
     hashes = [found.sha, *map(_expected_hash, files)]  # some of which will be names of files
     if not all(one and HASH.fullmatch(one) for one in hashes) or any(file.size is None for file in files):
         raise ModelError(f"model {name}: expected a hub that tells the hashes of files, found none; correct HF_ENDPOINT")
-    return str(found.sha), files
+    licence = found.card_data.get("license") if found.card_data is not None else None
+    return str(found.sha), licence if isinstance(licence, str) else None, files
 
 
 def _find_conversions(api: HfApi, name: str) -> list[str]:

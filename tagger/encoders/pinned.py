@@ -25,11 +25,12 @@ class PinnedFile(Frozen):
 
 
 class Pinned(Frozen):
-    """Describe a copy: the repository and the commit on the hub, and every file that it consists of, by name."""
+    """Describe a copy: the repository, the commit and the licence on the hub, and every file that it consists of, by name."""
 
     schema_version: Literal[1] = 1
     repository: str
     commit: str
+    licence: str | None = None
     files: dict[FileName, PinnedFile]
 
 

@@ -15,6 +15,7 @@ from tagger.catalog.schemas import is_bytes, is_text
 from tagger.core.errors import ConfigError, StoppedError, UsageError
 from tagger.core.types import FORMATS, ImagePolicy, QualityLimits
 from tagger.core.urls import is_object_url
+from tagger.encoders.known_models import check_licence
 from tagger.encoders.pinned import commit_of
 from tagger.inference.artifacts import Artifacts, check_artifacts, read_artifacts, read_calibrations, with_review
 from tagger.inference.labels import check_truth_columns, choose_attributes
@@ -94,7 +95,9 @@ def open_checked(
 
 
 def pin(model: ModelSettings) -> ModelSettings:
-    """Return the model with the commit that its folder was pulled from; ConfigError where another revision is asked for."""
+    """Return the model with the commit that its folder was pulled from; ConfigError for another revision, or its licence."""
+    if not model.is_resnet18:
+        check_licence(model.name, model.allow_licences)
     commit = commit_of(model.name)
     if commit is not None and model.revision not in (None, commit):
         raise ConfigError(

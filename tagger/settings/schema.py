@@ -33,6 +33,7 @@ class ModelSettings(Section):
 
     `precision` "auto" is the device's fastest, if it decides as fp32 does on the first images; int8 is OpenVINO's only.
     `exact_preprocessing`: pixels with the very arithmetic of the checkpoint's own image processor, slower on large JPEGs.
+    `allow_licences`: by their names on the hub, such as "apache-2.0"; a model under another, or an unknown one, is refused.
     """
 
     name: ModelName = DEFAULT_MODEL
@@ -40,6 +41,7 @@ class ModelSettings(Section):
     backend: Backend = "torch"
     precision: Precision = "auto"
     exact_preprocessing: bool = False
+    allow_licences: tuple[Text, ...] = Field(default=(), strict=False)
 
     @property
     def is_resnet18(self) -> bool:

@@ -16,6 +16,7 @@ STARTER = """\
 [model]
 # name = "openai/clip-vit-base-patch32"   # a hub id, or a folder (relative to this file)
 # revision = "main"                       # pin a hub commit, so that every night uses the same weights
+# allow_licences = ["mit", "apache-2.0"]  # a model under another licence is refused; `tagger models list` names some
 # backend = "torch"                       # or "openvino", on CPUs: pip install 'tagger[openvino]'
 # precision = "auto"                      # fp32, bf16, fp16 (torch), int8 (openvino); auto: what is fast and decides alike
 # exact_preprocessing = false             # true: no JPEG is decoded at less than its size

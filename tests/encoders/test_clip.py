@@ -206,7 +206,7 @@ def pickled(folder: Path) -> None:
         (remove("tokenizer.json"), "expected a tokenizer (tokenizer.json), found "),
         (remove("processor_config.json"), "found: "),
         (write("config.json", b"{"), "found: "),
-        (write("config.json", b'{"model_type": "bert"}'), "found a bert"),
+        (write("config.json", b'{"model_type": "bert"}'), "found bert"),
         (write("model.safetensors", b"\xff" * 100), "found: "),
         (write("model.safetensors", (1 << 40).to_bytes(8, "little") + b"{}"), "found: "),
         (write("tokenizer.json", b"{}"), "found: "),

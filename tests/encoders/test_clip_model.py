@@ -46,7 +46,7 @@ def test_prompts_are_embedded_as_transformers_does(end: int):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"hidden_act": "gelu_new"}, "hidden_act 'gelu_new' instead of quick_gelu or gelu"),
+        ({"hidden_act": "gelu_new"}, "hidden_act 'gelu_new' instead of quick_gelu or gelu or gelu_pytorch_tanh"),
         ({"num_attention_heads": -4}, "no multiple"),
         ({"eos_token_id": [2, 3]}, "eos_token_id .* instead of a number"),
     ],

@@ -54,12 +54,12 @@ def test_words_in_the_place_of_vectors_are_the_prompt(encoder: ClipEncoder, word
 
 def test_the_tower_reads_start_context_name_and_end(encoder: ClipEncoder):
     read: list[torch.Tensor] = []
-    embeddings = encoder._text_model.embeddings
+    embeddings = encoder.text._model.embeddings
     handle = embeddings.register_forward_hook(lambda _module, _arguments, embedded: read.append(embedded.clone()))
     context = torch.full((2, embeddings.token_embedding.embedding_dim), 0.5)
     encoder.encode_with_context(context, ["bag."])
     handle.remove()
-    words = embeddings.token_embedding.weight[encoder._tokenizer("bag.")["input_ids"]]  # start, bag, full stop, end
+    words = embeddings.token_embedding.weight[encoder.text._tokenizer(["bag."])[0]]  # start, bag, full stop, end
     expected = torch.cat([words[:1], context, words[1:]]) + embeddings.position_embedding.weight[: len(words) + 2]
     assert torch.equal(read[0][0], expected)
 
@@ -73,7 +73,7 @@ def test_a_label_too_long_is_one_line(encoder: ClipEncoder):
 
 def test_only_the_context_learns(encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(prompt_learning, "STEPS", 5)
-    tower = encoder._text_model
+    tower = encoder.text._model
     before = [weight.clone() for weight in tower.parameters()]
     context = encoder.embed_words(CONTEXT).clone().requires_grad_()
     dispersion(encoder.encode_with_context(context, [f"{label}." for label in LABELS]), 2.0).backward()
