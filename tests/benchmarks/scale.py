@@ -183,7 +183,6 @@ def simulate(manifest: Path, parts: Path, output: Path, workers: int, speed: flo
         "publish": marks["summarised"] - crews[0].last,
         "report": ended - marks["summarised"],
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-        "accuracy": summary.evaluation.attributes["category"].accuracy.value if summary.evaluation else None,
     }
 
 
