@@ -16,7 +16,7 @@ from tagger.core.files import flush, write_text
 from tagger.core.lock import hold
 from tagger.core.text import first_line
 from tagger.core.write_check import require_writable_folder, write_error
-from tagger.encoders.clip_files import INT8, PICKLES, is_clip_file, is_known, select_files
+from tagger.encoders.clip_files import CONFIG, INT8, PICKLES, is_clip_file, is_known, select_files
 from tagger.encoders.pinned import PIN_FILE, Pinned, PinnedFile, find_problems, read_pinned, sha256
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def _list_files(name: str, revision: str) -> tuple[str, str | None, list[RepoSib
         found = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT)
         siblings = found.siblings or []
         names = [file.rfilename for file in siblings]
-        wanted = select_files(names, open_clip=found.config is not None and not is_known(found.config))
+        foreign = CONFIG not in names or (found.config is not None and not is_known(found.config))
+        wanted = select_files(names, open_clip=foreign)
         files = [file for file in siblings if file.rfilename in wanted]
         if not any(file.rfilename.endswith(".safetensors") for file in files):
             raise ModelError(_describe_missing_safetensors(name, names, _find_conversions(api, name)))

@@ -20,7 +20,9 @@ import tagger
 from tagger.core.errors import ModelError
 from tagger.encoders.clip import load_clip
 from tagger.encoders.hub import verify
+from tagger.encoders.known_models import licence_of
 from tagger.encoders.pinned import read_pinned
+from tests.helpers.checkpoints import make_open_clip
 from tests.helpers.hub_server import HubServer
 
 NAME = "acme/clip"
@@ -340,3 +342,20 @@ def test_what_a_run_reads_is_pulled_and_pinned_and_nothing_else(hub, tmp_path, s
     assert opened <= pulled
     never_needed = {"preprocessor_config.json", "processor_config.json", "vocab.json", "merges.txt", "tokenizer.json"}
     assert pulled - opened <= never_needed
+
+
+@pytest.mark.parametrize("details", [{}, {"config": {"model_type": "siglip", "auto_map": {"AutoModel": "marqo.Model"}}}])
+def test_a_checkpoint_of_open_clip_is_pulled_with_its_licence(tmp_path: Path, details: dict[str, object]):
+    """With a configuration of transformers whose code would come with it, or without any."""
+    hub, model = HubServer(), make_open_clip(tmp_path / "model")
+    extra = {"config.json": json.dumps(details["config"]).encode(), "model.safetensors": b"of its own code"} if details else {}
+    hub.put(NAME, {**files_of(model), **extra, "open_clip_pytorch_model.bin": b"a pickle", "code.py": b"print()"})
+    hub.details = {"cardData": {"license": "apache-2.0"}, **details}
+    done = pull(hub, tmp_path / "copy")
+    hub.stop()
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'copy'}\n"), done.stderr
+    files = ["open_clip_config.json", "open_clip_model.safetensors"]
+    assert names(tmp_path / "copy") == sorted([*files, *(["config.json"] if details else []), "tagger-model.json"])
+    assert licence_of(str(tmp_path / "copy")) == "apache-2.0"
+    here = load_clip(str(model), None, torch.device("cpu")).fingerprint
+    assert load_clip(str(tmp_path / "copy"), None, torch.device("cpu")).fingerprint == here

@@ -28,6 +28,7 @@ class HubServer(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.bodies: list[tuple[str, str | None]] = []
         self.offers: list[dict[str, object]] = []
+        self.details: dict[str, object] = {}  # what else is told of a model: its card and configuration
         self.stalled, self.closing = threading.Event(), threading.Event()
         self.environment = {"HF_ENDPOINT": f"http://127.0.0.1:{self.server_address[1]}"}
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -77,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.server.commits[repository, commit]
         if what == "revision":
             listed = {"id": repository, "sha": commit, "siblings": [_describe(name, data) for name, data in files.items()]}
-            return self._answer(200, json.dumps(listed).encode())
+            return self._answer(200, json.dumps({**listed, **self.server.details}).encode())
         if file.endswith(LFS):
             return self._answer(302, b"", {"Location": f"/{repository}/cdn/{commit}/{file}"})
         return self._content(file, files[file])
