@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tagger.reports.inspection import Inspection
     from tagger.reports.summary import RunSummary
-    from tagger.settings.options import HeadRecipe, Machine, Output, PromptTrial, Recipe, Study, Target
+    from tagger.settings.options import ClipRecipe, HeadRecipe, Machine, Output, PromptTrial, Recipe, Study, Target
     from tagger.workflows.apply_corrections import apply_corrections
     from tagger.workflows.calibrate import calibrate
     from tagger.workflows.compare import compare
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from tagger.workflows.run import run
     from tagger.workflows.shard import tag_shard
     from tagger.workflows.train import train_resnet18
+    from tagger.workflows.train_clip import train_clip
     from tagger.workflows.train_head import train_head
 
 __all__ = [
+    "ClipRecipe",
     "HeadRecipe",
     "Inspection",
     "Machine",
@@ -53,6 +55,7 @@ __all__ = [
     "review",
     "run",
     "tag_shard",
+    "train_clip",
     "train_head",
     "train_resnet18",
 ]
@@ -60,6 +63,7 @@ __all__ = [
 __version__ = version("tagger")
 
 _MODULES = {
+    "ClipRecipe": "tagger.settings.options",
     "HeadRecipe": "tagger.settings.options",
     "Inspection": "tagger.reports.inspection",
     "Machine": "tagger.settings.options",
@@ -80,6 +84,7 @@ _MODULES = {
     "review": "tagger.workflows.review",
     "run": "tagger.workflows.run",
     "tag_shard": "tagger.workflows.shard",
+    "train_clip": "tagger.workflows.train_clip",
     "train_head": "tagger.workflows.train_head",
     "train_resnet18": "tagger.workflows.train",
 }

@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,16 +117,9 @@ class Results:
             flush(self._parts)
         failpoint("part-renamed")
 
-    def sketches(self, shards: Sequence[Shard]) -> NDArray[np.float16] | None:
-        """Return the sketches of all images, float16 (N, S), NaN for those of a part that has none; None where no part has."""
-        found = [read_sketches(self._part(shard).with_suffix(SUFFIX), shard.stop - shard.start) for shard in shards]
-        if (first := next((one for one in found if one is not None), None)) is None:
-            return None
-        sketches = np.full((sum(shard.stop - shard.start for shard in shards), first.shape[1]), np.nan, np.float16)
-        for shard, one in zip(shards, found, strict=True):
-            if one is not None:
-                sketches[shard.start - shards[0].start :][: len(one)] = one
-        return sketches
+    def sketches(self, shard: Shard) -> NDArray[np.float16] | None:
+        """Return the sketches of a part's images, float16 (N, S); None where it has none."""
+        return read_sketches(self._part(shard).with_suffix(SUFFIX), shard.stop - shard.start)
 
     def publish(
         self,

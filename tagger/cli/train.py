@@ -11,7 +11,7 @@ import click
 from tagger.cli import options
 from tagger.cli.console import log_to_stderr
 from tagger.cli.options import manifest_options, recipe_options, take_machine, take_overrides, take_recipe
-from tagger.settings.options import HEAD_METHODS, HeadRecipe
+from tagger.settings.options import CLIP_METHODS, HEAD_METHODS, ClipRecipe, HeadRecipe
 
 
 @click.group()
@@ -22,6 +22,7 @@ def train() -> None:
     Example:
       tagger train head labelled.parquet --output head.safetensors
       tagger train resnet18 labelled.parquet --output resnet18.safetensors
+      tagger train clip labelled.parquet --output fashion-clip
     """
 
 
@@ -105,4 +106,57 @@ def resnet18(
         )
     if trained.ensemble is not None:
         click.echo(f"weight beside CLIP: {trained.ensemble.weight:.2f}, chosen on {trained.ensemble.rows} validation rows")
+    click.echo(output)
+
+
+@train.command()
+@click.argument("manifest")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The model's folder.")
+@manifest_options
+@options.attribute
+@click.option(
+    "--method", type=click.Choice(CLIP_METHODS), default="auto", show_default=True, help="What learns; auto: lora for few rows."
+)
+@click.option("--init", help="A config.json whose model is trained from nothing.")
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the rows.")
+@click.option("--training-batch-size", type=click.IntRange(2), default=64, show_default=True, help="Images of a step.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Of AdamW; default: the method's own.")
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 0.5),
+    default=0.2,
+    show_default=True,
+    help="Share that chooses epoch and blend.",
+)
+@options.product_column
+@click.option("--less-memory", is_flag=True, help="Compute activations twice instead of keeping them.")
+@click.option("--force", is_flag=True, help="Write the model even if it is no better.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is left to chance.")
+@options.overwrite
+def clip(manifest: str, output: Path, attribute: str | None, overwrite: bool, **options: Any) -> None:
+    """Fine-tune CLIP on the labelled rows of MANIFEST; use it with `tagger run --model FOLDER`.
+
+    Images are trained against the prompts of their labels; the best epoch and its blend with what was there are those that
+    held-out rows choose. Where that is no better, the exit code is 3, and nothing is written. Interrupted, it goes on.
+
+    \b
+    Example:
+      tagger train clip labelled.parquet --output fashion-clip
+    """
+    log_to_stderr(logging.INFO)
+    from tagger.workflows.train_clip import train_clip
+
+    names = ("method", "init", "epochs", "learning_rate", "validation", "product_column", "less_memory", "force", "seed")
+    recipe = ClipRecipe(batch_size=options.pop("training_batch_size"), **{name: options.pop(name) for name in names})
+    tuned = train_clip(
+        manifest,
+        output,
+        options.pop("config"),
+        recipe=recipe,
+        attribute=attribute,
+        overwrite=overwrite,
+        machine=take_machine(options),
+        **take_overrides(options),
+    )
+    click.echo(tuned.to_text())
     click.echo(output)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from tagger.core.text import first_line
 
@@ -23,7 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 from tagger.core.errors import ConfigError, ModelError
 from tagger.core.types import Preprocessing
 from tagger.encoders.base import fingerprint_of
-from tagger.encoders.clip_checkpoint import Checkpoint, open_checkpoint
+from tagger.encoders.clip_checkpoint import Checkpoint, open_checkpoint, open_untrained
 from tagger.encoders.clip_model import Clip
 from tagger.encoders.clip_preprocessing import read_preprocessing
 from tagger.encoders.clip_text import ClipText
@@ -120,8 +120,27 @@ class ClipEncoder:
         return self.text
 
 
+class Parts(NamedTuple):
+    """What an encoder is made of: the checkpoint, its model in fp32, its tokenizer, and what its pixels are to be."""
+
+    checkpoint: Checkpoint | OpenClipCheckpoint
+    model: Clip | Siglip | OpenClip
+    tokenizer: Any
+    preprocessing: Preprocessing
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights and of all else that embeddings depend on."""
+        return fingerprint_of(self.model.state_dict(), self.preprocessing, self.checkpoint.architecture)
+
+
 def load_clip(name: str, revision: str | None, device: torch.device, exact_preprocessing: bool = False) -> ClipEncoder:
-    """Load a CLIP checkpoint in fp32 from a local folder or from the hub: safetensors only, and never code that it brings.
+    """Load a CLIP checkpoint in fp32 from a local folder or from the hub. ModelError: see load_parts."""
+    return _encoder(load_parts(name, revision, exact_preprocessing), device)
+
+
+def load_parts(name: str, revision: str | None, exact_preprocessing: bool = False) -> Parts:
+    """Load a checkpoint of any kind, on the CPU: safetensors only, and never code that it brings.
 
     ModelError where that fails: no such folder, no connection to the hub, damaged or pickled weights, not a CLIP.
     """
@@ -132,7 +151,7 @@ def load_clip(name: str, revision: str | None, device: torch.device, exact_prepr
         checkpoint = open_checkpoint(name, revision)
         model = checkpoint.load()
         tokenizer = _load_tokenizer(checkpoint)
-        preprocessing = _read_preprocessing(checkpoint, name)
+        preprocessing = replace(_read_preprocessing(checkpoint, name), exact=exact_preprocessing)
     except (ModelError, KeyboardInterrupt):
         raise
     except BaseException as error:  # damaged files make libraries raise anything at all, Rust's panics included
@@ -143,7 +162,22 @@ def load_clip(name: str, revision: str | None, device: torch.device, exact_prepr
     weights = model.state_dict()
     if not all(bool(weight.isfinite().all()) for weight in (*weights.values(), model.logit_scale.exp())):
         raise ModelError(f"model {name}: expected finite weights, found NaN or infinity; get it again")
-    return _encoder(model, tokenizer, checkpoint, replace(preprocessing, exact=exact_preprocessing), device)
+    return Parts(checkpoint, model, tokenizer, preprocessing)
+
+
+def load_untrained(config: Path, seed: int) -> Parts:
+    """Return a CLIP of random weights, with the tokenizer and the preprocessing beside its config.json. ModelError."""
+    try:
+        checkpoint = open_untrained(config)
+        model = checkpoint.random(seed)
+        return Parts(checkpoint, model, _load_tokenizer(checkpoint), _read_preprocessing(checkpoint, str(config)))
+    except (ModelError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # as above
+        raise ModelError(
+            f"--init {config}: expected a config.json of a CLIP, and its tokenizer and preprocessor_config.json beside it, "
+            f"found: {first_line(error)}; correct them"
+        ) from error
 
 
 def _read_preprocessing(checkpoint: Checkpoint | OpenClipCheckpoint, name: str) -> Preprocessing:
@@ -175,32 +209,28 @@ def _load_tokenizer(checkpoint: Checkpoint | OpenClipCheckpoint) -> Any:
     return CLIPTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, **named)
 
 
-def _encoder(
-    model: Clip | Siglip | OpenClip,
-    tokenizer: Any,
-    checkpoint: Checkpoint | OpenClipCheckpoint,
-    preprocessing: Preprocessing,
-    device: torch.device,
-) -> ClipEncoder:
+def _encoder(parts: Parts, device: torch.device) -> ClipEncoder:
+    model, checkpoint = parts.model, parts.checkpoint
     model.eval().requires_grad_(False)
-    scale = float(model.logit_scale.exp())
-    weights = fingerprint_of(model.state_dict(), preprocessing, checkpoint.architecture)
+    scale, weights = float(model.logit_scale.exp()), parts.fingerprint
     model.to(device)
     text: TextTower
     config: Any = checkpoint.config
     if isinstance(checkpoint, OpenClipCheckpoint):
-        text, dimension = OpenClipText(cast(OpenClip, model), checkpoint.longest, tokenizer), checkpoint.dimension
+        text, dimension = OpenClipText(cast(OpenClip, model), checkpoint.longest, parts.tokenizer), checkpoint.dimension
     elif isinstance(model, Siglip):
-        text, dimension = (
-            SiglipText(model, config.text_config.max_position_embeddings, tokenizer),
-            config.vision_config.hidden_size,
-        )
+        text = SiglipText(model, config.text_config.max_position_embeddings, parts.tokenizer)
+        dimension = config.vision_config.hidden_size
     else:
-        longest = config.text_config.max_position_embeddings
-        text = ClipText(cast(Clip, model), longest, lambda prompts: tokenizer(list(prompts))["input_ids"])
-        dimension = config.projection_dim
-    tower = ImageTower(model.vision_model, model.visual_projection, preprocessing, torch.float32)
+        text, dimension = clip_text(parts), config.projection_dim
+    tower = ImageTower(model.vision_model, model.visual_projection, parts.preprocessing, torch.float32)
     return ClipEncoder(tower, text, logit_scale=scale, dimension=dimension, weights=weights, device=device)
+
+
+def clip_text(parts: Parts) -> ClipText:
+    """Return the text tower of a CLIP or MetaCLIP 2."""
+    longest = cast(Any, parts.checkpoint.config).text_config.max_position_embeddings
+    return ClipText(cast(Clip, parts.model), longest, lambda prompts: parts.tokenizer(list(prompts))["input_ids"])
 
 
 def _describe_load_error(name: str, error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CLIPConfig, MetaClip2Config, PreTrainedConfig, SiglipConfig
+from transformers import AutoModel, CLIPConfig, MetaClip2Config, PreTrainedConfig, SiglipConfig
 
 from tagger.core.errors import ModelError
 from tagger.encoders.clip_files import (
@@ -83,6 +83,15 @@ class Checkpoint:
         model.load_state_dict({key: weight.to(torch.float32, copy=True) for key, weight in self._weights()}, assign=True)
         return model
 
+    def random(self, seed: int) -> Clip | Siglip:
+        """Return the model with random weights, as transformers begins with them."""
+        model = self.shell()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            weights = AutoModel.from_config(self.config).state_dict()
+        model.load_state_dict({key: weights[key] for key in model.state_dict()}, assign=True)
+        return model
+
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         for path in self.files:
             with safe_open(path, "pt") as file:
@@ -113,6 +122,14 @@ def open_checkpoint(name: str, revision: str | None) -> Checkpoint | OpenClipChe
     files = _find_weights(name, folder)
     config = _read_config(kind, content)
     return Checkpoint(folder, kind, config, files, _check_shapes(name, kind, config, _read_shapes(files)))
+
+
+def open_untrained(config: Path) -> Checkpoint:
+    """Return a checkpoint that has a configuration, and no weights; ModelError if it is of none of the KINDS."""
+    content = read_json(config)
+    if (kind := content.get("model_type")) not in KINDS:
+        raise ModelError(f"--init {config}: expected the configuration of a {', '.join(KINDS)}, found of {kind}; name another")
+    return Checkpoint(config.parent, kind, _read_config(kind, content), (), {})
 
 
 def _download(name: str, revision: str | None) -> Path:

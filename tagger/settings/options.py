@@ -14,6 +14,7 @@ Backend = Literal["torch", "openvino"]
 Engine = Literal["local", "ray"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
+CLIP_METHODS = ("auto", "lora", "full")
 HEAD_METHODS = ("auto", "gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f", "prompts")
 
 ZERO_SHOT, RESNET18, HYBRID, HEAD = "zero-shot", "resnet18", "hybrid", "head"
@@ -152,6 +153,35 @@ class Recipe:
         """The pixels that the network is trained on."""
         side = self.image_size
         return Preprocessing(resize=side, crop=(side, side), resample=BICUBIC, rescale=1 / 255, mean=MEAN, std=STD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRecipe:
+    """How a CLIP is fine-tuned. Raises UsageError for what cannot be meant.
+
+    method: one of CLIP_METHODS; lora learns low-rank changes of the attention, full all weights, auto is lora for few rows.
+    init: a config.json whose model is trained from nothing, with the tokenizer and the preprocessing beside it; default: the
+    model that the settings name. batch_size: images of a step. learning_rate: default: the method's own. validation: share of
+    each label's rows that choose the best epoch and the blend. product_column: as of HeadRecipe. less_memory: compute
+    activations twice instead of keeping them. force: write a model that is no better, too.
+    """
+
+    method: str = "auto"
+    init: str | None = None
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float | None = None
+    validation: float = 0.2
+    product_column: str | None = None
+    less_memory: bool = False
+    force: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in CLIP_METHODS:
+            raise UsageError(f"--method {self.method}: expected one of {', '.join(CLIP_METHODS)}; correct it")
+        if self.init is not None and self.method == "lora":
+            raise UsageError("--init: expected --method full with it, as nothing is there to be changed a little, found lora")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,3 +39,17 @@ def halve_groups(groups: NDArray[np.int64], truth: NDArray[np.int64], seed: int)
     in_first = np.zeros(len(first), np.bool_)
     in_first[by_label[::2]] = True
     return np.flatnonzero(in_first[of_row]), np.flatnonzero(~in_first[of_row])
+
+
+def split_groups(
+    groups: NDArray[np.int64], truth: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return int64 indices to train with, and to validate with: about this share of the groups of each label, none torn apart.
+
+    groups, truth: as of halve_groups. A label of a single group has no row to validate with.
+    """
+    _, first, of_row = np.unique(groups, return_index=True, return_inverse=True)
+    _, held_out = split(truth[first], share, seed)
+    chosen = np.zeros(len(first), np.bool_)
+    chosen[held_out] = True
+    return np.flatnonzero(~chosen[of_row]), np.flatnonzero(chosen[of_row])

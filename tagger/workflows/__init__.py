@@ -14,6 +14,7 @@ finished_run.py       a run that has ended: its result, its summary, and how its
 findings.py           a finished run -> nearly the same pictures, and truth that looks wrong
 inspect.py            a manifest -> what a run would find, and take
 train.py              labelled rows -> a ResNet18 checkpoint
+train_clip.py         labelled rows -> a fine-tuned CLIP
 train_head.py         labelled rows -> a head on CLIP's embeddings
 calibrate.py          labelled rows -> temperatures and review_below
 compare.py            labelled rows -> systems compared, in tables and pictures

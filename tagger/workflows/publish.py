@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -102,9 +102,18 @@ def publish(results: Results, shards: Iterable[Shard], plan: Plan, previous: Pre
 
     manifest = plan.job.manifest
 
+    def joined() -> Iterator[Shard]:
+        """Yield the shards, and gather their sketches, NaN for those of a part that has none."""
+        nonlocal sketches
+        for shard in shards:
+            if (part := results.sketches(shard)) is not None:
+                if sketches is None:
+                    sketches = np.full((plan.rows, part.shape[1]), np.nan, np.float16)
+                sketches[shard.start : shard.stop] = part
+            yield shard
+
     def accept() -> bool:
-        nonlocal evaluation, drift, gates, sketches
-        sketches = results.sketches(list(manifest.shards(plan.rows)))
+        nonlocal evaluation, drift, gates
         manifest.held.require_unchanged()
         drift = compare_nights(previous.distributions, found)
         evaluation = evaluator.result() if truths else None
@@ -123,7 +132,7 @@ def publish(results: Results, shards: Iterable[Shard], plan: Plan, previous: Pre
         in_place = plan.output == manifest.files[0].resolve()
         return not in_place or manifest.held.is_still(plan.output, manifest.digests[0])
 
-    for table in results.publish(shards, accept, may_replace):
+    for table in results.publish(joined(), accept, may_replace):
         shutdown.check()
         evaluator.update(table)
         found.update(table)

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tagger
 from tagger import Machine, Output
+from tagger.catalog.sketch_files import SKETCHES, read_sketches
 from tagger.core.errors import StoppedError, UsageError
 from tagger.encoders.clip import ClipEncoder
 from tagger.workflows.merge import merge
@@ -73,6 +75,9 @@ def test_two_devices(job, expected: bytes, tmp_path: Path):
     assert out.read_bytes() == expected
     assert (summary.rows, summary.encoded_images, summary.errors) == (ROWS, ROWS - 1, {"missing": 1})
     assert (tmp_path / "out.run" / "report.html").exists()
+    sketches = read_sketches(tmp_path / "out.run" / SKETCHES, ROWS)
+    assert sketches is not None
+    assert np.flatnonzero(np.isnan(sketches).any(1)).tolist() == [150]  # the missing image
 
 
 def test_shards_by_hand(job, expected: bytes, tmp_path: Path):

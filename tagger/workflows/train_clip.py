@@ -1,0 +1,228 @@
+"""`tagger train clip`: from the labelled rows of a manifest to a checkpoint of CLIP; the API that the command line calls."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+import numpy as np
+from tqdm import tqdm
+
+from tagger.catalog.object_storage import Workspace
+from tagger.catalog.product_column import find_product_column, read_products
+from tagger.core import published, shutdown
+from tagger.core.errors import ConfigError, GateError, ManifestError, StoppedError, UsageError
+from tagger.core.files import flush, reason, write_bytes, write_text
+from tagger.core.write_check import require_writable, require_writable_folder
+from tagger.encoders.clip_files import CONFIG, TEXTS, WEIGHTS
+from tagger.images.workers import choose_workers, start_early
+from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
+from tagger.settings.load import load_settings
+from tagger.settings.options import ClipRecipe, Machine, Overrides
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tagger.encoders.clip import Parts
+    from tagger.training.clip import Task
+    from tagger.training.weight_averaging import Weights
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = "tagger-training.json"  # beside the checkpoint's own files
+VERSIONS = ("tagger", "torch", "torchvision", "transformers")
+LARGER = 1.25  # than the model's pixels are those that are cut at random
+TUNED, WHOLE = "tuned", "whole"  # names of pixels
+MIN_HELD_OUT = 10  # rows, to tell better from worse
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedClip:
+    """What came of a training. before, after: accuracies on the held-out rows; share: of what was learned, in the blend."""
+
+    method: str
+    epoch: int
+    rows: int
+    held_out: int
+    before: float
+    after: float
+    share: float
+
+    def to_text(self) -> str:
+        """Return the same in a line."""
+        return (
+            f"{self.method}, epoch {self.epoch}, {self.share:.0%} of it blended with what was there: accuracy {self.after:.1%} "
+            f"on {self.held_out} held-out rows, which chose epoch and blend; before {self.before:.1%}"
+        )
+
+
+def train_clip(
+    manifest: str | Path,
+    output: str | Path,
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    recipe: ClipRecipe = ClipRecipe(),  # noqa: B008  # frozen
+    attribute: str | None = None,
+    overwrite: bool = False,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+    **overrides: Unpack[Overrides],
+) -> TunedClip:
+    """Fine-tune a CLIP on the labelled rows of `manifest` and write it to the folder `output`, in transformers' format.
+
+    attribute: which one of the settings', where there are several. An interrupted training is continued when it is asked for
+    again. Raises the errors of core/errors.py; GateError, and writes nothing, where held-out rows find it no better than what
+    was there and `recipe.force` is not given.
+    """
+    name, folder = str(manifest), Path(output)
+    require_writable_folder(folder, f"--output {folder}", (CONFIG, WEIGHTS, DESCRIPTION), overwrite=overwrite)
+    require_writable(state := folder.with_name(f"{folder.name}.partial"), f"--output {folder}.partial", overwrite=True)
+    settings = model_alone(load_settings(name, config, **overrides))
+    if settings.model.is_resnet18:
+        raise UsageError(f"--model: expected a CLIP, found {settings.model.name}; name one, or use `tagger train resnet18`")
+    with Workspace() as space, TemporaryDirectory(prefix="tagger-") as scratch:
+        job = with_one_attribute(open_job(name, settings, space), attribute)
+        find_product_column(job.manifest, recipe.product_column)
+        if machine.workers != 0:
+            start_early()
+        # torch takes seconds to import: only now that everything else is known to be right.
+        from tagger.encoders.backends import choose_device
+        from tagger.encoders.clip import load_parts, load_untrained
+        from tagger.encoders.clip_model import Clip
+        from tagger.training.clip import accuracy_of, tune
+        from tagger.training.weight_averaging import blend, choose_share
+
+        device, quiet = choose_device(machine.device), not (machine.progress and sys.stderr.isatty())
+        model = settings.model
+        parts = load_untrained(Path(recipe.init), recipe.seed) if recipe.init else load_parts(model.name, model.revision)
+        if not isinstance(parts.model, Clip):
+            raise ConfigError(
+                f"model {model.name}: expected a CLIP or MetaCLIP 2, which can be tuned, found another kind; name one"
+            )
+        try:
+            with tqdm(unit="image", desc="reading", disable=quiet) as bar:
+                task = _read_task(job, parts, recipe, machine, Path(scratch), partial(_advance, bar))
+            original = {key: weight.clone() for key, weight in parts.model.state_dict().items()}
+            judge = partial(accuracy_of, task=task, device=device)
+            before, parent = judge(original), parts.fingerprint
+            with tqdm(total=recipe.epochs * len(task.rows), unit="image", desc="training", disable=quiet) as bar:
+                learned = tune(parts.model, task, recipe, device, state=state, parent=parent, advance=partial(_advance, bar))
+            share, judged = (1.0, {}) if recipe.init else choose_share(original, learned.weights, judge)
+            best = max(learned.epochs, key=lambda one: one["accuracy"])
+            tuned = TunedClip(
+                method=learned.method,
+                epoch=int(best["epoch"]),
+                rows=len(task.rows),
+                held_out=len(task.held_out),
+                before=before,
+                after=judged.get(share, best["accuracy"]),
+                share=share,
+            )
+            if tuned.after <= before and not recipe.force:
+                raise GateError(
+                    tuned.to_text(),
+                    f"--output {folder}: expected a model that is better on held-out rows, found none; nothing was written; "
+                    "label more, or write it all the same with --force",
+                    summary=tuned,
+                )
+            described = {
+                "attribute": job.attributes[0].name,
+                "labels": job.attributes[0].label_names,
+                "parent": {"name": recipe.init or model.name, "revision": model.revision, "fingerprint": parent},
+                "recipe": asdict(recipe),
+                **asdict(tuned),
+                "epochs": learned.epochs,
+                "shares": {f"{one:g}": accuracy for one, accuracy in judged.items()},
+                "manifest": job.manifest.content_hash(),
+                "versions": {library: version(library) for library in VERSIONS},
+            }
+            _write(folder, parts, blend(original, learned.weights, share), described)
+            published.note(f"the model is complete at {folder}")
+            state.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoppedError(
+                f"{folder}: expected to write the model, found: {reason(error)}; free the disk, or correct the permissions, and "
+                "run again to continue"
+            ) from error
+    return tuned
+
+
+def _read_task(
+    job: Job, parts: Parts, recipe: ClipRecipe, machine: Machine, scratch: Path, advance: Callable[[int], object]
+) -> Task:
+    """Read the labelled rows, decoded larger than the model wants them and as it does, and split them."""
+    import torch
+
+    from tagger.encoders.backends import choose_device
+    from tagger.encoders.clip import clip_text
+    from tagger.encoders.clip_model import Clip
+    from tagger.images.reading import Reading
+    from tagger.training.clip import Task, embed_pixels
+    from tagger.training.dataset import decode, read_labelled, require_all_labels
+    from tagger.training.row_groups import groups_of
+    from tagger.training.split import split_groups
+
+    [chosen] = job.attributes
+    labelled = read_labelled(job.manifest, [chosen])
+    require_all_labels(job.manifest.name, chosen, labelled.truths[chosen.name])
+    side = round(LARGER * parts.preprocessing.size[0])
+    larger = replace(parts.preprocessing, resize=side, crop=(side, side))
+    pixels = {TUNED: larger, WHOLE: parts.preprocessing}
+    workers = choose_workers(choose_device(machine.device).type) if machine.workers is None else machine.workers
+    examples = decode(labelled, Reading(policy=job.policy, preprocessings=pixels, workers=workers), advance, scratch)
+    require_all_labels(job.manifest.name, chosen, examples.truth)
+    column = find_product_column(job.manifest, recipe.product_column)
+    embeddings = embed_pixels(cast(Clip, parts.model), examples.pixels[WHOLE], parts.preprocessing, choose_device(machine.device))
+    groups = groups_of(embeddings.numpy(), read_products(job.manifest, column, examples.rows))
+    rows, held_out = split_groups(groups, examples.truth, recipe.validation, recipe.seed)
+    if len(held_out) < MIN_HELD_OUT or len(chosen.labels) < 2:
+        raise ManifestError(
+            f"{job.manifest.name}: expected two labels or more, and {MIN_HELD_OUT} labelled rows or more to choose by, found "
+            f"{len(chosen.labels)} and {len(held_out)} of {len(examples.rows)}; label more, or raise --validation"
+        )
+    prompts = [chosen.prompts(label) for label in chosen.labels]
+    tokens = clip_text(parts).tokenize([text for own in prompts for text in own])
+    longest = max(map(len, tokens))
+    ends = np.cumsum([0, *map(len, prompts)])
+    return Task(
+        pixels=examples.pixels[TUNED],
+        whole=examples.pixels[WHOLE],
+        truth=examples.truth,
+        tokens=torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in tokens]),
+        prompts=[range(start, stop) for start, stop in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)],
+        rows=rows,
+        held_out=held_out,
+        preprocessing=parts.preprocessing,
+        shell=cast(Callable[[], Clip], parts.checkpoint.shell),
+    )
+
+
+def _write(folder: Path, parts: Parts, weights: Weights, described: Mapping[str, Any]) -> None:
+    """Write the checkpoint whole: the new weights, and beside them what belongs to the old ones. OSError."""
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # A checkpoint is complete by its configuration, which is written last.
+    (folder / CONFIG).unlink(missing_ok=True)
+    for name in TEXTS:
+        if name != CONFIG and (source := parts.checkpoint.folder / name).exists():
+            shutil.copyfile(source, folder / name)
+    tensors: dict[str, Tensor] = {key: weight.contiguous() for key, weight in weights.items()}
+    write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+    write_text(folder / DESCRIPTION, json.dumps(described, indent=2) + "\n")
+    write_bytes(folder / CONFIG, (parts.checkpoint.folder / CONFIG).read_bytes())
+    flush(folder)
+
+
+def _advance(bar: tqdm[Any], count: int, text: str = "") -> None:
+    shutdown.check()
+    bar.set_postfix_str(text, refresh=False)
+    bar.update(count)
