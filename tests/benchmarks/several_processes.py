@@ -10,21 +10,39 @@ two of them cannot be faster.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import add_arguments, describe, machine, make_catalogue, print_table, size, spread, tag
+from common import HERE, add_arguments, describe, last_json, machine, make_catalogue, print_table, size, spread, tag
 from make_model import make
 
 WIDE = 32 << 20 >> 7  # bytes of a row that pad a shard to 128 rows (catalog/manifest.py), so that there are some to share
-ENGINES = {
+ENGINES: dict[str, tuple[str, ...] | None] = {
     "one process": (),
     "two device processes": ("--devices", "cpu,cpu"),
     "Ray, one worker": ("--engine", "ray", "--ray-workers", "1"),
     "Ray, two workers": ("--engine", "ray", "--ray-workers", "2"),
+    "one process on one core": (),
+    "a script of Ray Data": None,
 }
+
+
+def seconds_of(engine: str, manifest: Path, model: Path, precision: str) -> float:
+    """Return the seconds of a whole process that tags the manifest."""
+    own, cores = ENGINES[engine], os.sched_getaffinity(0)
+    if own is None:
+        return float(last_json([sys.executable, HERE / "ray_data.py", manifest, "--model", model])["process_seconds"])
+    if engine.endswith("on one core"):
+        os.sched_setaffinity(0, {min(cores)})
+    try:
+        fixed = ("--no-cache", "--no-report", "--precision", precision)
+        return float(tag(manifest, model, *fixed, *own)["process_seconds"])
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def main() -> None:
@@ -47,8 +65,7 @@ def main() -> None:
         print(f"{describe(manifest)}; {options.rounds} rounds. {machine('tagger', 'ray')}", flush=True)
         for _ in range(options.rounds):
             for engine in options.engines:
-                fixed = ("--no-cache", "--no-report", "--precision", options.precision, *ENGINES[engine])
-                small, large = (tag(one, options.model, *fixed)["process_seconds"] for one in (few, manifest))
+                small, large = (seconds_of(engine, one, options.model, options.precision) for one in (few, manifest))
                 rate = (options.count - options.count // 5) / (large - small)
                 found[engine].append((rate, large - options.count / rate))
     first = [rate for rate, _ in found[options.engines[0]]]
