@@ -144,10 +144,12 @@ class VisionTransformer(nn.Module):
         self.embeddings, self.encoder = VisionEmbeddings(config), Encoder(config)
         self.pre_layrnorm, self.post_layernorm = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return (N, W) for normalised images (N, 3, H, W)."""
-        tokens = self.pre_layrnorm(self.embeddings(images))
-        output: Tensor = self.post_layernorm(self.encoder(tokens, 1)[:, 0])
+    def forward(self, images: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """Return (N, W) for normalised images (N, 3, H, W), with prompts (V, W), if any, as further tokens of each."""
+        tokens = self.embeddings(images)
+        if prompts is not None:
+            tokens = torch.cat([tokens, prompts.expand(len(images), -1, -1)], 1)
+        output: Tensor = self.post_layernorm(self.encoder(self.pre_layrnorm(tokens), 1)[:, 0])
         return output
 
 

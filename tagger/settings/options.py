@@ -19,7 +19,8 @@ HEAD_METHODS = ("auto", "gda", "linear", "clap", "proker", "tip-adapter", "tip-a
 
 ZERO_SHOT, RESNET18, HYBRID, HEAD = "zero-shot", "resnet18", "hybrid", "head"
 HEAD_SYSTEMS = ("gda", "linear", "clap", "proker", "tip-adapter", "tip-adapter-f", HEAD)  # of HEAD_METHODS; HEAD is its auto
-SYSTEMS = (ZERO_SHOT, RESNET18, HYBRID, *HEAD_SYSTEMS)  # that can be compared
+CLIP_SYSTEMS = CLIP_TUNED, DAPT = "clip-tuned", "dapt"  # that change CLIP itself
+SYSTEMS = (ZERO_SHOT, RESNET18, HYBRID, *HEAD_SYSTEMS, *CLIP_SYSTEMS)  # that can be compared
 COMPARED = (ZERO_SHOT, RESNET18, HYBRID, HEAD)  # unless others are named
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which torchvision's weights were trained with

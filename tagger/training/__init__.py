@@ -23,6 +23,8 @@ earlier_head.py  tonight's head against yesterday's
 choose_head.py  the method that wins on held-out rows, or zero-shot
 prediction_sets.py  held-out rows -> the thresholds of prediction sets
 prompt_learning.py  learned words before the labels, through the frozen text tower -> a head
+dapt.py         learned words and learned patches: prompts of both towers, whose spread is shaped
+clip_systems.py  the systems of a comparison that change CLIP itself
 prompt_sets.py  sets of prompts that may stand for labels: templates, descriptions, random words
 systems.py      what each system that is compared says of test rows
 """

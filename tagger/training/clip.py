@@ -7,8 +7,9 @@ import io
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torchvision.transforms import v2
 from tagger.core.errors import ConfigError
 from tagger.core.files import write_bytes
 from tagger.core.types import Preprocessing
+from tagger.encoders.clip import Parts, clip_text
 from tagger.encoders.clip_model import Clip
 from tagger.encoders.normalise import Normalise
 from tagger.settings.options import ClipRecipe
@@ -36,6 +38,7 @@ LEARNING_RATES = {"lora": 3e-3, "full": 1e-4}
 DECAY = 0.99  # of the average over steps
 LAYER_DECAY = 0.8  # of the learning rate, from each layer to the one below it
 AT_ONCE = 64  # images that are encoded together to judge
+LARGER = 1.25  # than the model's pixels are those that are cut at random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +146,20 @@ def tune(
         torch.save(kept, buffer)
         write_bytes(state, buffer.getvalue())
     return Learned(weights=best, method=method, epochs=history)
+
+
+def larger(preprocessing: Preprocessing) -> Preprocessing:
+    """Return what pixels are to be of which some, of the model's size, are cut at random."""
+    side = round(LARGER * preprocessing.size[0])
+    return replace(preprocessing, resize=side, crop=(side, side))
+
+
+def tokenise(parts: Parts, prompts: Sequence[Sequence[str]]) -> tuple[Tensor, list[range]]:
+    """Return the tokens, int64 (P, T), of K labels' prompts, and the rows that are each label's. ConfigError for a long one."""
+    tokens = clip_text(parts).tokenize([text for own in prompts for text in own])
+    longest, ends = max(map(len, tokens)), [0, *accumulate(map(len, prompts))]
+    filled = torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in tokens])
+    return filled, [range(start, stop) for start, stop in pairwise(ends)]
 
 
 class _Step:

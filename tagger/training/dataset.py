@@ -30,6 +30,7 @@ from tagger.settings.attributes import Attribute
 
 STRANGERS = "strangers of "  # before an attribute's name: its truth values that are no label
 RESNET18, WHOLE_PICTURE = "resnet18", "whole-picture"  # names of pixels, by what looks at them
+TUNED, WHOLE = "tuned", "whole"  # those that a CLIP learns from, which it cuts, and as it wants them
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from tagger.evaluation.comparison import Answer
 from tagger.inference.predictor import Probabilities
-from tagger.settings.options import HEAD, HEAD_SYSTEMS, HYBRID, RESNET18, ZERO_SHOT, Recipe
+from tagger.settings.options import CLIP_SYSTEMS, CLIP_TUNED, HEAD, HEAD_SYSTEMS, HYBRID, RESNET18, ZERO_SHOT, Recipe
 from tagger.tagging.decisions import average, log_probabilities
 from tagger.tagging.heads import ZeroShotHead
 from tagger.training.choose_head import choose_head
+from tagger.training.clip_systems import Tunable, prompted, tuned
 from tagger.training.dataset import RESNET18 as RESNET18_PIXELS
 from tagger.training.dataset import Examples
 from tagger.training.ensemble import choose_weight
@@ -39,7 +40,7 @@ class Side:
 class Task:
     """What the systems are to do: learn from rows of one side, and name the label, out of so many, of rows of the other.
 
-    prompts: the head of CLIP's prompts, if CLIP is there.
+    prompts: the head of CLIP's prompts, if CLIP is there. clip: one that may be changed, where a system does that.
     """
 
     learn: Side
@@ -47,6 +48,7 @@ class Task:
     labels: int
     device: torch.device
     prompts: ZeroShotHead | None
+    clip: Tunable | None = None
 
 
 def answers(systems: Sequence[str], task: Task, drawn: Draw, recipe: Recipe, advance: Callable[[], object]) -> dict[str, Answer]:
@@ -72,6 +74,13 @@ def answers(systems: Sequence[str], task: Task, drawn: Draw, recipe: Recipe, adv
             start = perf_counter()
             head, method = _fit(system, _labelled(task, shots), recipe.seed)
             found[system] = Answer(_apply(head, task.test.examples, tests), perf_counter() - start, method)
+        elif system in CLIP_SYSTEMS:
+            assert task.clip is not None
+            start, sides = perf_counter(), ((task.learn.examples, shots), (task.test.examples, tests))
+            if system == CLIP_TUNED:
+                found[system] = Answer(tuned(task.clip, *sides, recipe.seed, task.device, advance), perf_counter() - start)
+            else:
+                found[system] = Answer(prompted(task.clip, *sides, recipe.seed, advance), perf_counter() - start)
     return {system: found[system] for system in systems}
 
 

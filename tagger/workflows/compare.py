@@ -18,17 +18,18 @@ from tqdm import tqdm
 
 from tagger.catalog.object_storage import Workspace
 from tagger.core import published, shutdown
-from tagger.core.errors import StoppedError, UsageError
+from tagger.core.errors import ConfigError, StoppedError, UsageError
 from tagger.core.files import reason, write_bytes, write_text
 from tagger.core.write_check import require_writable_folder
 from tagger.images.workers import choose_workers, start_early
 from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.load import load_settings
-from tagger.settings.options import HYBRID, RESNET18, Machine, Overrides, Recipe, Study
+from tagger.settings.options import CLIP_SYSTEMS, HYBRID, RESNET18, Machine, Overrides, Recipe, Study
 
 if TYPE_CHECKING:
     from tagger.evaluation.comparison import Answer, Comparison
     from tagger.reports.plots import Sample
+    from tagger.training.clip_systems import Tunable
     from tagger.training.dataset import Examples
     from tagger.training.few_shot import Draw
     from tagger.training.systems import Side, Task
@@ -110,13 +111,17 @@ def _read_task(jobs: Sequence[Job], study: Study, recipe: Recipe, machine: Machi
     from tagger.images.reading import Reading
     from tagger.inference.load import open_engine
     from tagger.tagging.heads import ZeroShotHead
+    from tagger.training.clip import larger
     from tagger.training.dataset import RESNET18 as RESNET18_PIXELS
-    from tagger.training.dataset import WHOLE_PICTURE, decode, embed, read_labelled, require_all_labels
-    from tagger.training.few_shot import WHOLE
+    from tagger.training.dataset import TUNED, WHOLE, WHOLE_PICTURE, decode, embed, read_labelled, require_all_labels
+    from tagger.training.few_shot import WHOLE as WHOLE_FOR_HASHES
     from tagger.training.systems import Side, Task
 
     [chosen], device = jobs[0].attributes, choose_device(machine.device)
-    pixels = {RESNET18_PIXELS: recipe.preprocessing, WHOLE_PICTURE: WHOLE}
+    pixels = {RESNET18_PIXELS: recipe.preprocessing, WHOLE_PICTURE: WHOLE_FOR_HASHES}
+    clip = _tunable(jobs[0]) if set(CLIP_SYSTEMS) & set(study.systems) else None
+    if clip is not None:
+        pixels |= {TUNED: larger(clip.parts.preprocessing), WHOLE: clip.parts.preprocessing}
     read = []
     for number, job in enumerate(jobs):
         labelled = read_labelled(job.manifest, [chosen])
@@ -149,8 +154,24 @@ def _read_task(jobs: Sequence[Job], study: Study, recipe: Recipe, machine: Machi
                 sides.append(Side(decode(labelled, reading, advance, folder), None))
     for job, side in zip(jobs, sides, strict=True):
         require_all_labels(job.manifest.name, chosen, side.examples.truth)
-    task = Task(learn=sides[0], test=sides[-1], labels=len(chosen.labels), device=device, prompts=prompts)
+    task = Task(learn=sides[0], test=sides[-1], labels=len(chosen.labels), device=device, prompts=prompts, clip=clip)
     return task, weights
+
+
+def _tunable(job: Job) -> Tunable:
+    """Load the model once more, to be changed. ModelError, ConfigError."""
+    from tagger.encoders.clip import load_parts
+    from tagger.encoders.clip_model import Clip
+    from tagger.training.clip_systems import Tunable
+
+    model, [chosen] = job.settings.model, job.attributes
+    parts = load_parts(model.name, model.revision)
+    if not isinstance(parts.model, Clip):
+        raise ConfigError(
+            f"model {model.name}: expected a CLIP or MetaCLIP 2 for {' and '.join(CLIP_SYSTEMS)}, found another; name one, or "
+            "other --systems"
+        )
+    return Tunable(parts, chosen.label_names, [chosen.prompts(label) for label in chosen.labels])
 
 
 def _draw(names: Sequence[str], task: Task, labels: Sequence[str], study: Study) -> list[Draw]:

@@ -7,14 +7,13 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-import numpy as np
 from tqdm import tqdm
 
 from tagger.catalog.object_storage import Workspace
@@ -40,8 +39,6 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = "tagger-training.json"  # beside the checkpoint's own files
 VERSIONS = ("tagger", "torch", "torchvision", "transformers")
-LARGER = 1.25  # than the model's pixels are those that are cut at random
-TUNED, WHOLE = "tuned", "whole"  # names of pixels
 MIN_HELD_OUT = 10  # rows, to tell better from worse
 
 
@@ -159,23 +156,18 @@ def _read_task(
     job: Job, parts: Parts, recipe: ClipRecipe, machine: Machine, scratch: Path, advance: Callable[[int], object]
 ) -> Task:
     """Read the labelled rows, decoded larger than the model wants them and as it does, and split them."""
-    import torch
-
     from tagger.encoders.backends import choose_device
-    from tagger.encoders.clip import clip_text
     from tagger.encoders.clip_model import Clip
     from tagger.images.reading import Reading
-    from tagger.training.clip import Task, embed_pixels
-    from tagger.training.dataset import decode, read_labelled, require_all_labels
+    from tagger.training.clip import Task, embed_pixels, larger, tokenise
+    from tagger.training.dataset import TUNED, WHOLE, decode, read_labelled, require_all_labels
     from tagger.training.row_groups import groups_of
     from tagger.training.split import split_groups
 
     [chosen] = job.attributes
     labelled = read_labelled(job.manifest, [chosen])
     require_all_labels(job.manifest.name, chosen, labelled.truths[chosen.name])
-    side = round(LARGER * parts.preprocessing.size[0])
-    larger = replace(parts.preprocessing, resize=side, crop=(side, side))
-    pixels = {TUNED: larger, WHOLE: parts.preprocessing}
+    pixels = {TUNED: larger(parts.preprocessing), WHOLE: parts.preprocessing}
     workers = choose_workers(choose_device(machine.device).type) if machine.workers is None else machine.workers
     examples = decode(labelled, Reading(policy=job.policy, preprocessings=pixels, workers=workers), advance, scratch)
     require_all_labels(job.manifest.name, chosen, examples.truth)
@@ -188,16 +180,13 @@ def _read_task(
             f"{job.manifest.name}: expected two labels or more, and {MIN_HELD_OUT} labelled rows or more to choose by, found "
             f"{len(chosen.labels)} and {len(held_out)} of {len(examples.rows)}; label more, or raise --validation"
         )
-    prompts = [chosen.prompts(label) for label in chosen.labels]
-    tokens = clip_text(parts).tokenize([text for own in prompts for text in own])
-    longest = max(map(len, tokens))
-    ends = np.cumsum([0, *map(len, prompts)])
+    tokens, prompts = tokenise(parts, [chosen.prompts(label) for label in chosen.labels])
     return Task(
         pixels=examples.pixels[TUNED],
         whole=examples.pixels[WHOLE],
         truth=examples.truth,
-        tokens=torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in tokens]),
-        prompts=[range(start, stop) for start, stop in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)],
+        tokens=tokens,
+        prompts=prompts,
         rows=rows,
         held_out=held_out,
         preprocessing=parts.preprocessing,
