@@ -164,11 +164,12 @@ def catalogue(pictures: Path, tmp_path: Path, write_manifest: WriteManifest) -> 
     return write_manifest([f"{number:04d}.png" for number in range(40)])
 
 
+# In fp32: where auto tries another precision, it encodes a few images for that.
 def tag(manifest: Path, small_clip: Path, folder: Path, url: str | None, workers: int = 0) -> tuple[tagger.RunSummary, bytes]:
     """Tag with a cache in this folder, as another machine would: it knows nothing of what other folders hold."""
     settings = {"labels": LABELS, "cache": {"folder": str(folder), **({"url": url} if url else {})}}
     output, machine = tagger.Output(overwrite=True, report=False), tagger.Machine(workers=workers)
-    summary = tagger.run(manifest, settings, model=str(small_clip), output=output, machine=machine)
+    summary = tagger.run(manifest, settings, model=str(small_clip), precision="fp32", output=output, machine=machine)
     return summary, Path(summary.output).read_bytes()
 
 

@@ -19,7 +19,7 @@ def job(monkeypatch: pytest.MonkeyPatch, small_clip: Path, pictures: Path, write
     monkeypatch.setattr("tagger.catalog.manifest.Manifest.shard_rows", 2)
     labels = ["shirt", "dress", "shoes"]
     manifest = write_manifest([f"{number:04d}.png" for number in range(9)] + ["none.png"])
-    return manifest, {"labels": labels, "model": small_clip, "image_root": pictures, "cache": False}
+    return manifest, {"labels": labels, "model": small_clip, "image_root": pictures, "cache": False, "precision": "fp32"}
 
 
 def tag(job, out: Path, number: int, count: int, **changed):
