@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoModel, CLIPConfig, MetaClip2Config, PreTrainedConfig, SiglipConfig
+from transformers import CLIPConfig, MetaClip2Config, PreTrainedConfig, SiglipConfig
 
 from tagger.core.errors import ModelError
 from tagger.encoders.clip_files import (
@@ -85,6 +85,8 @@ class Checkpoint:
 
     def random(self, seed: int) -> Clip | Siglip:
         """Return the model with random weights, as transformers begins with them."""
+        from transformers import AutoModel  # which imports all that a model could need
+
         model = self.shell()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
