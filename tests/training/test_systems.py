@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tagger.settings.options import HEAD, HEAD_SYSTEMS, HYBRID, RESNET18, SYSTEMS, ZERO_SHOT, Recipe
+from tagger.settings.options import CLIP_SYSTEMS, HEAD, HEAD_SYSTEMS, HYBRID, RESNET18, SYSTEMS, ZERO_SHOT, Recipe
 from tagger.tagging.heads import ZeroShotHead, softmax
 from tagger.training.dataset import Examples
 from tagger.training.few_shot import Draw
@@ -43,7 +43,7 @@ def task_of_clusters(meaningless: bool = False) -> tuple[Task, Draw]:
 
 def test_every_method_of_a_head_is_a_system():
     assert set(HEAD_SYSTEMS) == {*METHODS, HEAD}
-    assert set(SYSTEMS) == {ZERO_SHOT, RESNET18, HYBRID, *HEAD_SYSTEMS}
+    assert set(SYSTEMS) == {ZERO_SHOT, RESNET18, HYBRID, *HEAD_SYSTEMS, *CLIP_SYSTEMS}
 
 
 @pytest.mark.parametrize("system", HEAD_SYSTEMS)
