@@ -121,7 +121,7 @@ def _cost_of_clip(model: Clip | Siglip, config: Any, preprocessing: Preprocessin
     """Return the cost of a model whose weights are shapes alone."""
     vision = config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2 + isinstance(model, Clip)
-    model.eval()
+    model.eval().requires_grad_(False)  # gradients' hooks, which the counter uses, know nothing of inference mode
     with torch.device("meta"):  # shapes without memory
         pixels = torch.empty((1, 3, *preprocessing.size), dtype=torch.uint8)
         token = torch.empty((1, 1, config.text_config.hidden_size))
@@ -139,7 +139,7 @@ def _cost_of_clip(model: Clip | Siglip, config: Any, preprocessing: Preprocessin
 
 def _cost_of_open_clip(model: OpenClip, checkpoint: OpenClipCheckpoint, preprocessing: Preprocessing) -> Cost:
     """Return the cost of a model of any architecture: its largest product says what most of the work is like."""
-    model.eval()
+    model.eval().requires_grad_(False)
     with torch.device("meta"):
         pixels = torch.empty((1, 3, *preprocessing.size), dtype=torch.uint8)
         ids = torch.zeros((1, checkpoint.longest), dtype=torch.int64)

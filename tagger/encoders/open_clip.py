@@ -39,6 +39,7 @@ class _Text(_Values, extra="allow"):
     context_length: int = Field(default=77, gt=0)
     hf_tokenizer_name: str | None = None
     tokenizer_kwargs: dict[Literal["clean", "strip_sep_token"], Any] = {}
+    tokenizer_mode: None = None  # another order of tokens, which is not tested here
     hf_model_name: None = None  # of the hub, with code of its own
 
 
@@ -112,13 +113,13 @@ class OpenClipCheckpoint:
     def shell(self) -> OpenClip:
         """Return the model without its weights: shapes that take no memory."""
         with torch.device("meta"):
-            return self._create(load_weights=False)
+            return self._create("meta", load_weights=False)
 
     def load(self) -> OpenClip:
         """Return the model, in fp32. ValueError where it makes something else of its pixels than the configuration says."""
         from timm.layers.attention_pool import AttentionPoolLatent
 
-        model = self._create(load_weights=True).eval()
+        model = self._create("cpu", load_weights=True).eval()
         for module in model.modules():
             if isinstance(module, AttentionPoolLatent):
                 module.fused_attn = False  # of one query an image: the last bits would depend on its place in the batch
@@ -128,11 +129,11 @@ class OpenClipCheckpoint:
             raise ValueError(f"embeddings of the shape {tuple(found.shape[1:])} instead of ({self.dimension},)")
         return model
 
-    def _create(self, load_weights: bool) -> OpenClip:
+    def _create(self, device: str, load_weights: bool) -> OpenClip:
         import open_clip
 
         with _quietly():
-            return OpenClip(open_clip.create_model(f"local-dir:{self.folder}", load_weights=load_weights))
+            return OpenClip(open_clip.create_model(f"local-dir:{self.folder}", device=device, load_weights=load_weights))
 
     def tokenizer(self) -> Any:
         """Return open_clip's tokenizer: of the folder's own files, or CLIP's where the configuration names none."""
@@ -154,12 +155,10 @@ class OpenClipText:
         filling = self._tokenizer([""], context_length=self._longest)[0, -1]
         # open_clip would cut a prompt off without a word.
         tokens: Tensor = self._tokenizer(list(prompts), context_length=self._longest + TOO_LONG)
-        beyond = tokens[:, self._longest :] != filling
-        lengths = self._longest + beyond.sum(1)
+        lengths = self._longest + (tokens[:, self._longest :] != filling).sum(1)
+        found = [ids[:length].tolist() for ids, length in zip(tokens, lengths.tolist(), strict=True)]
         embedding = getattr(self._model, "text", self._model).token_embedding
-        found: list[list[int]] = self._tokenizer(list(prompts), context_length=self._longest).tolist()
-        longer = [ids + [0] * (int(length) - len(ids)) for ids, length in zip(found, lengths, strict=True)]
-        check_tokens(prompts, longer, embedding.num_embeddings, self._longest)
+        check_tokens(prompts, found, embedding.num_embeddings, self._longest)
         return found
 
     def __call__(self, ids: Tensor) -> Tensor:

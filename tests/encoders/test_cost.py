@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tagger.core.errors import ModelError
 from tagger.core.types import Preprocessing
+from tagger.encoders.clip import load_clip
 from tagger.encoders.cost import cost_of_clip, cost_of_resnet18
 from tagger.encoders.resnet18_checkpoint import METADATA_KEY, ResNet18Description, read_description
 from tests.encoders.test_clip import broken
+from tests.helpers.checkpoints import MAKERS, OPEN_CLIP
 
 
 def write_resnet18(path: Path, side: int) -> Path:
@@ -41,6 +44,28 @@ def test_the_operations_are_those_of_the_tower(encoder, small_clip):
         encoder.encode(torch.zeros((1, 3, 64, 64), dtype=torch.uint8))
     assert here
     assert cost.operations == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+@pytest.fixture
+def no_fused_attention() -> Iterator[None]:
+    """The counter does not see what nn.MultiheadAttention computes in one piece."""
+    torch.backends.mha.set_fastpath_enabled(False)
+    yield
+    torch.backends.mha.set_fastpath_enabled(True)
+
+
+@pytest.mark.parametrize("kind", MAKERS | OPEN_CLIP)
+def test_the_operations_of_other_kinds_are_those_of_their_towers(tmp_path: Path, kind: str, no_fused_attention: None):
+    folder = (MAKERS | OPEN_CLIP)[kind](tmp_path / "model")
+    encoder = load_clip(str(folder), None, torch.device("cpu"))
+    cost, here = cost_of_clip(str(folder), None, False)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        encoder.encode(torch.zeros((1, 3, *encoder.preprocessing.size), dtype=torch.uint8))
+    assert here
+    assert cost.operations == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert cost.preprocessing == encoder.preprocessing
+    assert 0 < cost.image_weights < cost.weights
+    assert cost.prompt_operations > 0
 
 
 def test_the_operations_of_a_prompt_are_those_of_every_layers_weights(small_clip):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -105,6 +106,31 @@ def test_towers_of_other_back_ends_compute_the_same(any_checkpoint: Path, backen
 def test_a_prompt_that_is_too_long_is_one_line(any_checkpoint: Path):
     with pytest.raises(ConfigError, match=r"prompt 'shirt shirt.*: expected at most \d+ tokens, which the model reads, found"):
         load_clip(str(any_checkpoint), None, CPU).encode_prompts(["shirt " * 40])
+
+
+def test_no_words_are_learned_before_another_text_tower(tmp_path: Path):
+    encoder = load_clip(str(MAKERS["siglip"](tmp_path / "model")), None, CPU)
+    with pytest.raises(ConfigError, match="learned prompts: expected CLIP's text tower, found another; choose another --method"):
+        encoder.embed_words("a photo of a")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("text_cfg", "hf_model_name", "roberta-base"),
+        ("text_cfg", "tokenizer_mode", "clips"),
+        ("text_cfg", "tokenizer_kwargs", {"trust_remote_code": True}),
+        ("vision_cfg", "timm_model_name", "hf-hub:someone/model"),
+        ("vision_cfg", "timm_model_pretrained", True),
+    ],
+)
+def test_a_configuration_of_open_clip_that_asks_for_more_is_refused(tmp_path: Path, part: str, key: str, value: Any):
+    folder = OPEN_CLIP["open_clip"](tmp_path / "model")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"][part][key] = value
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=rf"expected a configuration that fetches nothing .* found model_cfg\.{part}\.{key}"):
+        load_clip(str(folder), None, CPU)
 
 
 @pytest.mark.parametrize(
