@@ -39,11 +39,9 @@ from tagger.encoders.siglip_model import Siglip
 MAX_TEXT_BYTES = 128 << 20  # CLIP's own tokenizer.json has 4 MB, one with the words of many languages has 50
 MAX_HEADER_BYTES = 16 << 20
 
-CLASSES: dict[str, tuple[type[PreTrainedConfig], type[Clip] | type[Siglip]]] = {  # of the KINDS
-    "clip": (CLIPConfig, Clip),
-    "metaclip_2": (MetaClip2Config, Clip),
-    "siglip": (SiglipConfig, Siglip),
-}
+CLASSES: dict[str, tuple[type[PreTrainedConfig], type[Clip] | type[Siglip]]] = dict(
+    zip(KINDS, ((CLIPConfig, Clip), (MetaClip2Config, Clip), (SiglipConfig, Siglip)), strict=True)
+)
 
 # The sizes and numbers of a CLIP. What else a config.json may ask for (code, kernels, quantisation, other files) is not read.
 CONFIG_KEYS = {
@@ -51,6 +49,7 @@ CONFIG_KEYS = {
     *("num_channels", "image_size", "patch_size", "vocab_size", "max_position_embeddings", "layer_norm_eps"),
     *("pad_token_id", "bos_token_id", "eos_token_id", "projection_size", "vision_use_head"),
 }
+NOT_IN_WEIGHTS = {"hidden_act", "num_attention_heads", "layer_norm_eps", "eos_token_id"}  # and in no shape of theirs
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Checkpoint:
     def architecture(self) -> str:
         """What embeddings depend on beside the weights, as one text."""
         towers = {key: getattr(self.config, key).to_dict() for key in ("text_config", "vision_config")}
-        chosen = {tower: {key: one[key] for key in sorted(CONFIG_KEYS & one.keys())} for tower, one in towers.items()}
+        chosen = {tower: {key: one[key] for key in sorted(NOT_IN_WEIGHTS & one.keys())} for tower, one in towers.items()}
         return f"{self.kind} {json.dumps(chosen)}"
 
     def shell(self) -> Clip | Siglip:

@@ -26,7 +26,7 @@ class ClipText:
         """Return each prompt's tokens, filled up with its end token, of which the tower takes the first. ConfigError."""
         tokens = self._tokenize(prompts)
         lengths = [min(-(-len(ids) // PROMPT_STEP) * PROMPT_STEP, self._longest) for ids in tokens]
-        return [_filled(ids, length) for ids, length in zip(tokens, lengths, strict=True)]
+        return [filled_up(ids, length) for ids, length in zip(tokens, lengths, strict=True)]
 
     def __call__(self, ids: Tensor, context: Tensor | None = None) -> Tensor:
         output: Tensor = self._projection(self._model(ids, context))
@@ -49,7 +49,7 @@ class ClipText:
         # The start token, once more for each vector, holds their places.
         tokens = [[ids[0]] * size + list(ids) for ids in self._tokenize(prompts, size)]
         longest = max(map(len, tokens))
-        return self(torch.tensor([_filled(ids, longest) for ids in tokens], device=context.device), context)
+        return self(torch.tensor([filled_up(ids, longest) for ids in tokens], device=context.device), context)
 
     def _tokenize(self, prompts: Sequence[str], context: int = 0) -> list[list[int]]:
         """Return each prompt's tokens; ConfigError where one and `context` more are too many."""
@@ -70,5 +70,6 @@ def check_tokens(prompts: Sequence[str], tokens: Sequence[Sequence[int]], known:
             )
 
 
-def _filled(ids: Sequence[int], length: int) -> list[int]:
+def filled_up(ids: Sequence[int], length: int) -> list[int]:
+    """Return a prompt's tokens and its last one, the end token, again and again."""
     return [*ids, *[ids[-1]] * (length - len(ids))]

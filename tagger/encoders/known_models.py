@@ -12,8 +12,8 @@ from tagger.encoders.pinned import read_pinned
 class KnownModel(NamedTuple):
     """A model of the hub.
 
-    extra: the one of tagger that reads it, "" for none. parameters: millions. embedding: numbers. side: pixels. quality: as
-    published, and where; None of it was measured with tagger.
+    extra: the one of tagger that reads it, "" for none. parameters: millions, of both towers. embedding: numbers. side: pixels.
+    quality: as published, and where; none of it was measured with tagger.
     """
 
     name: str
@@ -50,7 +50,7 @@ KNOWN = (
         *(_IMAGENET.format(78.2), "Tschannen et al. 2025, table 1"),
     ),
     KnownModel(
-        *("google/siglip2-so400m-patch14-384", "", 1136, 1152, 384, "109 languages", "apache-2.0"),
+        *("google/siglip2-so400m-patch16-384", "", 1136, 1152, 384, "109 languages", "apache-2.0"),
         *(_IMAGENET.format(84.1), "Tschannen et al. 2025, table 1"),
     ),
     KnownModel(

@@ -26,6 +26,7 @@ from tagger.core.files import write_bytes
 from tagger.core.types import Preprocessing
 from tagger.encoders.clip import Parts, clip_text
 from tagger.encoders.clip_model import Clip
+from tagger.encoders.clip_text import filled_up
 from tagger.encoders.normalise import Normalise
 from tagger.settings.options import ClipRecipe
 from tagger.training.lora import add_low_rank, merged_state
@@ -80,7 +81,8 @@ def tune(
     parent: str,
     advance: Callable[[int, str], object],
 ) -> Learned:
-    """Fine-tune the model in place; return the averaged weights of the epoch that names most held-out rows rightly.
+    """Fine-tune the model in place; return the averaged weights of the epoch that names most held-out rows rightly, of the last
+    one where none are held out.
 
     The loss is contrastive, as CLIP's own (Goyal et al. 2023, "Finetune like you pretrain"), with all rows of a label as
     positives of its prompt (UniCL: Yang et al. 2022, equations 2 and 3). state: a file that an interrupted training continues
@@ -107,7 +109,7 @@ def tune(
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         schedule.load_state_dict(saved["schedule"])
-        average.values, average.steps = saved["average"], saved["steps"]
+        average.values, average.steps = [one.to(device) for one in saved["average"]], saved["steps"]
         history, best = saved["history"], saved["best"]
         log.info("continuing after epoch %d of %d", len(history), recipe.epochs)
     step = _Step(model, task, device)
@@ -133,7 +135,7 @@ def tune(
             )
         accuracy = accuracy_of(weights, task, device)
         history.append({"epoch": epoch + 1, "training_loss": mean, "accuracy": accuracy})
-        if accuracy > max((one["accuracy"] for one in history[:-1]), default=-1.0):
+        if not len(task.held_out) or accuracy > max((one["accuracy"] for one in history[:-1]), default=-1.0):
             best = weights
         kept: dict[str, Any] = {
             "identity": identity,
@@ -149,16 +151,24 @@ def tune(
 
 
 def larger(preprocessing: Preprocessing) -> Preprocessing:
-    """Return what pixels are to be of which some, of the model's size, are cut at random."""
-    side = round(LARGER * preprocessing.size[0])
-    return replace(preprocessing, resize=side, crop=(side, side))
+    """Return what pixels are to be of which some, of the model's size, are cut at random: the same, larger in all its sizes."""
+    resize, crop = preprocessing.resize, preprocessing.crop
+    return replace(
+        preprocessing,
+        resize=round(LARGER * resize) if isinstance(resize, int) else _enlarged(resize),
+        crop=_enlarged(crop) if crop else None,
+    )
+
+
+def _enlarged(size: tuple[int, int]) -> tuple[int, int]:
+    return round(LARGER * size[0]), round(LARGER * size[1])
 
 
 def tokenise(parts: Parts, prompts: Sequence[Sequence[str]]) -> tuple[Tensor, list[range]]:
     """Return the tokens, int64 (P, T), of K labels' prompts, and the rows that are each label's. ConfigError for a long one."""
     tokens = clip_text(parts).tokenize([text for own in prompts for text in own])
     longest, ends = max(map(len, tokens)), [0, *accumulate(map(len, prompts))]
-    filled = torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in tokens])
+    filled = torch.tensor([filled_up(ids, longest) for ids in tokens])
     return filled, [range(start, stop) for start, stop in pairwise(ends)]
 
 
@@ -217,14 +227,22 @@ def embed_prompts(model: Clip, tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def embed_labels(model: Clip, tokens: Tensor, prompts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Return the mean embeddings of K labels' prompts, float32 (K, D) on the CPU, L2-normalised. tokens, prompts: as of Task."""
+    embeddings = embed_prompts(model.eval().to(device), tokens.to(device)).cpu()
+    return torch.stack([F.normalize(embeddings[list(own)].mean(0), dim=0) for own in prompts])
+
+
+@torch.no_grad()
 def accuracy_of(weights: Weights, task: Task, device: torch.device) -> float:
-    """Return the share of the held-out rows whose label's prompts, their embeddings averaged, are nearest."""
+    """Return the share of the held-out rows whose label is nearest; 0 where none are held out."""
+    if not len(task.held_out):
+        return 0.0
     model = task.shell()
     model.load_state_dict(weights, assign=True)
-    prompts = embed_prompts(model.eval().to(device), task.tokens.to(device)).cpu()
-    labels = torch.stack([F.normalize(prompts[list(own)].mean(0), dim=0) for own in task.prompts])
     held_out = torch.from_numpy(task.held_out)
-    found = embed_pixels(model, task.whole[held_out], task.preprocessing, device) @ labels.T
+    images = embed_pixels(model, task.whole[held_out], task.preprocessing, device)
+    found = images @ embed_labels(model, task.tokens, task.prompts, device).T
     return float((found.argmax(1) == torch.from_numpy(task.truth)[held_out]).float().mean())
 
 

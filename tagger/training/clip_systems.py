@@ -11,14 +11,13 @@ from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from tagger.encoders.clip import Parts
 from tagger.encoders.clip_model import Clip
 from tagger.settings.options import ClipRecipe
 from tagger.training import dapt
-from tagger.training.clip import Task, accuracy_of, embed_pixels, embed_prompts, tokenise, tune
+from tagger.training.clip import Task, accuracy_of, embed_labels, embed_pixels, tokenise, tune
 from tagger.training.dataset import TUNED, WHOLE, Examples
 from tagger.training.split import split
 from tagger.training.temperature import softmax
@@ -72,16 +71,13 @@ def tuned(
             parent="",
             advance=lambda *_: advance(),
         )
-    kept = {name: weight.cpu() for name, weight in original.items()}
-    share, _ = choose_share(kept, learned.weights, partial(accuracy_of, task=task, device=device))
+    share, _ = choose_share(original, learned.weights, partial(accuracy_of, task=task, device=device))
     best = cast(Clip, clip.parts.checkpoint.shell())
-    best.load_state_dict(blend(kept, learned.weights, share), assign=True)
+    best.load_state_dict(blend(original, learned.weights, share), assign=True)
     pixels = test[0].pixels[WHOLE][torch.from_numpy(test[1])]
     images = embed_pixels(best, pixels, clip.parts.preprocessing, device)
-    with torch.no_grad():
-        texts = embed_prompts(best, tokens.to(device)).cpu()
-        labels = torch.stack([F.normalize(texts[list(own)].mean(0), dim=0) for own in prompts])
-        return softmax((float(best.logit_scale.exp()) * images @ labels.T).numpy())
+    labels = embed_labels(best, tokens, prompts, device)
+    return softmax((float(best.logit_scale.detach().exp()) * images @ labels.T).numpy())
 
 
 def prompted(

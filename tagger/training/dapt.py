@@ -2,7 +2,7 @@
 
 DAPT: Cho et al., ICCV 2023. Words before the labels' names are vectors (CoOp: Zhou et al. 2022), and further tokens stand behind
 an image's patches (VPT: Jia et al. 2022, shallow). Beside cross-entropy, the labels' texts are to lie far apart
-(inter-dispersion) and a label's images near their prototype (intra-dispersion).
+(inter-dispersion) and a label's images near their prototype (intra-dispersion). It computes where the model is, on the CPU.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ class LowRank(nn.Module):
     def __init__(self, weight: Tensor, generator: torch.Generator) -> None:
         super().__init__()
         outer, inner = weight.shape
-        self.down = nn.Parameter(torch.randn(RANK, inner, generator=generator) / inner**0.5)
-        self.up = nn.Parameter(torch.zeros(outer, RANK))
+        self.down = nn.Parameter((torch.randn(RANK, inner, generator=generator) / inner**0.5).to(weight))
+        self.up = nn.Parameter(weight.new_zeros(outer, RANK))
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + self.up @ self.down

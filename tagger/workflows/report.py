@@ -46,7 +46,7 @@ NIGHTS = 14  # earlier runs that are listed
 PICTURE_SECONDS = 60.0  # that a run spends on pictures, where a server is slow
 SUSPECTS = 12  # rows of an attribute whose truth looks wrong
 REPEATED, OF_A_GROUP = 8, 3  # groups of nearly the same pictures, and pictures of each
-COMPARED = 200_000  # rows whose pictures are compared: some 4 s, and the largest groups are among them
+COMPARED = 200_000  # rows whose pictures are compared, so that the report of many more takes no longer
 BATCH = 1 << 16  # rows that are looked at together
 
 

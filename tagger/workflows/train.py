@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tagger.catalog.object_storage import Workspace
-from tagger.core import published, shutdown
+from tagger.core import published
 from tagger.core.errors import StoppedError, UsageError
 from tagger.core.files import reason, write_bytes
 from tagger.core.write_check import require_writable
@@ -28,6 +28,7 @@ from tagger.settings.attributes import Attribute
 from tagger.settings.load import load_settings
 from tagger.settings.options import Machine, Overrides, Recipe
 from tagger.settings.paths import RESNET18_SUFFIX
+from tagger.workflows.progress import advance
 
 if TYPE_CHECKING:
     from tagger.inference.predictor import Predictor
@@ -79,7 +80,7 @@ def train_resnet18(
         quiet = not (machine.progress and sys.stderr.isatty())
         try:
             with tqdm(unit="image", desc="reading", disable=quiet) as bar:
-                examples, clip = _read_examples(job, recipe, machine, Path(folder), partial(_advance, bar))
+                examples, clip = _read_examples(job, recipe, machine, Path(folder), partial(advance, bar))
             _warn_of_lonely(chosen, examples.truth)
             with tqdm(total=recipe.epochs * len(examples.truth), unit="image", desc="training", disable=quiet) as bar:
                 weights, metrics = train(
@@ -89,7 +90,7 @@ def train_resnet18(
                     recipe,
                     device,
                     state=state,
-                    advance=partial(_advance, bar),
+                    advance=partial(advance, bar),
                 )
             trained = ResNet18Description(
                 attribute=chosen.name,
@@ -139,9 +140,3 @@ def _warn_of_lonely(attribute: Attribute, truth: NDArray[np.int64]) -> None:
     counts = np.bincount(truth, minlength=len(attribute.labels))
     if lonely := [label for label, count in zip(attribute.label_names, counts, strict=True) if count == 1]:
         log.warning("one labelled row each, which is trained on and not validated: %s", ", ".join(lonely))
-
-
-def _advance(bar: tqdm[Any], count: int, text: str = "") -> None:
-    shutdown.check()
-    bar.set_postfix_str(text, refresh=False)
-    bar.update(count)

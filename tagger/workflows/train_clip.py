@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.product_column import find_product_column, read_products
-from tagger.core import published, shutdown
+from tagger.core import published
 from tagger.core.errors import ConfigError, GateError, ManifestError, StoppedError, UsageError
 from tagger.core.files import flush, reason, write_bytes, write_text
 from tagger.core.write_check import require_writable, require_writable_folder
@@ -27,12 +27,16 @@ from tagger.images.workers import choose_workers, start_early
 from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.load import load_settings
 from tagger.settings.options import ClipRecipe, Machine, Overrides
+from tagger.workflows.progress import advance
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
     from torch import Tensor
 
     from tagger.encoders.clip import Parts
     from tagger.training.clip import Task
+    from tagger.training.dataset import Examples
     from tagger.training.weight_averaging import Weights
 
 log = logging.getLogger(__name__)
@@ -85,9 +89,11 @@ def train_clip(
     settings = model_alone(load_settings(name, config, **overrides))
     if settings.model.is_resnet18:
         raise UsageError(f"--model: expected a CLIP, found {settings.model.name}; name one, or use `tagger train resnet18`")
+    if folder.resolve() == (Path(recipe.init).parent if recipe.init else Path(settings.model.name)).resolve():
+        raise UsageError(f"--output {folder}: expected another folder than that of the model to begin with; name another")
     with Workspace() as space, TemporaryDirectory(prefix="tagger-") as scratch:
         job = with_one_attribute(open_job(name, settings, space), attribute)
-        find_product_column(job.manifest, recipe.product_column)
+        product_column = find_product_column(job.manifest, recipe.product_column)
         if machine.workers != 0:
             start_early()
         # torch takes seconds to import: only now that everything else is known to be right.
@@ -104,14 +110,17 @@ def train_clip(
             raise ConfigError(
                 f"model {model.name}: expected a CLIP or MetaCLIP 2, which can be tuned, found another kind; name one"
             )
+        # On the CPU, before the model goes to the device.
+        original, parent = {key: weight.clone() for key, weight in parts.model.state_dict().items()}, parts.fingerprint
         try:
             with tqdm(unit="image", desc="reading", disable=quiet) as bar:
-                task = _read_task(job, parts, recipe, machine, Path(scratch), partial(_advance, bar))
-            original = {key: weight.clone() for key, weight in parts.model.state_dict().items()}
+                examples = _read_examples(job, parts, machine, device, Path(scratch), partial(advance, bar))
+            products = read_products(job.manifest, product_column, examples.rows)
+            task = _make_task(job, parts, examples, products, recipe, device)
             judge = partial(accuracy_of, task=task, device=device)
-            before, parent = judge(original), parts.fingerprint
+            before = judge(original)
             with tqdm(total=recipe.epochs * len(task.rows), unit="image", desc="training", disable=quiet) as bar:
-                learned = tune(parts.model, task, recipe, device, state=state, parent=parent, advance=partial(_advance, bar))
+                learned = tune(parts.model, task, recipe, device, state=state, parent=parent, advance=partial(advance, bar))
             share, judged = (1.0, {}) if recipe.init else choose_share(original, learned.weights, judge)
             best = max(learned.epochs, key=lambda one: one["accuracy"])
             tuned = TunedClip(
@@ -152,28 +161,37 @@ def train_clip(
     return tuned
 
 
-def _read_task(
-    job: Job, parts: Parts, recipe: ClipRecipe, machine: Machine, scratch: Path, advance: Callable[[int], object]
-) -> Task:
-    """Read the labelled rows, decoded larger than the model wants them and as it does, and split them."""
-    from tagger.encoders.backends import choose_device
-    from tagger.encoders.clip_model import Clip
+def _read_examples(
+    job: Job, parts: Parts, machine: Machine, device: torch.device, scratch: Path, advance: Callable[[int], object]
+) -> Examples:
+    """Read the labelled rows, decoded larger than the model wants them and as it does."""
     from tagger.images.reading import Reading
-    from tagger.training.clip import Task, embed_pixels, larger, tokenise
+    from tagger.training.clip import larger
     from tagger.training.dataset import TUNED, WHOLE, decode, read_labelled, require_all_labels
-    from tagger.training.row_groups import groups_of
-    from tagger.training.split import split_groups
 
     [chosen] = job.attributes
     labelled = read_labelled(job.manifest, [chosen])
     require_all_labels(job.manifest.name, chosen, labelled.truths[chosen.name])
     pixels = {TUNED: larger(parts.preprocessing), WHOLE: parts.preprocessing}
-    workers = choose_workers(choose_device(machine.device).type) if machine.workers is None else machine.workers
+    workers = choose_workers(device.type) if machine.workers is None else machine.workers
     examples = decode(labelled, Reading(policy=job.policy, preprocessings=pixels, workers=workers), advance, scratch)
     require_all_labels(job.manifest.name, chosen, examples.truth)
-    column = find_product_column(job.manifest, recipe.product_column)
-    embeddings = embed_pixels(cast(Clip, parts.model), examples.pixels[WHOLE], parts.preprocessing, choose_device(machine.device))
-    groups = groups_of(embeddings.numpy(), read_products(job.manifest, column, examples.rows))
+    return examples
+
+
+def _make_task(
+    job: Job, parts: Parts, examples: Examples, products: pa.Array | None, recipe: ClipRecipe, device: torch.device
+) -> Task:
+    """Split the rows into those to learn from and those to judge with, none of a product or of nearly one picture in both."""
+    from tagger.encoders.clip_model import Clip
+    from tagger.training.clip import Task, embed_pixels, tokenise
+    from tagger.training.dataset import TUNED, WHOLE
+    from tagger.training.row_groups import groups_of
+    from tagger.training.split import split_groups
+
+    [chosen] = job.attributes
+    embeddings = embed_pixels(cast(Clip, parts.model), examples.pixels[WHOLE], parts.preprocessing, device)
+    groups = groups_of(embeddings.numpy(), products)
     rows, held_out = split_groups(groups, examples.truth, recipe.validation, recipe.seed)
     if len(held_out) < MIN_HELD_OUT or len(chosen.labels) < 2:
         raise ManifestError(
@@ -209,9 +227,3 @@ def _write(folder: Path, parts: Parts, weights: Weights, described: Mapping[str,
     write_text(folder / DESCRIPTION, json.dumps(described, indent=2) + "\n")
     write_bytes(folder / CONFIG, (parts.checkpoint.folder / CONFIG).read_bytes())
     flush(folder)
-
-
-def _advance(bar: tqdm[Any], count: int, text: str = "") -> None:
-    shutdown.check()
-    bar.set_postfix_str(text, refresh=False)
-    bar.update(count)

@@ -41,12 +41,11 @@ CPU = torch.device("cpu")
 PROMPTS = [f"a photo of a {label}." for label in LABELS]
 
 
-def siglip(folder: Path, make: Callable[[Path], Path], vocabulary: int, **vision: int) -> Path:
+def siglip(folder: Path, make: Callable[[Path], Path], vocabulary: int, side: int, **sizes: int) -> Path:
     make(folder)
     pad = json.loads((folder / "config.json").read_text())["text_config"]["pad_token_id"]
-    model = SiglipModel(SiglipConfig(text_config={"vocab_size": vocabulary, "pad_token_id": pad}, vision_config=vision))
-    model.save_pretrained(folder)
-    side = model.config.vision_config.image_size
+    text, vision = {"vocab_size": vocabulary, "pad_token_id": pad}, {"image_size": side}
+    SiglipModel(SiglipConfig(text_config=text | sizes, vision_config=vision | sizes)).save_pretrained(folder)
     SiglipImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)
     return folder
 
@@ -113,9 +112,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     models: dict[str, Callable[[Path], Path]] = {
-        "SigLIP B/16, 224": lambda folder: siglip(folder, make_siglip, 32_000),
-        "SigLIP 2 B/16, 256": lambda folder: siglip(folder, make_siglip2, 256_000, image_size=256),
-        "SigLIP 2 so400m/14, 384": lambda folder: siglip(folder, make_siglip2, 256_000, **SO400M),
+        "SigLIP B/16, 224": lambda folder: siglip(folder, make_siglip, 32_000, 224),
+        "SigLIP 2 B/16, 256": lambda folder: siglip(folder, make_siglip2, 256_000, 256),
+        "SigLIP 2 so400m/16, 384": lambda folder: siglip(folder, make_siglip2, 256_000, 384, **SO400M),
         "MetaCLIP 2 B/32, 224": metaclip2,
         "open_clip ViT-B-16-SigLIP (FashionSigLIP's)": lambda folder: open_clip(folder, "ViT-B-16-SigLIP"),
         "open_clip PE-Core-B-16": lambda folder: open_clip(folder, "PE-Core-B-16"),
@@ -130,7 +129,6 @@ def main() -> None:
 
 
 SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
-SO400M |= {"patch_size": 14, "image_size": 384}
 
 if __name__ == "__main__":
     main()

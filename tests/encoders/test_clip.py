@@ -133,6 +133,15 @@ def test_a_prompt_that_the_model_would_cut_off_is_refused(encoder):
         encoder.encode_prompts(["short", "dress " * 120])
 
 
+@pytest.mark.parametrize(("key", "value", "same"), [("hidden_act", "gelu", False), ("bos_token_id", 7, True)])
+def test_the_fingerprint_knows_what_is_computed_with_the_weights(small_clip, tmp_path, encoder, key, value, same):
+    folder = shutil.copytree(small_clip, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"][key] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    assert (load_clip(str(folder), None, CPU).fingerprint == encoder.fingerprint) == same
+
+
 def test_the_fingerprint_tells_weights_precision_and_preprocessing_apart(small_clip, tmp_path, encoder):
     assert load_clip(str(small_clip), None, CPU).fingerprint == encoder.fingerprint
     other = broken(small_clip, tmp_path, weights={"logit_scale": torch.tensor(1.0)})

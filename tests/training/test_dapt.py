@@ -99,15 +99,17 @@ def test_the_loss_falls(parts: Parts, monkeypatch: pytest.MonkeyPatch):
     assert after < float(before)
 
 
-def compare(labelled: Path, output: Path, **options: Any) -> Any:
-    study = Study(systems=("zero-shot", "clip-tuned", "dapt"), shots=(8,), test=4, seeds=1)
+def compare(labelled: Path, output: Path, shots: int = 8, **options: Any) -> Any:
+    study = Study(systems=("zero-shot", "clip-tuned", "dapt"), shots=(shots,), test=4, seeds=1)
     recipe = Recipe(init="random", image_size=64, epochs=1)
     return tagger.compare(labelled, output, CONFIG, study=study, recipe=recipe, machine=tagger.Machine(workers=0), **options)
 
 
-def test_a_comparison_has_both_systems(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("shots", [1, 8])
+def test_a_comparison_has_both_systems(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shots: int):
+    """Also where each label has one row, so that none is held out to choose by."""
     monkeypatch.setattr(dapt, "STEPS", 10)
-    compare(labelled, tmp_path / "study", model=SAMPLE / "model")
+    compare(labelled, tmp_path / "study", shots, model=SAMPLE / "model")
     scores = json.loads((tmp_path / "study" / "comparison.json").read_text())["scores"]
     assert [one["system"] for one in scores] == ["zero-shot", "clip-tuned", "dapt"]
     assert all(one["accuracy"]["mean"] > 0.5 for one in scores)

@@ -18,6 +18,7 @@ import tagger
 from tagger.cli.report import report as command
 from tagger.core import shutdown
 from tagger.core.errors import ConfigError, GateError, ManifestError, StoppedError
+from tagger.workflows import report as workflow
 from tagger.workflows.report import report
 from tests.conftest import WriteManifest
 from tests.helpers.keywords import keywords
@@ -59,6 +60,15 @@ def test_a_run_leaves_a_report_which_can_be_built_again(manifest, small_clip, pi
     assert report(folder, output=tmp_path / "elsewhere" / "page.html", workers=0) == str(tmp_path / "elsewhere" / "page.html")
     assert (tmp_path / "elsewhere" / "page.html").read_bytes() == first
     assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == WRITTEN - {"report.html"} | {"page.html"}
+
+
+@pytest.mark.parametrize("compared", [8, 13])
+def test_it_says_among_how_many_rows_pictures_were_compared(manifest, small_clip, pictures, tmp_path, monkeypatch, compared):
+    monkeypatch.setattr(workflow, "COMPARED", compared)
+    monkeypatch.setattr(workflow, "_repeated", lambda *_: [(2, [0, 1])])
+    run(manifest, small_clip, pictures)
+    page = (tmp_path / "manifest.tagged.run" / "report.html").read_text()
+    assert ("Among the first 8 rows." in page) == (compared == 8)
 
 
 def test_a_second_night_says_what_has_changed(manifest, small_clip, pictures, tmp_path):
