@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tagger.reports.inspection import Inspection
     from tagger.reports.summary import RunSummary
-    from tagger.settings.options import ClipRecipe, HeadRecipe, Machine, Output, PromptTrial, Recipe, Study, Target
+    from tagger.settings.options import ClipRecipe, DaptRecipe, HeadRecipe, Machine, Output, PromptTrial, Recipe, Study, Target
     from tagger.workflows.apply_corrections import apply_corrections
     from tagger.workflows.calibrate import calibrate
     from tagger.workflows.compare import compare
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from tagger.workflows.shard import tag_shard
     from tagger.workflows.train import train_resnet18
     from tagger.workflows.train_clip import train_clip
+    from tagger.workflows.train_dapt import train_dapt
     from tagger.workflows.train_head import train_head
 
 __all__ = [
     "ClipRecipe",
+    "DaptRecipe",
     "HeadRecipe",
     "Inspection",
     "Machine",
@@ -56,6 +58,7 @@ __all__ = [
     "run",
     "tag_shard",
     "train_clip",
+    "train_dapt",
     "train_head",
     "train_resnet18",
 ]
@@ -64,6 +67,7 @@ __version__ = version("tagger")
 
 _MODULES = {
     "ClipRecipe": "tagger.settings.options",
+    "DaptRecipe": "tagger.settings.options",
     "HeadRecipe": "tagger.settings.options",
     "Inspection": "tagger.reports.inspection",
     "Machine": "tagger.settings.options",
@@ -85,6 +89,7 @@ _MODULES = {
     "run": "tagger.workflows.run",
     "tag_shard": "tagger.workflows.shard",
     "train_clip": "tagger.workflows.train_clip",
+    "train_dapt": "tagger.workflows.train_dapt",
     "train_head": "tagger.workflows.train_head",
     "train_resnet18": "tagger.workflows.train",
 }

@@ -11,7 +11,7 @@ import click
 from tagger.cli import options
 from tagger.cli.console import log_to_stderr
 from tagger.cli.options import manifest_options, recipe_options, take_machine, take_overrides, take_recipe
-from tagger.settings.options import CLIP_METHODS, HEAD_METHODS, ClipRecipe, HeadRecipe
+from tagger.settings.options import CLIP_METHODS, HEAD_METHODS, ClipRecipe, DaptRecipe, HeadRecipe
 
 
 @click.group()
@@ -23,6 +23,7 @@ def train() -> None:
       tagger train head labelled.parquet --output head.safetensors
       tagger train resnet18 labelled.parquet --output resnet18.safetensors
       tagger train clip labelled.parquet --output fashion-clip
+      tagger train prompts-dapt labelled.parquet --output prompted-clip
     """
 
 
@@ -149,6 +150,46 @@ def clip(manifest: str, output: Path, attribute: str | None, overwrite: bool, **
     names = ("method", "init", "epochs", "learning_rate", "validation", "product_column", "less_memory", "force", "seed")
     recipe = ClipRecipe(batch_size=options.pop("training_batch_size"), **{name: options.pop(name) for name in names})
     tuned = train_clip(
+        manifest,
+        output,
+        options.pop("config"),
+        recipe=recipe,
+        attribute=attribute,
+        overwrite=overwrite,
+        machine=take_machine(options),
+        **take_overrides(options),
+    )
+    click.echo(tuned.to_text())
+    click.echo(output)
+
+
+@train.command("prompts-dapt")
+@click.argument("manifest")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The folder of the model and its head.")
+@manifest_options
+@options.attribute
+@click.option(
+    "--validation", type=click.FloatRange(0, 0.5), default=0.2, show_default=True, help="Share that judges the prompts."
+)
+@options.product_column
+@click.option("--force", is_flag=True, help="Write the prompts even if they are no better.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is left to chance.")
+@options.overwrite
+def prompts_dapt(manifest: str, output: Path, attribute: str | None, overwrite: bool, **options: Any) -> None:
+    """Learn words before the labels of MANIFEST and further tokens of its images, in a CLIP that stays as it is (DAPT).
+
+    `tagger run --model FOLDER` encodes with these tokens; an attribute takes the words by head = "FOLDER/head.safetensors". Where
+    held-out rows find the prompts of the settings as good, the exit code is 3, and nothing is written.
+
+    \b
+    Example:
+      tagger train prompts-dapt labelled.parquet --output prompted-clip
+    """
+    log_to_stderr(logging.INFO)
+    from tagger.workflows.train_dapt import train_dapt
+
+    recipe = DaptRecipe(**{name: options.pop(name) for name in ("validation", "product_column", "force", "seed")})
+    tuned = train_dapt(
         manifest,
         output,
         options.pop("config"),

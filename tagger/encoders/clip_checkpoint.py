@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPConfig, MetaClip2Config, PreTrainedConfig, SiglipConfig
 
 from tagger.core.errors import ModelError
@@ -42,6 +42,8 @@ MAX_HEADER_BYTES = 16 << 20
 CLASSES: dict[str, tuple[type[PreTrainedConfig], type[Clip] | type[Siglip]]] = dict(
     zip(KINDS, ((CLIPConfig, Clip), (MetaClip2Config, Clip), (SiglipConfig, Siglip)), strict=True)
 )
+
+PROMPTS = "vision_model.prompts"  # a weight of a CLIP that `tagger train prompts-dapt` wrote
 
 # The sizes and numbers of a CLIP. What else a config.json may ask for (code, kernels, quantisation, other files) is not read.
 CONFIG_KEYS = {
@@ -73,7 +75,7 @@ class Checkpoint:
 
     def shell(self) -> Clip | Siglip:
         """Return the model without its weights: shapes that take no memory."""
-        return _shell(self.kind, self.config)
+        return _shell(self.kind, self.config, self.shapes)
 
     def load(self) -> Clip | Siglip:
         """Return the model, in fp32."""
@@ -194,10 +196,13 @@ def _find_weights(name: str, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / file for file in files)
 
 
-def _shell(kind: str, config: PreTrainedConfig) -> Clip | Siglip:
-    model: type[Clip] | type[Siglip] = CLASSES[kind][1]
+def _shell(kind: str, config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> Clip | Siglip:
     with torch.device("meta"):
-        return model(config)
+        model = CLASSES[kind][1](config)
+        if isinstance(model, Clip) and PROMPTS in shapes:
+            width = len(model.vision_model.embeddings.class_embedding)
+            model.vision_model.prompts = nn.Parameter(torch.empty(shapes[PROMPTS][0], width))
+    return model
 
 
 def _read_config(kind: str, content: Mapping[str, Any]) -> PreTrainedConfig:
@@ -234,7 +239,7 @@ def _check_shapes(
             f"model {name}: expected weights of {layers[0]} text and {layers[1]} vision layers, as config.json says, found "
             f"{len(found)} weights in all; get it again"
         )
-    expected = {key: tuple(weight.shape) for key, weight in _shell(kind, config).state_dict().items()}
+    expected = {key: tuple(weight.shape) for key, weight in _shell(kind, config, found).state_dict().items()}
     if lacking := sorted(expected.keys() - found.keys()):
         raise ModelError(
             f"model {name}: expected all weights of a {kind}, found {len(lacking)} missing ({lacking[0]} …); get it again"

@@ -136,19 +136,25 @@ class VisionEmbeddings(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """The image tower up to the class token that its embedding is projected from."""
+    """The image tower up to the class token that its embedding is projected from.
+
+    prompts: (V, W), further tokens of every image, of a checkpoint that `tagger train prompts-dapt` wrote (VPT: Jia et al. 2022).
+    """
+
+    prompts: nn.Parameter | None
 
     def __init__(self, config: CLIPVisionConfig) -> None:
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         self.embeddings, self.encoder = VisionEmbeddings(config), Encoder(config)
         self.pre_layrnorm, self.post_layernorm = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
+        self.register_parameter("prompts", None)
 
     def forward(self, images: Tensor, prompts: Tensor | None = None) -> Tensor:
-        """Return (N, W) for normalised images (N, 3, H, W), with prompts (V, W), if any, as further tokens of each."""
-        tokens = self.embeddings(images)
+        """Return (N, W) for normalised images (N, 3, H, W), with these prompts (V, W), if any, in the place of the own ones."""
+        tokens, prompts = self.embeddings(images), self.prompts if prompts is None else prompts
         if prompts is not None:
-            tokens = torch.cat([tokens, prompts.expand(len(images), -1, -1)], 1)
+            tokens = torch.cat([tokens, prompts.expand(images.shape[0], -1, -1)], 1)
         output: Tensor = self.post_layernorm(self.encoder(self.pre_layrnorm(tokens), 1)[:, 0])
         return output
 

@@ -121,6 +121,8 @@ def _cost_of_clip(model: Clip | Siglip, config: Any, preprocessing: Preprocessin
     """Return the cost of a model whose weights are shapes alone."""
     vision = config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2 + isinstance(model, Clip)
+    if isinstance(model, Clip) and model.vision_model.prompts is not None:
+        tokens += len(model.vision_model.prompts)
     model.eval().requires_grad_(False)  # gradients' hooks, which the counter uses, know nothing of inference mode
     with torch.device("meta"):  # shapes without memory
         pixels = torch.empty((1, 3, *preprocessing.size), dtype=torch.uint8)

@@ -186,6 +186,16 @@ class ClipRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DaptRecipe:
+    """How prompts of both towers are learned. validation, product_column, force: as of ClipRecipe."""
+
+    validation: float = 0.2
+    product_column: str | None = None
+    force: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadRecipe:
     """How a head is fitted. Raises UsageError for what cannot be meant.
 

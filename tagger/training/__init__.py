@@ -2,9 +2,11 @@
 
 dataset.py      the labelled rows of a manifest: truth, embeddings, pixels
 split.py        rows to fit on and rows to judge with
+hold_out.py     the same, where a few are not enough
 few_shot.py     a few rows to learn from and others to test with, none nearly the same picture
 resnet18.py     a ResNet18 fine-tuned on pixels
 clip.py         a CLIP fine-tuned on pixels and the prompts of their labels
+clip_embeddings.py  embeddings of a CLIP that is being changed
 lora.py         low-rank changes of its attention
 weight_averaging.py  averages over steps, and between what was and what was learned
 ensemble.py     the weight with which its probabilities are averaged with CLIP's

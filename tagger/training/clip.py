@@ -29,6 +29,7 @@ from tagger.encoders.clip_model import Clip
 from tagger.encoders.clip_text import filled_up
 from tagger.encoders.normalise import Normalise
 from tagger.settings.options import ClipRecipe
+from tagger.training.clip_embeddings import embed_images, embed_labels, embed_pixels, embed_prompts
 from tagger.training.lora import add_low_rank, merged_state
 from tagger.training.weight_averaging import MovingAverage, Weights
 
@@ -38,7 +39,6 @@ FEW_ROWS = 2000  # labelled rows up to which only low-rank changes are learned
 LEARNING_RATES = {"lora": 3e-3, "full": 1e-4}
 DECAY = 0.99  # of the average over steps
 LAYER_DECAY = 0.8  # of the learning rate, from each layer to the one below it
-AT_ONCE = 64  # images that are encoded together to judge
 LARGER = 1.25  # than the model's pixels are those that are cut at random
 
 
@@ -206,31 +206,6 @@ def contrastive_loss(logits: Tensor, truth: Tensor) -> Tensor:
     there = positives.sum(1) > 0
     of_label = (positives * logits.T.log_softmax(1)).sum(1)[there] / positives.sum(1)[there]
     return (F.cross_entropy(logits, truth) - of_label.mean()) / 2
-
-
-@torch.no_grad()
-def embed_pixels(model: Clip, pixels: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """Embed uint8 (N, 3, H, W) as float32 (N, D) on the CPU, L2-normalised."""
-    normalise = Normalise(preprocessing).to(device)
-    model.eval().to(device)
-    return torch.cat([embed_images(model, normalise(part.to(device))).float().cpu() for part in torch.split(pixels, AT_ONCE)])
-
-
-def embed_images(model: Clip, images: Tensor) -> Tensor:
-    """Embed normalised images (N, 3, H, W), L2-normalised."""
-    return F.normalize(model.visual_projection(model.vision_model(images)), dim=1)
-
-
-def embed_prompts(model: Clip, tokens: Tensor) -> Tensor:
-    """Embed prompts int64 (P, T), L2-normalised."""
-    return F.normalize(model.text_projection(model.text_model(tokens)), dim=1)
-
-
-@torch.no_grad()
-def embed_labels(model: Clip, tokens: Tensor, prompts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """Return the mean embeddings of K labels' prompts, float32 (K, D) on the CPU, L2-normalised. tokens, prompts: as of Task."""
-    embeddings = embed_prompts(model.eval().to(device), tokens.to(device)).cpu()
-    return torch.stack([F.normalize(embeddings[list(own)].mean(0), dim=0) for own in prompts])
 
 
 @torch.no_grad()

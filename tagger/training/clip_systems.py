@@ -17,7 +17,8 @@ from tagger.encoders.clip import Parts
 from tagger.encoders.clip_model import Clip
 from tagger.settings.options import ClipRecipe
 from tagger.training import dapt
-from tagger.training.clip import Task, accuracy_of, embed_labels, embed_pixels, tokenise, tune
+from tagger.training.clip import Task, accuracy_of, tokenise, tune
+from tagger.training.clip_embeddings import embed_labels, embed_pixels
 from tagger.training.dataset import TUNED, WHOLE, Examples
 from tagger.training.split import split
 from tagger.training.temperature import softmax

@@ -2,7 +2,7 @@
 
 DAPT: Cho et al., ICCV 2023. Words before the labels' names are vectors (CoOp: Zhou et al. 2022), and further tokens stand behind
 an image's patches (VPT: Jia et al. 2022, shallow). Beside cross-entropy, the labels' texts are to lie far apart
-(inter-dispersion) and a label's images near their prototype (intra-dispersion). It computes where the model is, on the CPU.
+(inter-dispersion) and a label's images near their prototype (intra-dispersion). It computes where the model is.
 """
 
 from __future__ import annotations
@@ -55,19 +55,21 @@ def fit_dapt(
     ModelError for a loss that is not finite, ConfigError for a label that is too long; advance, called at every step, may raise.
     """
     model, text = cast(Clip, parts.model).eval().requires_grad_(False), clip_text(parts)
-    normalise, rng = Normalise(parts.preprocessing), torch.Generator().manual_seed(seed)
+    device, rng = model.logit_scale.device, torch.Generator().manual_seed(seed)
+    normalise = Normalise(parts.preprocessing).to(device)
     target, scale = torch.from_numpy(truth), float(model.logit_scale.exp())
-    prototypes = _prototypes(_embed(model, normalise, pixels, None), target, len(labels))
+    prototypes = _prototypes(_embed(model, normalise, pixels, None), target, len(labels)).to(device)
+    target = target.to(device)
     width = model.vision_model.embeddings.class_embedding.shape[0]
     words = text.embed_words(CONTEXT).clone().requires_grad_()
-    patches = (0.02 * torch.randn(PATCHES, width, generator=rng)).requires_grad_()
+    patches = (0.02 * torch.randn(PATCHES, width, generator=rng)).to(device).requires_grad_()
     optimiser = torch.optim.Adam([words, patches], LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     for step in range(STEPS):
         advance()
         drawn = torch.randperm(len(pixels), generator=rng)[:BATCH]
-        images = F.normalize(model.visual_projection(model.vision_model(normalise(pixels[drawn]), patches)), dim=1)
-        texts = _embed_labels(parts, words, labels)
+        images = F.normalize(model.visual_projection(model.vision_model(normalise(pixels[drawn].to(device)), patches)), dim=1)
+        texts = embed_labels(parts, words, labels)
         loss = F.cross_entropy(scale * images @ texts.T, target[drawn])
         loss = loss + INTER * dispersion(texts, SHARPNESS) + INTRA * intra_dispersion(images, target[drawn], prototypes)
         if not math.isfinite(loss.item()):
@@ -84,9 +86,9 @@ def fit_dapt(
 @torch.no_grad()
 def predict(parts: Parts, prompts: DualPrompts, labels: Sequence[str], pixels: Tensor) -> NDArray[np.float32]:
     """Return the probabilities of K labels, float32 (N, K), for uint8 (N, 3, H, W)."""
-    model, normalise = cast(Clip, parts.model), Normalise(parts.preprocessing)
-    texts = _embed_labels(parts, prompts.words, labels)
-    images = _embed(model, normalise, pixels, prompts.patches)
+    model = cast(Clip, parts.model)
+    texts = embed_labels(parts, prompts.words, labels).cpu()
+    images = _embed(model, Normalise(parts.preprocessing).to(model.logit_scale.device), pixels, prompts.patches)
     return softmax((float(model.logit_scale.exp()) * images @ texts.T).numpy())
 
 
@@ -101,12 +103,14 @@ def _prototypes(embeddings: Tensor, truth: Tensor, labels: int) -> Tensor:
     return sums / torch.bincount(truth, minlength=labels).clamp(min=1)[:, None]
 
 
-def _embed_labels(parts: Parts, words: Tensor, labels: Sequence[str]) -> Tensor:
+def embed_labels(parts: Parts, words: Tensor, labels: Sequence[str]) -> Tensor:
+    """Return K labels' texts behind the words, float32 (K, D), L2-normalised. ConfigError for a label that is too long."""
     return F.normalize(clip_text(parts).encode_with_context(words, [f"{label}." for label in labels]), dim=1)
 
 
 @torch.no_grad()
 def _embed(model: Clip, normalise: Normalise, pixels: Tensor, patches: Tensor | None) -> Tensor:
     pieces = torch.split(pixels, AT_ONCE)
-    found = [model.visual_projection(model.vision_model(normalise(piece), patches)) for piece in pieces]
-    return F.normalize(torch.cat(found), dim=1)
+    device = model.logit_scale.device
+    found = [model.visual_projection(model.vision_model(normalise(piece.to(device)), patches)) for piece in pieces]
+    return F.normalize(torch.cat(found), dim=1).cpu()

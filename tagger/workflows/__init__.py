@@ -15,6 +15,8 @@ findings.py           a finished run -> nearly the same pictures, and truth that
 inspect.py            a manifest -> what a run would find, and take
 train.py              labelled rows -> a ResNet18 checkpoint
 train_clip.py         labelled rows -> a fine-tuned CLIP
+train_dapt.py         labelled rows -> a CLIP with learned prompts in both towers, and its head
+clip_folder.py        the folder that a training writes a CLIP to
 progress.py           the bar of a training
 train_head.py         labelled rows -> a head on CLIP's embeddings
 calibrate.py          labelled rows -> temperatures and review_below

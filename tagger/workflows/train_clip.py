@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack, cast
@@ -19,31 +16,25 @@ from tqdm import tqdm
 from tagger.catalog.object_storage import Workspace
 from tagger.catalog.product_column import find_product_column, read_products
 from tagger.core import published
-from tagger.core.errors import ConfigError, GateError, ManifestError, StoppedError, UsageError
-from tagger.core.files import flush, reason, write_bytes, write_text
-from tagger.core.write_check import require_writable, require_writable_folder
-from tagger.encoders.clip_files import CONFIG, TEXTS, WEIGHTS
+from tagger.core.errors import ConfigError, GateError, StoppedError, UsageError
+from tagger.core.files import reason
+from tagger.core.write_check import require_writable
 from tagger.images.workers import choose_workers, start_early
 from tagger.inference.job import Job, model_alone, open_job, with_one_attribute
 from tagger.settings.load import load_settings
 from tagger.settings.options import ClipRecipe, Machine, Overrides
+from tagger.workflows.clip_folder import require_clip_folder, write_clip
 from tagger.workflows.progress import advance
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
-    from torch import Tensor
 
     from tagger.encoders.clip import Parts
     from tagger.training.clip import Task
     from tagger.training.dataset import Examples
-    from tagger.training.weight_averaging import Weights
 
 log = logging.getLogger(__name__)
-
-DESCRIPTION = "tagger-training.json"  # beside the checkpoint's own files
-VERSIONS = ("tagger", "torch", "torchvision", "transformers")
-MIN_HELD_OUT = 10  # rows, to tell better from worse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +75,11 @@ def train_clip(
     was there and `recipe.force` is not given.
     """
     name, folder = str(manifest), Path(output)
-    require_writable_folder(folder, f"--output {folder}", (CONFIG, WEIGHTS, DESCRIPTION), overwrite=overwrite)
     require_writable(state := folder.with_name(f"{folder.name}.partial"), f"--output {folder}.partial", overwrite=True)
     settings = model_alone(load_settings(name, config, **overrides))
     if settings.model.is_resnet18:
         raise UsageError(f"--model: expected a CLIP, found {settings.model.name}; name one, or use `tagger train resnet18`")
-    if folder.resolve() == (Path(recipe.init).parent if recipe.init else Path(settings.model.name)).resolve():
-        raise UsageError(f"--output {folder}: expected another folder than that of the model to begin with; name another")
+    require_clip_folder(folder, Path(recipe.init).parent if recipe.init else Path(settings.model.name), overwrite=overwrite)
     with Workspace() as space, TemporaryDirectory(prefix="tagger-") as scratch:
         job = with_one_attribute(open_job(name, settings, space), attribute)
         product_column = find_product_column(job.manifest, recipe.product_column)
@@ -148,9 +137,8 @@ def train_clip(
                 "epochs": learned.epochs,
                 "shares": {f"{one:g}": accuracy for one, accuracy in judged.items()},
                 "manifest": job.manifest.content_hash(),
-                "versions": {library: version(library) for library in VERSIONS},
             }
-            _write(folder, parts, blend(original, learned.weights, share), described)
+            write_clip(folder, parts, blend(original, learned.weights, share), described)
             published.note(f"the model is complete at {folder}")
             state.unlink(missing_ok=True)
         except OSError as error:
@@ -184,20 +172,16 @@ def _make_task(
 ) -> Task:
     """Split the rows into those to learn from and those to judge with, none of a product or of nearly one picture in both."""
     from tagger.encoders.clip_model import Clip
-    from tagger.training.clip import Task, embed_pixels, tokenise
+    from tagger.training.clip import Task, tokenise
+    from tagger.training.clip_embeddings import embed_pixels
     from tagger.training.dataset import TUNED, WHOLE
+    from tagger.training.hold_out import hold_out
     from tagger.training.row_groups import groups_of
-    from tagger.training.split import split_groups
 
     [chosen] = job.attributes
     embeddings = embed_pixels(cast(Clip, parts.model), examples.pixels[WHOLE], parts.preprocessing, device)
     groups = groups_of(embeddings.numpy(), products)
-    rows, held_out = split_groups(groups, examples.truth, recipe.validation, recipe.seed)
-    if len(held_out) < MIN_HELD_OUT or len(chosen.labels) < 2:
-        raise ManifestError(
-            f"{job.manifest.name}: expected two labels or more, and {MIN_HELD_OUT} labelled rows or more to choose by, found "
-            f"{len(chosen.labels)} and {len(held_out)} of {len(examples.rows)}; label more, or raise --validation"
-        )
+    rows, held_out = hold_out(job.manifest.name, chosen, groups, examples.truth, recipe.validation, recipe.seed)
     tokens, prompts = tokenise(parts, [chosen.prompts(label) for label in chosen.labels])
     return Task(
         pixels=examples.pixels[TUNED],
@@ -210,20 +194,3 @@ def _make_task(
         preprocessing=parts.preprocessing,
         shell=cast(Callable[[], Clip], parts.checkpoint.shell),
     )
-
-
-def _write(folder: Path, parts: Parts, weights: Weights, described: Mapping[str, Any]) -> None:
-    """Write the checkpoint whole: the new weights, and beside them what belongs to the old ones. OSError."""
-    from safetensors.torch import save
-
-    folder.mkdir(parents=True, exist_ok=True)
-    # A checkpoint is complete by its configuration, which is written last.
-    (folder / CONFIG).unlink(missing_ok=True)
-    for name in TEXTS:
-        if name != CONFIG and (source := parts.checkpoint.folder / name).exists():
-            shutil.copyfile(source, folder / name)
-    tensors: dict[str, Tensor] = {key: weight.contiguous() for key, weight in weights.items()}
-    write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
-    write_text(folder / DESCRIPTION, json.dumps(described, indent=2) + "\n")
-    write_bytes(folder / CONFIG, (parts.checkpoint.folder / CONFIG).read_bytes())
-    flush(folder)

@@ -20,7 +20,7 @@ from common import DATA, LABELS, machine, print_table
 from make_model import SAMPLE
 
 import tagger
-from tagger import ClipRecipe, HeadRecipe, Machine, Output
+from tagger import ClipRecipe, DaptRecipe, HeadRecipe, Machine, Output
 from tagger.core.errors import GateError
 
 
@@ -44,7 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=DATA / "clothing", help="folder with adapt and validation")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", default=["lora", "full"])
+    parser.add_argument("--methods", nargs="*", default=["lora", "full"])
+    parser.add_argument("--dapt", action="store_true", help="learn prompts of both towers, too")
     options = parser.parse_args()
     sample = SAMPLE.parent / "manifest.parquet"
     found: dict[str, list[tuple[float, float, float]]] = {}
@@ -69,6 +70,11 @@ def main() -> None:
                 print(tuned.to_text(), flush=True)
                 measure(f"train clip, {method}", place, None, time.perf_counter() - began)
                 models[f"train clip, {method}"] = place
+            if options.dapt:
+                began, place = time.perf_counter(), folder / f"dapt-{seed}"
+                prompts = tagger.train_dapt(learn, place, settings, recipe=DaptRecipe(seed=seed, force=True), model=SAMPLE)
+                print(prompts.to_text(), flush=True)
+                measure("train prompts-dapt", place, place / "head.safetensors", time.perf_counter() - began)
             for system, model in models.items():
                 began = time.perf_counter()
                 head: Path | None = folder / f"{model.name}-{seed}.safetensors"

@@ -1,6 +1,6 @@
 """Tag a manifest by a plain script of Ray Data: what the actors of `--engine ray` are compared with (several_processes.py).
 
-Tasks decode pictures to pixels, which cross the object store; one actor encodes them with our own encoder, in the precision that
+Tasks decode pictures to pixels, which cross the object store; two actors encode them with our own encoder, in the precision that
 a run takes; labels are written as Parquet. No row is checked, cached, calibrated or evaluated.
 """
 
@@ -52,13 +52,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     options = parser.parse_args()
     side = load_clip(str(options.model), None, torch.device("cpu")).preprocessing.size[0]
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as out:
         images = ray.data.read_parquet(str(options.manifest), columns=["image_path"]).repartition(target_num_rows_per_block=128)
         known = {"root": str(options.manifest.parent), "side": side}
         pixels = images.map_batches(decode, batch_size=AT_ONCE, fn_kwargs=known, num_cpus=1)
         named = {"fn_constructor_args": (str(options.model),), "num_cpus": 1}
-        labels = pixels.map_batches(Encode, batch_size=AT_ONCE, compute=ray.data.ActorPoolStrategy(size=1), **named)
+        labels = pixels.map_batches(Encode, batch_size=AT_ONCE, compute=ray.data.ActorPoolStrategy(size=2), **named)
         labels.write_parquet(out)
     ray.shutdown()
     print(json.dumps({}))

@@ -92,7 +92,7 @@ def test_the_loss_falls(parts: Parts, monkeypatch: pytest.MonkeyPatch):
     """Cross-entropy and both dispersions, before and after."""
     monkeypatch.setattr(dapt, "STEPS", 30)
     pixels, truth = images(parts, 48), np.arange(48) % 3
-    texts = dapt._embed_labels(parts, dapt.clip_text(parts).embed_words(dapt.CONTEXT), LABELS)
+    texts = dapt.embed_labels(parts, dapt.clip_text(parts).embed_words(dapt.CONTEXT), LABELS)
     plain = dapt._embed(cast(Clip, parts.model), dapt.Normalise(parts.preprocessing), pixels, None)
     before = F.cross_entropy(parts.model.logit_scale.exp() * plain @ texts.T, torch.from_numpy(truth))
     after = -np.log(predict(parts, fit_dapt(parts, pixels, truth, LABELS, 0), LABELS, pixels)[np.arange(48), truth]).mean()
