@@ -28,7 +28,7 @@ from tagger.training.temperature import softmax
 log = logging.getLogger(__name__)
 
 PATCHES = 8  # further tokens of an image
-STEPS, BATCH, LEARNING_RATE = 100, 64, 0.01
+STEPS, BATCH, LEARNING_RATE = 100, 64, 0.002
 INTER, INTRA = 1.0, 1.0  # the weights of the two dispersions beside the cross-entropy
 AT_ONCE = 64  # images that are encoded together
 
