@@ -118,9 +118,11 @@ def open_checkpoint(name: str, revision: str | None) -> Checkpoint | OpenClipChe
         raise ModelError(f"model {name}: expected a CLIP checkpoint in transformers' format, found no config.json; name another")
     content = read_json(folder / CONFIG)
     if (kind := content.get("model_type")) not in KINDS:
+        # Batches have one shape, so that two runs write the same bytes; NaFlex has a shape for each picture.
+        hint = " of one resolution, as NaFlex has many" if kind == "siglip2" else ""
         raise ModelError(
             f"model {name}: expected a checkpoint in transformers' format of the kind {', '.join(KINDS)}, found {kind}; "
-            "name another"
+            f"name another{hint}"
         )
     files = _find_weights(name, folder)
     config = _read_config(kind, content)
