@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 # From the bottom. A room imports only rooms of lower floors; "" is the package's own two files, above them all.
 FLOORS = [
     {"core"},
-    {"images", "encoders", "tagging", "catalog", "settings"},
+    {"images", "encoders", "cache", "tagging", "catalog", "settings"},
     {"inference", "evaluation"},
     {"training", "reports"},
     {"workflows"},

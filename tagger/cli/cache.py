@@ -34,13 +34,13 @@ def stats(folder: Path | None, url: str | None) -> None:
     """
     if url is not None:
         place = _checked(url, folder)
-        from tagger.encoders import shared_cache
+        from tagger.cache import shared_cache
 
         click.echo(shared_cache.statistics(place))
         return
-    from tagger.encoders import cache_maintenance
+    from tagger.cache import maintenance
 
-    click.echo(cache_maintenance.statistics(cache_maintenance.find_cache(folder)))
+    click.echo(maintenance.statistics(maintenance.find_cache(folder)))
 
 
 @cache.command()
@@ -63,15 +63,13 @@ def prune(folder: Path | None, max_gb: float | None, unused_days: int | None, ur
         if max_gb is not None or unused_days is None:
             raise click.UsageError("expected --unused-days, of a shared cache, found --max-gb; a server keeps its own sizes")
         place = _checked(url, folder)
-        from tagger.encoders import shared_cache
+        from tagger.cache import shared_cache
 
         click.echo(f"{shared_cache.prune(place, unused_days):,} embeddings removed")
         return
-    from tagger.encoders import cache_maintenance
+    from tagger.cache import maintenance
 
-    removed = cache_maintenance.prune(
-        cache_maintenance.find_cache(folder), None if max_gb is None else int(max_gb * 1e9), unused_days
-    )
+    removed = maintenance.prune(maintenance.find_cache(folder), None if max_gb is None else int(max_gb * 1e9), unused_days)
     beside = f", and {removed.files:,} files beside them" if removed.files else ""
     click.echo(f"{removed.embeddings:,} embeddings removed{beside}")
 
@@ -85,10 +83,10 @@ def verify(folder: Path | None) -> None:
     Example:
       tagger cache verify
     """
-    from tagger.encoders import cache_maintenance
+    from tagger.cache import maintenance
 
-    path = cache_maintenance.find_cache(folder)
-    if (counts := cache_maintenance.verify(path)) is None:
+    path = maintenance.find_cache(folder)
+    if (counts := maintenance.verify(path)) is None:
         click.echo(f"{path}: the file was damaged as a whole and is removed; the next run makes a new one")
     else:
         click.echo(f"{counts[0]:,} embeddings are whole, {counts[1]:,} were damaged and are removed")

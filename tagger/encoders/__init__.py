@@ -22,10 +22,5 @@ pinned.py               the description that such a copy carries
 resnet18.py             a fine-tuned ResNet18 as an encoder
 resnet18_checkpoint.py  the description in its checkpoint
 sketch.py               embeddings -> sketches, by which images that are nearly the same are found
-embedding_cache.py      image bytes -> the embedding that they had
-shared_cache.py         the embeddings of many machines, in PostgreSQL
-byte_cache.py           digest -> whatever else is known by it
-cache_file.py           the file of both: tables, eviction, checksums
-cache_maintenance.py    `tagger cache`: statistics, prune, verify
 cost.py                 operations and memory of a model, counted without loading it
 """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tagger.cache.byte_cache import ByteCache
 from tagger.core.errors import ImageError
-from tagger.encoders.byte_cache import ByteCache
 
 ANY_TEXT = "surrogatepass"  # a decoder may say anything
 

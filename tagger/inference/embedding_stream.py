@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
+from tagger.cache.embedding_cache import Embedding, EmbeddingCache
 from tagger.inference.predictor import Embeddings, Predictor
 
 if TYPE_CHECKING:  # a night that encodes nothing waits for no torch

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tagger.cache.embedding_cache import Embedding
 from tagger.core.types import ImageRef
-from tagger.encoders.embedding_cache import Embedding
 from tagger.inference.embedding_stream import EmbeddingStream
 from tagger.inference.hybrid import Hybrid
 from tagger.inference.predictor import Embeddings

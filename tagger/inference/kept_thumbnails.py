@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
+from tagger.cache.byte_cache import ByteCache
+from tagger.cache.cache_file import FILE
 from tagger.core.errors import ImageError
 from tagger.core.types import ImagePolicy, ImageRef
-from tagger.encoders.byte_cache import ByteCache
-from tagger.encoders.cache_file import FILE
 from tagger.images.file_versions import FileVersions
 from tagger.images.thumbnails import SIDE, Thumbnail, read_thumbnails
 from tagger.inference.store import Store

@@ -10,10 +10,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
+from tagger.cache.embedding_cache import EmbeddingCache
 from tagger.core import shutdown
 from tagger.core.memory import keep_freed_memory
 from tagger.core.types import Preprocessing
-from tagger.encoders.embedding_cache import EmbeddingCache
 from tagger.images.reading import Reading, decoded_for
 from tagger.images.workers import choose_workers, fit_shared_memory
 from tagger.inference.artifacts import set_threshold_of

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tagger.cache.embedding_cache import Embedding, EmbeddingCache
 from tagger.catalog.manifest import Manifest, Shard
 from tagger.catalog.retry import merge_tags
 from tagger.catalog.schemas import EMBEDDINGS_KEY
 from tagger.catalog.tags import tag_columns
 from tagger.core.moments import Moments
 from tagger.core.types import ImageBatch, ImagePolicy, Preprocessing
-from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 from tagger.images.reading import Reading
 from tagger.inference.bad_images import BadImages
 from tagger.inference.embedding_stream import Arrival, EmbeddingStream

@@ -10,11 +10,11 @@ from itertools import repeat, tee
 import numpy as np
 from numpy.typing import NDArray
 
+from tagger.cache.embedding_cache import EmbeddingCache
 from tagger.catalog.manifest import Manifest, Shard
 from tagger.catalog.references import ImageRefs
 from tagger.catalog.retry import error_rows
 from tagger.core.types import MEASURES
-from tagger.encoders.embedding_cache import EmbeddingCache
 from tagger.inference.bad_images import BadImages
 from tagger.inference.fallback_stream import FallbackStream
 from tagger.inference.file_memory import FileMemory

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tagger.cache.embedding_cache import Embedding
 from tagger.catalog.manifest import Shard
 from tagger.core.errors import ImageError
 from tagger.core.types import ImageRef, QualityLimits
-from tagger.encoders.embedding_cache import Embedding
 from tagger.encoders.sketch import SKETCH, sketch
 from tagger.images.quality import find_flaws
 

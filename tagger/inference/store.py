@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from numpy.typing import DTypeLike
 
+from tagger.cache.byte_cache import ByteCache
+from tagger.cache.embedding_cache import EmbeddingCache, cache_folder
 from tagger.core.files import writing
-from tagger.encoders.byte_cache import ByteCache
-from tagger.encoders.embedding_cache import EmbeddingCache, cache_folder
 from tagger.settings.schema import CacheSettings
 
 if TYPE_CHECKING:  # psycopg need not be there
-    from tagger.encoders.shared_cache import SharedServer
+    from tagger.cache.shared_cache import SharedServer
 
 
 class Store(NamedTuple):
     """folder: None for this run only. limit: bytes of the embedding cache, the file in which all is that has a digest. url: of
-    the database that keeps the embeddings of images instead; all else stays in the folder (encoders/shared_cache.py)."""
+    the database that keeps the embeddings of images instead; all else stays in the folder (cache/shared_cache.py)."""
 
     folder: Path | None = None
     limit: int = 0
@@ -42,7 +42,7 @@ class Store(NamedTuple):
         if self.url is None:
             yield None
             return
-        from tagger.encoders.shared_cache import SharedServer
+        from tagger.cache.shared_cache import SharedServer
 
         with closing(SharedServer(self.url)) as server:
             yield server
@@ -78,6 +78,6 @@ def _embedding_cache(
 ) -> EmbeddingCache:
     if server is None:
         return EmbeddingCache(folder, identity, dimension=dimension, dtype=dtype, limit=limit)
-    from tagger.encoders.shared_cache import SharedCache
+    from tagger.cache.shared_cache import SharedCache
 
     return SharedCache(server, folder, identity, dimension=dimension, dtype=dtype, limit=limit)

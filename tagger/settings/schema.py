@@ -118,7 +118,7 @@ class QualitySettings(Section):
 class CacheSettings(Section):
     """Where embeddings are kept between runs: `folder` is relative to the file that names it; default: the user's cache.
 
-    url: of a PostgreSQL database that keeps those of images for many machines (encoders/shared_cache.py); `max_gb` is the
+    url: of a PostgreSQL database that keeps those of images for many machines (cache/shared_cache.py); `max_gb` is the
     folder's.
     """
 

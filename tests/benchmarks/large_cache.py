@@ -23,9 +23,9 @@ import numpy as np
 from common import machine, print_table
 from numpy.typing import NDArray
 
+from tagger.cache import maintenance
+from tagger.cache.embedding_cache import Embedding, EmbeddingCache
 from tagger.core.types import MEASURES
-from tagger.encoders import cache_maintenance
-from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 
 SHARD = 4096
 ASKED = 50  # shards of each order
@@ -93,8 +93,8 @@ def main() -> None:
         cache.put({}, {})
         cache.close()
         size = os.stat(cache.path).st_size  # noqa: PTH116
-        verify = seconds_of("verify", lambda: cache_maintenance.verify(cache.path))
-        prune = seconds_of("prune", lambda: cache_maintenance.prune(cache.path, size // 2, None))
+        verify = seconds_of("verify", lambda: maintenance.verify(cache.path))
+        prune = seconds_of("prune", lambda: maintenance.prune(cache.path, size // 2, None))
     print(f"Random float16 vectors of {options.dimension} numbers. {machine()}")
     heads = [
         "embeddings",

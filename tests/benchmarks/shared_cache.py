@@ -28,9 +28,9 @@ from common import machine, print_table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tagger.cache.cache_file import is_whole, seal
+from tagger.cache.embedding_cache import Embedding, EmbeddingCache
 from tagger.core.types import MEASURES
-from tagger.encoders.cache_file import is_whole, seal
-from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 from tests.helpers.postgres import Postgres
 
 WRITERS, COMMIT, ASKED, DIMENSION = 8, 4096, 32_768, 512
@@ -69,7 +69,7 @@ def open_store(kind: str, place: str) -> RedisCache | Timed:
         return RedisCache(place)
     if kind == "sqlite":
         return Timed(EmbeddingCache(Path(place), "benchmark", dimension=DIMENSION, dtype=np.float16, limit=1 << 50))
-    from tagger.encoders.shared_cache import SharedCache, SharedServer
+    from tagger.cache.shared_cache import SharedCache, SharedServer
 
     folder = Path(tempfile.mkdtemp(dir=os.environ["TAGGER_BENCHMARK"]))  # another machine's
     return Timed(SharedCache(SharedServer(place), folder, "benchmark", dimension=DIMENSION, dtype=np.float16, limit=1 << 50))

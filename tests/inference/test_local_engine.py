@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tagger.cache.byte_cache import ByteCache
+from tagger.cache.embedding_cache import EmbeddingCache
 from tagger.catalog.manifest import open_manifest
 from tagger.catalog.schemas import EMBEDDINGS_KEY, result_schema
 from tagger.core.moments import Moments
 from tagger.core.types import ImagePolicy
-from tagger.encoders.byte_cache import ByteCache
-from tagger.encoders.embedding_cache import EmbeddingCache
 from tagger.images import file_versions
 from tagger.images.reading import Reading
 from tagger.images.workers import start_method

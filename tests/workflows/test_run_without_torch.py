@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import tagger
-from tagger.encoders.cache_file import FILE
-from tagger.encoders.embedding_cache import cache_folder
+from tagger.cache.cache_file import FILE
+from tagger.cache.embedding_cache import cache_folder
 from tests.conftest import WriteManifest
 from tests.helpers.keywords import keywords
 from tests.helpers.pictures import is_whole

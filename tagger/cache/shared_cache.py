@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import psycopg
 from numpy.typing import DTypeLike
 
+from tagger.cache.byte_cache import NO_FILES, USE_DAYS
+from tagger.cache.cache_file import is_whole, seal
+from tagger.cache.embedding_cache import EmbeddingCache
 from tagger.core.errors import UsageError
 from tagger.core.text import first_line, one_line
-from tagger.encoders.byte_cache import NO_FILES, USE_DAYS
-from tagger.encoders.cache_file import is_whole, seal
-from tagger.encoders.embedding_cache import EmbeddingCache
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class KnownShared:
 
 
 def statistics(url: str) -> str:
-    """Describe a shared cache in a few lines for a person, as cache_maintenance.py does a file."""
+    """Describe a shared cache in a few lines for a person, as maintenance.py does a file."""
     with _maintained(url) as db:
         size, oldest = _row(
             db,

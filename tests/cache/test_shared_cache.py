@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 import tagger
+from tagger.cache.embedding_cache import Embedding, EmbeddingCache
+from tagger.cache.shared_cache import SharedCache, SharedServer
 from tagger.cli.main import cli
 from tagger.core.errors import ConfigError
 from tagger.core.types import MEASURES
-from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
-from tagger.encoders.shared_cache import SharedCache, SharedServer
 from tagger.inference.local_engine import LocalEngine
 from tests.conftest import WriteManifest
 from tests.helpers.postgres import Postgres

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tagger.cache import byte_cache as module
+from tagger.cache.cache_file import transaction
+from tagger.cache.embedding_cache import Embedding, EmbeddingCache
 from tagger.core.types import MEASURES
-from tagger.encoders import byte_cache as module
-from tagger.encoders.cache_file import transaction
-from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 
 DIMENSION = 8
 MEASURED = np.arange(MEASURES, dtype=np.float32)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tagger.cache import byte_cache as module
+from tagger.cache.byte_cache import ByteCache
+from tagger.cache.embedding_cache import Embedding, EmbeddingCache
 from tagger.cli.main import cli
 from tagger.core.errors import UsageError
 from tagger.core.types import MEASURES
-from tagger.encoders import byte_cache as module
-from tagger.encoders.byte_cache import ByteCache
 from tagger.encoders.clip import ClipEncoder
-from tagger.encoders.embedding_cache import Embedding, EmbeddingCache
 from tagger.encoders.remembered_clip import ClipMemory
 
 MEASURED = np.zeros(MEASURES, np.float32)

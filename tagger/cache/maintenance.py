@@ -9,11 +9,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tagger.cache.cache_file import FILE, connect, evict, is_whole, remove_files, transaction, used_bytes
+from tagger.cache.embedding_cache import cache_folder
 from tagger.core.errors import UsageError
 from tagger.core.text import first_line
-from tagger.encoders.cache_file import FILE, connect, evict, is_whole, remove_files, transaction, used_bytes
-from tagger.encoders.clip_files import INT8
-from tagger.encoders.embedding_cache import cache_folder
 
 DAY = 86400
 # What entries are that are no embeddings of images, by the first word of their identity.
@@ -23,7 +22,7 @@ OTHERS = {
     "thumbnails": "small pictures for reports",
 }
 # What the files in the folders beside the embeddings' file are.
-FOLDERS = {INT8: "int8 models", "models": "descriptions of models", "vocabulary": "vocabularies' embeddings"}
+FOLDERS = {"int8": "int8 models", "models": "descriptions of models", "vocabulary": "vocabularies' embeddings"}
 
 
 class FileBeside(NamedTuple):

@@ -17,8 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from tagger.core.text import first_line
-from tagger.encoders.cache_file import (
+from tagger.cache.cache_file import (
     BUSY_SECONDS,
     ELSEWHERE,
     FILE,
@@ -30,6 +29,7 @@ from tagger.encoders.cache_file import (
     transaction,
     unseal,
 )
+from tagger.core.text import first_line
 
 log = logging.getLogger(__name__)
 

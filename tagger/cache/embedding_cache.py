@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tagger.cache.byte_cache import ByteCache
 from tagger.core.types import MEASURES
-from tagger.encoders.byte_cache import ByteCache
 
 
 class Embedding(NamedTuple):
