@@ -37,7 +37,7 @@ def disagreements(
     for name in (attribute.name for attribute in engine.predictor.attributes):
         labels = found[f"{name}_label"][: len(wanted)].to_pylist()
         for label, top in zip(labels, wanted[f"{name}_top"].to_pylist(), strict=True):
-            if label is not None:
+            if label is not None and top is not None:  # a server may fail for the one, and answer the other
                 confidence = next((item["confidence"] for item in top if item["label"] == label), -1.0)
                 differ += top[0]["confidence"] - confidence > TIE
     return differ
