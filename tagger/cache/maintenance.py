@@ -21,7 +21,7 @@ OTHERS = {
     "errors": "images that cannot be decoded",
     "thumbnails": "small pictures for reports",
 }
-# What the files in the folders beside the embeddings' file are.
+# What the files in the folders beside the embeddings' file are; encoders/ and inference/, which put them there, name the folders.
 FOLDERS = {"int8": "int8 models", "models": "descriptions of models", "vocabulary": "vocabularies' embeddings"}
 
 

@@ -40,6 +40,8 @@ from tests.helpers.checkpoints import make_metaclip2, make_siglip, make_siglip2
 
 CPU = torch.device("cpu")
 PROMPTS = [f"a photo of a {label}." for label in LABELS]
+SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+HEADS = ["model", "images: largest difference", "texts", "bf16: smallest cosine", "bf16: pictures a second"]
 
 
 def siglip(folder: Path, make: Callable[[Path], Path], vocabulary: int, side: int, **sizes: int) -> Path:
@@ -123,9 +125,6 @@ def main() -> None:
     print(machine("open_clip_torch", "timm"))
     print_table(HEADS, rows)
 
-
-SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
-HEADS = ["model", "images: largest difference", "texts", "bf16: smallest cosine", "bf16: pictures a second"]
 
 if __name__ == "__main__":
     main()

@@ -4,8 +4,7 @@ python tests/benchmarks/several_processes.py --rounds 5
 
 Every engine tags --count photos and, in the same round, half of them: the difference of the two is free of what starting
 processes and loading models takes, and of an uneven begin (one actor may take all that is there before another is up), which
-are given apart. Device processes share the cores; where one encoder takes all of them,
-two of them cannot be faster.
+are given apart. Device processes share the cores; where one encoder takes all of them, two of them cannot be faster.
 """
 
 from __future__ import annotations
